@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef EVICT_H
+#define EVICT_H
+/*
+ * Keeps the cache within its budget: the keeper thread's first duty. When
+ * blobs plus running fetches exceed cache_max, or the file system has less
+ * than cache_min_free, the least recently used blobs go, never one that is
+ * being read (index_is_held). Walks in steps of 1,000 records.
+ */
+#include <stdint.h>
+
+#include "cache/index.h"
+
+struct evict;
+
+struct evict_conf {
+	struct index *index;
+	struct blobstore *blobs;
+	uint64_t cache_max_bytes;
+	uint64_t min_free_bytes;
+	uint64_t (*partial_bytes)(void *arg);	/* bytes of bodies being fetched */
+	void *arg;
+};
+
+/* Starts the keeper thread. NULL: out of memory or threads. */
+struct evict *evict_start(const struct evict_conf *conf);
+void evict_stop(struct evict **e_p);
+/* Something grew: look soon. From any thread, never waits. */
+void evict_kick(struct evict *e);
+/* Frees at least want_bytes now, waiting at most timeout_ms; true when done. For writers that met a full disk; not from loops. */
+bool evict_make_room(struct evict *e, uint64_t want_bytes, int64_t timeout_ms);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/* Names, texts and statuses of the table in include/reason.def. */
+#include "include/reason.h"
+#include "include/obj.h"
+
+static const struct {
+	const char *name, *text;
+	int status;
+	bool client;
+} reason_table[REASON__N] = {
+#define R(n, s, c, t) [REASON_##n] = {#n, t, s, c},
+#include "include/reason.def"
+#undef R
+};
+
+const char *
+reason_name(enum reason r)
+{
+	MUST((unsigned)r < REASON__N);
+	return reason_table[r].name;
+}
+
+const char *
+reason_text(enum reason r)
+{
+	MUST((unsigned)r < REASON__N);
+	return reason_table[r].text;
+}
+
+int
+reason_status(enum reason r)
+{
+	MUST((unsigned)r < REASON__N);
+	return reason_table[r].status;
+}
+
+bool
+reason_is_client(enum reason r)
+{
+	MUST((unsigned)r < REASON__N);
+	return reason_table[r].client;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * The syncer: makes verified bodies durable before the index names them, on
+ * its own thread, because a 5 GB fdatasync may hold up nobody's last bytes.
+ * Bodies under 1 MiB are not synced one by one: once a second at most, one
+ * syncfs covers all that came since, and the index notes how far that
+ * reaches; after a power cut it hashes what is younger before its first hit.
+ */
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cache/flight_priv.h"
+#include "include/clock.h"
+#include "include/counter.h"
+#include "include/log.h"
+
+enum {
+	SYNC_EACH_BYTES = 1 << 20,	/* from here on a body is synced by itself */
+	SYNC_SMALL_MS = 1000,
+};
+
+#define SYNC_MAGIC 0x51c0001fu
+
+struct sync {
+	uint32_t magic;
+	struct cache *cache;
+	pthread_t thread;
+	pthread_mutex_t lock;
+	pthread_cond_t news;
+	TAILQ_HEAD(, flight) queue;
+	bool small_dirty;		/* small bodies were stored since the last syncfs */
+	int64_t synced_ms;
+	bool stop;
+};
+
+void
+sync_submit(struct sync *s, struct flight *f)
+{
+	bool small = flight_committed(f) < SYNC_EACH_BYTES;
+
+	CHECK_OBJ(s, SYNC_MAGIC);
+	if (small)
+		flight_store(f);
+	AZ(pthread_mutex_lock(&s->lock));
+	if (!small)
+		TAILQ_INSERT_TAIL(&s->queue, flight_ref(f), sync_link);
+	if (!small || !s->small_dirty)
+		AZ(pthread_cond_signal(&s->news));
+	s->small_dirty |= small;
+	AZ(pthread_mutex_unlock(&s->lock));
+}
+
+/* Makes the small bodies durable, all at once. */
+static void
+sync_small(struct sync *s)
+{
+	const struct cache_parts *parts = cache_parts(s->cache);
+	uint64_t point = index_sync_point(parts->index);
+
+	if (syncfs(blobstore_dirfd(parts->blobs)) == 0)
+		index_synced(parts->index, point);
+	else
+		log_warning("syncfs of the cache directory failed: %s", strerror(errno));
+	s->synced_ms = clock_mono_ms();
+}
+
+/* Sleeps until there is work; true when small bodies are due (lock held). */
+static bool
+sync_wait(struct sync *s)
+{
+	int64_t left_ms;
+	struct timespec until;
+
+	while (TAILQ_EMPTY(&s->queue) && !s->stop) {
+		if (!s->small_dirty) {
+			AZ(pthread_cond_wait(&s->news, &s->lock));
+			continue;
+		}
+		left_ms = s->synced_ms + SYNC_SMALL_MS - clock_mono_ms();
+		if (left_ms <= 0)
+			return true;
+		(void)clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += left_ms / 1000;
+		until.tv_nsec += left_ms % 1000 * 1000000;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_sec++;
+			until.tv_nsec -= 1000000000;
+		}
+		(void)pthread_cond_timedwait(&s->news, &s->lock, &until);
+	}
+	return s->small_dirty && (s->stop || clock_mono_ms() - s->synced_ms >= SYNC_SMALL_MS);
+}
+
+/* The thread. */
+static void *
+sync_main(void *arg)
+{
+	struct sync *s = arg;
+	struct flight *f;
+	bool small_due;
+
+	AZ(pthread_mutex_lock(&s->lock));
+	for (;;) {
+		small_due = sync_wait(s);
+		f = TAILQ_FIRST(&s->queue);
+		if (f == NULL && !small_due)
+			break;
+		if (f != NULL)
+			TAILQ_REMOVE(&s->queue, f, sync_link);
+		if (small_due)
+			s->small_dirty = false;
+		AZ(pthread_mutex_unlock(&s->lock));
+		if (f != NULL) {
+			if (fdatasync(flight_fd(f)) != 0)
+				flight_verify_failed(f, blob_errno_reason(errno));
+			else
+				flight_store(f);
+			flight_unref(&f);
+		}
+		if (small_due)
+			sync_small(s);
+		AZ(pthread_mutex_lock(&s->lock));
+	}
+	AZ(pthread_mutex_unlock(&s->lock));
+	return NULL;
+}
+
+struct sync *
+sync_start(struct cache *c)
+{
+	struct sync *s;
+
+	OBJ_NEW(s, SYNC_MAGIC);
+	if (s == NULL)
+		return NULL;
+	s->cache = c;
+	TAILQ_INIT(&s->queue);
+	AZ(pthread_mutex_init(&s->lock, NULL));
+	AZ(pthread_cond_init(&s->news, NULL));
+	if (pthread_create(&s->thread, NULL, sync_main, s) != 0)
+		OBJ_FREE(s);
+	return s;
+}
+
+void
+sync_stop(struct sync **s_p)
+{
+	struct sync *s = *s_p;
+
+	*s_p = NULL;
+	if (s == NULL)
+		return;
+	CHECK_OBJ(s, SYNC_MAGIC);
+	AZ(pthread_mutex_lock(&s->lock));
+	s->stop = true;
+	AZ(pthread_cond_signal(&s->news));
+	AZ(pthread_mutex_unlock(&s->lock));
+	AZ(pthread_join(s->thread, NULL));
+	MUST(TAILQ_EMPTY(&s->queue));
+	AZ(pthread_mutex_destroy(&s->lock));
+	AZ(pthread_cond_destroy(&s->news));
+	OBJ_FREE(s);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef FLIGHT_H
+#define FLIGHT_H
+/*
+ * A flight is an object being fetched: one writer (the upstream thread), any
+ * number of readers (connections on worker threads), a body file between
+ * them, and the verifier behind the writer. It belongs to the object, never
+ * to a client: readers come and go.
+ *
+ * Life: cache_ask makes it WAITING and puts it in the table, or hands out
+ * the one that is there. The writer then takes exactly one of these ways:
+ *
+ *   flight_confirmed              WAITING -> CONFIRMED   (304: what is stored is good)
+ *   flight_begin, flight_append*, WAITING -> STREAMING
+ *     flight_finish                       -> COMPLETE    once every byte may be read
+ *   flight_fail                   any     -> FAILED
+ *
+ * A body with an expected digest becomes COMPLETE only when the verifier
+ * agrees; until then its last 64 KiB are withheld. A shareable flight stays
+ * findable until its record is committed, so that nobody fetches the object
+ * again in between. Each holder (table, writer, verifier, reader) counts one
+ * reference.
+ */
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "include/aptfile.h"
+#include "include/fresh.h"
+#include "include/key.h"
+#include "include/obj.h"
+#include "include/reason.h"
+
+enum flight_state {
+	FLIGHT_WAITING,		/* nothing known yet */
+	FLIGHT_STREAMING,	/* head known, body arriving */
+	FLIGHT_COMPLETE,	/* every byte may be read */
+	FLIGHT_CONFIRMED,	/* the stored object is still good */
+	FLIGHT_FAILED,		/* see flight_reason, flight_detail */
+};
+
+enum { FLIGHT_WITHHELD_BYTES = 64 << 10 };
+
+struct flight;
+struct cache;
+
+/* What the writer learned from the final response head. Copied by flight_begin and flight_confirmed. */
+struct flight_head {
+	int64_t total_bytes;		/* -1: not announced */
+	struct fresh_terms terms;
+	int64_t checked_at_ms;		/* wall clock, when the request was sent */
+	struct slice etag;		/* empty: none */
+	struct slice fields;		/* kept end-to-end fields, lines with CRLF */
+	bool shareable;			/* may other clients have it, now? */
+	bool keep;			/* may it be stored? */
+	bool no_body;			/* HEAD: the head is all there will be */
+};
+
+/* One request that follows a flight. Memory is the caller's; from attach to detach it stays where it is. */
+struct flight_reader {
+	TAILQ_ENTRY(flight_reader) link;	/* flight's list, under its lock */
+	struct flight *f;			/* NULL: not attached */
+	/* Called under the flight's lock from any thread, once per flight_wait: may only post a message. */
+	void (*wake)(struct flight_reader *r);
+	uint64_t seen_bytes;			/* what the reader knew when it began to wait */
+	enum flight_state seen_state;
+	bool waiting;
+	bool owner;				/* the one whose request started the flight */
+};
+
+/* ---- reader's side (any thread; a reader is used by one thread at a time) ---- */
+void flight_attach(struct flight *f, struct flight_reader *r, bool owner);
+/* Safe to call when not attached. After it, wake is never called again. */
+void flight_detach(struct flight_reader *r);
+/* True: wake will be called when there is more than seen_bytes to read or the state is no longer seen_state.
+ * False: that is so already. */
+bool flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state seen_state);
+
+enum flight_state flight_state(const struct flight *f);
+uint64_t flight_visible(const struct flight *f);	/* body bytes that may be read now */
+int64_t flight_total(const struct flight *f);		/* -1: unknown; known at the latest when COMPLETE */
+int flight_fd(const struct flight *f);			/* body file, valid while the caller holds a reference */
+const struct flight_head *flight_head(const struct flight *f);	/* from STREAMING or CONFIRMED on; else NULL */
+enum reason flight_reason(const struct flight *f);	/* FAILED only */
+int flight_upstream_status(const struct flight *f);	/* FAILED: the origin's status, or 0 */
+const char *flight_detail(const struct flight *f);	/* FAILED: what happened, in words, never NULL */
+uint64_t flight_id(const struct flight *f);
+struct slice flight_url(const struct flight *f);
+const struct key *flight_key(const struct flight *f);
+const struct aptfile *flight_aptfile(const struct flight *f);
+bool flight_is_private(const struct flight *f);		/* in no table: one client's own */
+
+struct flight *flight_ref(struct flight *f);
+void flight_unref(struct flight **f_p);
+
+/* ---- writer's side (the upstream thread) ---- */
+struct flight_driver {
+	/* The last reader left, or the first one came back. From any thread, under the flight's lock: may only post. */
+	void (*crowd)(void *arg, bool anybody);
+	void *arg;
+};
+void flight_drive(struct flight *f, const struct flight_driver *d);	/* d NULL: the writer is done with it */
+unsigned flight_readers(const struct flight *f);
+
+/* Makes the body file and publishes the head. NO_DISK and the like when there can be no file. */
+enum reason flight_begin(struct flight *f, const struct flight_head *h) MUSTCHECK;
+/* Writes at the end and publishes; the readers that wait for it are woken. */
+enum reason flight_append(struct flight *f, const void *data, size_t n) MUSTCHECK;
+/* The body is complete as announced. Verifier, syncer and index do the rest. */
+void flight_finish(struct flight *f);
+void flight_confirmed(struct flight *f, const struct flight_head *h);
+/* detail: in words; keep_partial: leave what has come for a later resume. upstream_status 0: none. */
+void flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_partial,
+    const char *fmt, ...) PRINTF_LIKE(5, 6);
+/* Bytes written so far, withheld ones included: where a resume goes on. */
+uint64_t flight_committed(const struct flight *f);
+/* Compares with bytes already written: proves that a body that starts over is the same one. */
+bool flight_same_bytes(const struct flight *f, uint64_t at, const void *data, size_t n);
+
+/*
+ * Is there a kept partial of this object? False: none. True: the verifier
+ * reads it through against its journal, then calls done once from its
+ * thread, with how many bytes are good (0: nothing to build on) and the head
+ * with whose validators a resumed part must agree, borrowed for the call.
+ */
+typedef void flight_partial_f(void *arg, uint64_t bytes, const struct flight_head *head);
+bool flight_find_partial(struct flight *f, flight_partial_f *done, void *arg) MUSTCHECK;
+/* The found partial turned out to belong to another version: forget it, start over. */
+void flight_drop_partial(struct flight *f);
+
+#endif

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef REASON_H
+#define REASON_H
+/* Reasons as an enum, from the table in reason.def. Functions that can fail return one. */
+#include <stdbool.h>
+
+enum reason {
+#define R(name, status, client, text) REASON_##name,
+#include "include/reason.def"
+#undef R
+	REASON__N
+};
+
+const char *reason_name(enum reason r);		/* "UP_TIMEOUT" */
+const char *reason_text(enum reason r);		/* a sentence without its full stop */
+int reason_status(enum reason r);		/* HTTP status; 0: never told to a client */
+bool reason_is_client(enum reason r);		/* the client's doing */
+
+#endif

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * What a value must be beyond its type: addresses, proxies, PEM files. One
+ * function for each word in option.def's check column; config_value.c calls
+ * them. No message shows a value that could hold a password.
+ */
+#include "proxy/config_priv.h"
+
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* Writes why and says how bad it is. */
+static enum config_verdict PRINTF_LIKE(3, 4)
+config_say(enum config_verdict verdict, char *why, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(why, CONFIG_WHY_BYTES, fmt, ap);
+	va_end(ap);
+	return verdict;
+}
+
+enum config_verdict
+config_check_any(const char *text, char *why)
+{
+	(void)text;
+	(void)why;
+	return CONFIG_GOOD;
+}
+
+enum config_verdict
+config_check_no_blank(const char *text, char *why)
+{
+	if (strpbrk(text, " \t") == NULL)
+		return CONFIG_GOOD;
+	return config_say(CONFIG_BAD, why, "\"%s\" has a blank: write commas between members",
+	    config_quote(slice_of(text)).text);
+}
+
+/* Digits that make a port from `least` to 65535? */
+static bool
+config_port_ok(struct slice s, unsigned least)
+{
+	unsigned value = 0;
+	size_t i;
+
+	if (s.n == 0 || s.n > 5)
+		return false;
+	for (i = 0; i < s.n; i++) {
+		if (s.p[i] < '0' || s.p[i] > '9')
+			return false;
+		value = value * 10 + (unsigned)(s.p[i] - '0');
+	}
+	return value >= least && value <= UINT16_MAX;
+}
+
+/* A numeric address of the family? */
+static bool
+config_address_ok(int family, struct slice s)
+{
+	char text[INET6_ADDRSTRLEN];
+	uint8_t addr[16];
+
+	if (s.n == 0 || s.n >= sizeof(text))
+		return false;
+	memcpy(text, s.p, s.n);
+	text[s.n] = '\0';
+	return inet_pton(family, text, addr) == 1;
+}
+
+/* A host name, an IPv4 address, or IPv6 in brackets? */
+static bool
+config_host_ok(struct slice s)
+{
+	size_t i;
+
+	if (s.n >= 2 && s.p[0] == '[' && s.p[s.n - 1] == ']')
+		return config_address_ok(AF_INET6, (struct slice){s.p + 1, s.n - 2});
+	if (s.n == 0 || s.n > 253)
+		return false;
+	for (i = 0; i < s.n; i++)
+		if (!((s.p[i] >= 'a' && s.p[i] <= 'z') || (s.p[i] >= 'A' && s.p[i] <= 'Z') ||
+		    (s.p[i] >= '0' && s.p[i] <= '9') || strchr("-._", s.p[i]) != NULL))
+			return false;
+	return true;
+}
+
+/* Takes what stands before the next colon outside brackets. False: none, all is the field. */
+static bool
+config_field_cut(struct slice *rest, struct slice *field)
+{
+	size_t i;
+	bool inside = false;
+
+	*field = *rest;
+	for (i = 0; i < rest->n; i++) {
+		if (rest->p[i] == '[')
+			inside = true;
+		else if (rest->p[i] == ']')
+			inside = false;
+		else if (rest->p[i] == ':' && !inside) {
+			field->n = i;
+			*rest = slice_skip(*rest, i + 1);
+			return true;
+		}
+	}
+	return false;
+}
+
+enum config_verdict
+config_check_listen(const char *text, char *why)
+{
+	struct sockaddr_un un;
+	struct slice rest = slice_of(text), host;
+
+	if (slice_starts(rest, SLICE("unix:"))) {
+		rest = slice_skip(rest, 5);
+		if (rest.n == 0 || rest.p[0] != '/' || rest.n >= sizeof(un.sun_path))
+			return config_say(CONFIG_BAD, why, "\"%s\" is no socket path: write "
+			    "unix:/path, at most %zu bytes of it", config_quote(rest).text,
+			    sizeof(un.sun_path) - 1);
+		return CONFIG_GOOD;
+	}
+	if (config_port_ok(rest, 0))
+		return config_say(CONFIG_BAD, why, "\"%s\" is a bare port: write :%s for all "
+		    "addresses, or 127.0.0.1:%s", text, text, text);
+	if (!config_field_cut(&rest, &host) || !config_port_ok(rest, 0))
+		return config_say(CONFIG_BAD, why, "\"%s\" does not end in a port: write "
+		    "address:port, [v6]:port, :port or unix:/path",
+		    config_quote(slice_of(text)).text);
+	if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']' &&
+	    config_address_ok(AF_INET6, (struct slice){host.p + 1, host.n - 2}))
+		return CONFIG_GOOD;
+	if (host.n == 0 || config_address_ok(AF_INET, host))
+		return CONFIG_GOOD;
+	return config_say(CONFIG_BAD, why, "\"%s\" is not a numeric address: write one of this "
+	    "machine's, or :port for all", config_quote(host).text);
+}
+
+enum config_verdict
+config_check_host(const char *text, char *why)
+{
+	if (config_host_ok(slice_of(text)))
+		return CONFIG_GOOD;
+	return config_say(CONFIG_BAD, why, "\"%s\" is not a host name: write names without a port, "
+	    "with commas between", config_quote(slice_of(text)).text);
+}
+
+enum config_verdict
+config_check_log_file(const char *text, char *why)
+{
+	(void)why;
+	return strcmp(text, "stderr") == 0 || strcmp(text, "-") == 0 ? CONFIG_UNSET : CONFIG_GOOD;
+}
+
+enum config_verdict
+config_check_access_log(const char *text, char *why)
+{
+	(void)why;
+	return strcmp(text, "off") == 0 || strcmp(text, "no") == 0 ? CONFIG_UNSET : CONFIG_GOOD;
+}
+
+/* A regular file open for reading, or NULL and why. Anything else could block us for ever. */
+static FILE *
+config_file_open(const char *path, struct stat *st, char *why)
+{
+	FILE *in = NULL;
+	int err = 0;
+
+	if (stat(path, st) != 0)
+		err = errno;
+	else if (!S_ISREG(st->st_mode))
+		err = S_ISDIR(st->st_mode) ? EISDIR : EINVAL;
+	else if ((in = fopen(path, "re")) == NULL)
+		err = errno;
+	if (in == NULL)
+		config_say(CONFIG_BAD, why, "%s can't be read (%s): name a file that the depot's "
+		    "user may read", config_quote(slice_of(path)).text, strerror(err));
+	return in;
+}
+
+/* Never asks on the terminal: a key with a passphrase is refused. */
+static int
+config_passphrase_cb(char *buf, int size, int writing, void *arg)
+{
+	(void)buf;
+	(void)size;
+	(void)writing;
+	(void)arg;
+	return -1;
+}
+
+/* How many certificates the PEM file has; -1: one of them can't be read. */
+static int
+config_certs_count(FILE *in)
+{
+	unsigned long code;
+	X509 *cert;
+	int n = 0;
+
+	ERR_clear_error();
+	while ((cert = PEM_read_X509_AUX(in, NULL, config_passphrase_cb, NULL)) != NULL) {
+		X509_free(cert);
+		n++;
+	}
+	code = ERR_peek_last_error();
+	ERR_clear_error();
+	return ERR_GET_REASON(code) == PEM_R_NO_START_LINE ? n : -1;
+}
+
+enum config_verdict
+config_check_cert_file(const char *text, char *why)
+{
+	struct stat st;
+	FILE *in = config_file_open(text, &st, why);
+	int n;
+
+	if (in == NULL)
+		return CONFIG_BAD;
+	n = config_certs_count(in);
+	fclose(in);
+	if (n > 0)
+		return CONFIG_GOOD;
+	if (n < 0)
+		return config_say(CONFIG_BAD, why, "%s has a certificate that can't be read: it is "
+		    "damaged, or cut short; copy it again", config_quote(slice_of(text)).text);
+	return config_say(CONFIG_BAD, why, "%s has no certificate in PEM form: convert it with "
+	    "openssl x509 -inform der -in FILE", config_quote(slice_of(text)).text);
+}
+
+enum config_verdict
+config_check_ca_file(const char *text, char *why)
+{
+	return config_check_cert_file(text, why);
+}
+
+enum config_verdict
+config_check_key_file(const char *text, char *why)
+{
+	struct stat st;
+	FILE *in = config_file_open(text, &st, why);
+	EVP_PKEY *key;
+
+	if (in == NULL)
+		return CONFIG_BAD;
+	key = PEM_read_PrivateKey(in, NULL, config_passphrase_cb, NULL);
+	ERR_clear_error();
+	fclose(in);
+	if (key == NULL)
+		return config_say(CONFIG_BAD, why, "%s has no private key in PEM form that can be "
+		    "read without a passphrase: remove one with openssl pkey -in FILE",
+		    config_quote(slice_of(text)).text);
+	EVP_PKEY_free(key);
+	if ((st.st_mode & S_IROTH) != 0)
+		return config_say(CONFIG_WARN, why, "%s is readable by everyone: chmod o-r",
+		    config_quote(slice_of(text)).text);
+	return CONFIG_GOOD;
+}
+
+enum config_verdict
+config_check_auth_file(const char *text, char *why)
+{
+	struct stat st;
+	FILE *in = config_file_open(text, &st, why);
+
+	if (in == NULL)
+		return CONFIG_BAD;
+	fclose(in);
+	if ((st.st_mode & S_IROTH) != 0)
+		return config_say(CONFIG_WARN, why, "%s is readable by everyone: chmod o-r",
+		    config_quote(slice_of(text)).text);
+	return CONFIG_GOOD;
+}
+
+/* Printable, without blank, and every % followed by two hex digits? */
+static bool
+config_userinfo_ok(struct slice s)
+{
+	size_t i;
+
+	for (i = 0; i < s.n; i++) {
+		if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f || s.p[i] == '/')
+			return false;
+		if (s.p[i] == '%' && (s.n - i < 3 || s.p[i + 1] == '\0' || s.p[i + 2] == '\0' ||
+		    strchr("0123456789abcdefABCDEF", s.p[i + 1]) == NULL ||
+		    strchr("0123456789abcdefABCDEF", s.p[i + 2]) == NULL))
+			return false;
+	}
+	return true;
+}
+
+enum config_verdict
+config_check_parent_proxy(const char *text, char *why)
+{
+	struct slice rest = slice_of(text), host;
+	const char *at;
+
+	if (slice_eq(rest, SLICE("direct")))
+		return CONFIG_GOOD;
+	if (rest.n < 7 || strncasecmp(rest.p, "http://", 7) != 0)
+		return config_say(CONFIG_BAD, why, "not a proxy that can be used: write "
+		    "http://user:password@host:port, or direct");
+	rest = slice_skip(rest, 7);
+	if (rest.n != 0 && rest.p[rest.n - 1] == '/')
+		rest.n--;
+	at = memrchr(rest.p, '@', rest.n);
+	if (at != NULL) {
+		if (!config_userinfo_ok((struct slice){rest.p, (size_t)(at - rest.p)}))
+			return config_say(CONFIG_BAD, why, "user or password has a character that "
+			    "must be written as %% and two hex digits: %%20 for a blank, %%25 for "
+			    "%%, %%2F for /");
+		rest = slice_skip(rest, (size_t)(at - rest.p) + 1);
+	}
+	if (!config_field_cut(&rest, &host) || !config_host_ok(host) || !config_port_ok(rest, 1))
+		return config_say(CONFIG_BAD, why, "not a proxy's host and port: write "
+		    "http://user:password@host:port; in user and password, %%2C for a comma, "
+		    "%%40 for @");
+	return CONFIG_GOOD;
+}
+
+enum config_verdict
+config_check_connect_to(const char *text, char *why)
+{
+	struct slice rest = slice_of(text), field[4];
+	unsigned i;
+	bool good = true;
+
+	for (i = 0; i < 3 && good; i++)
+		good = config_field_cut(&rest, &field[i]);
+	if (good) {
+		good = !config_field_cut(&rest, &field[3]) &&
+		    (field[0].n == 0 || config_host_ok(field[0])) &&
+		    (field[1].n == 0 || config_port_ok(field[1], 1)) &&
+		    (field[2].n == 0 || config_host_ok(field[2])) &&
+		    (field[3].n == 0 || config_port_ok(field[3], 1));
+	}
+	if (good)
+		return CONFIG_GOOD;
+	return config_say(CONFIG_BAD, why, "\"%s\" is not HOST:PORT:ADDRESS:PORT: write for "
+	    "example repo.example.com:443:10.0.0.7:8443, IPv6 addresses in brackets",
+	    config_quote(slice_of(text)).text);
+}
+
+enum config_verdict
+config_check_prefetch(const char *text, char *why)
+{
+	if (strcmp(text, "closure") != 0)
+		return CONFIG_GOOD;
+	return config_say(CONFIG_WARN, why, "closure works as pipeline in this version");
+}
+
+enum config_verdict
+config_check_user(const char *text, char *why)
+{
+	if (getpwnam(text) != NULL)
+		return CONFIG_GOOD;
+	return config_say(CONFIG_BAD, why, "there is no user \"%s\": create it with adduser "
+	    "--system --group, or name another", config_quote(slice_of(text)).text);
+}
+
+/* Reads the first certificate of one file and the key of another, and compares. */
+static bool
+config_pair_ok(const char *cert_path, const char *key_path, char *why)
+{
+	struct stat st;
+	FILE *in;
+	X509 *cert = NULL;
+	EVP_PKEY *key = NULL;
+	bool ok;
+
+	if ((in = config_file_open(cert_path, &st, why)) != NULL) {
+		cert = PEM_read_X509_AUX(in, NULL, config_passphrase_cb, NULL);
+		fclose(in);
+	}
+	if ((in = config_file_open(key_path, &st, why)) != NULL) {
+		key = PEM_read_PrivateKey(in, NULL, config_passphrase_cb, NULL);
+		fclose(in);
+	}
+	ok = cert != NULL && key != NULL && X509_check_private_key(cert, key) == 1;
+	ERR_clear_error();
+	X509_free(cert);
+	EVP_PKEY_free(key);
+	return ok;
+}
+
+enum config_verdict
+config_check_upstream(const struct config_upstream *u, char *why)
+{
+	size_t i;
+
+	for (i = 0; i + 1 < u->parent_proxy.n; i++)
+		if (strcmp(u->parent_proxy.v[i], "direct") == 0)
+			return config_say(CONFIG_BAD, why, "parent_proxy: direct stands before "
+			    "another proxy, which would never be used: move it to the end");
+	if (u->client_key != NULL && u->client_cert == NULL)
+		return config_say(CONFIG_BAD, why, "client_key is set without client_cert: name "
+		    "the certificate that the key belongs to");
+	if (u->client_cert != NULL && !config_pair_ok(u->client_cert,
+	    u->client_key != NULL ? u->client_key : u->client_cert, why))
+		return config_say(CONFIG_BAD, why, "client_cert: no private key that belongs to "
+		    "the certificate in %s: name its key in client_key",
+		    config_quote(slice_of(u->client_key != NULL ? u->client_key :
+		    u->client_cert)).text);
+	return CONFIG_GOOD;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef CONFIG_PRIV_H
+#define CONFIG_PRIV_H
+/* Between config.c, config_value.c, config_check.c and their tests. */
+#include "include/config.h"
+
+enum config_type {
+	CONFIG_SIZE,
+	CONFIG_TIME,
+	CONFIG_COUNT,
+	CONFIG_BOOL,
+	CONFIG_ENUM,
+	CONFIG_TEXT,
+	CONFIG_LIST,
+	CONFIG_CIDRS,
+	CONFIG_GLOBS,
+	CONFIG_PORTS,
+	CONFIG_SPACE,
+};
+
+/* What looking at a value came to. */
+enum config_verdict {
+	CONFIG_GOOD,
+	CONFIG_UNSET,	/* a word that means: as if not set */
+	CONFIG_WARN,	/* good, but the operator should read why */
+	CONFIG_BAD,
+};
+
+enum { CONFIG_WHY_BYTES = 512, CONFIG_SECTIONS_MAX = 64 };
+
+/* `why` (CONFIG_WHY_BYTES) is written unless GOOD or UNSET: "what is wrong: what to do". */
+typedef enum config_verdict config_check_f(const char *text, char *why);
+
+struct config_option {
+	const char *name, *def, *range, *help;
+	enum config_type type;
+	bool upstream, reload, inert;
+	size_t at, upstream_at;		/* offset in struct config, in struct config_upstream */
+	config_check_f *check;
+};
+
+enum config_option_id {
+#define S(title)
+#define O(name, type, scope, reload, state, def, range, check, help) OPTION_##name,
+#include "include/option.def"
+#undef O
+#undef S
+	OPTION__N
+};
+
+/* ---- config_value.c ---- */
+
+bool config_type_is_list(enum config_type type);
+/* What to call it in front of people: "time". */
+const char *config_type_name(enum config_type type);
+/*
+ * Puts the value into the option's field; of a list, adds its members, or
+ * empties it where the value is empty. `bare`: the list's old members go
+ * first. On BAD the field may hold a part of the value.
+ */
+enum config_verdict config_value_set(const struct config_option *o, void *field,
+	struct slice text, bool bare, char *why) MUSTCHECK;
+void config_value_copy(enum config_type type, void *to, const void *from);	/* borrows */
+bool config_value_equal(enum config_type type, const void *a, const void *b);
+void config_value_fini(enum config_type type, void *field);
+/* The value shortened and without control bytes, for messages. */
+struct config_quoted {
+	char text[96];
+};
+struct config_quoted config_quote(struct slice value);
+
+/* ---- config_check.c: one function for each word in option.def's check column ---- */
+
+config_check_f config_check_any, config_check_listen, config_check_host, config_check_log_file,
+	config_check_access_log, config_check_ca_file, config_check_cert_file,
+	config_check_key_file, config_check_auth_file, config_check_parent_proxy,
+	config_check_no_blank, config_check_connect_to, config_check_prefetch,
+	config_check_user;
+/* Rules about more than one option of an upstream's settings. */
+enum config_verdict config_check_upstream(const struct config_upstream *u, char *why);
+
+/* ---- config.c ---- */
+
+const struct config_option *config_options(void);	/* OPTION__N of them */
+/* As config_load, from an open stream (NULL: none) that messages call `name`. */
+struct config *config_load_stream(FILE *in, const char *name, const struct strlist *settings,
+	FILE *errors, FILE *warnings) MUSTCHECK;
+
+#endif

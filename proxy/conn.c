@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * Client connections: birth, input, states and their time limits, end. What
+ * is done for a request is in conn_step.c. The socket is registered once,
+ * edge-triggered, for reading and writing: can_read and can_write remember
+ * edges until a call says EAGAIN, so that no request costs an epoll_ctl.
+ */
+#include "proxy/conn.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "include/counter.h"
+#include "include/log.h"
+#include "proxy/tunnel.h"
+#include "proxy/worker.h"
+
+enum {
+	CONN_DISK_MS = 60000,
+	CONN_LINGER_MS = 2000,
+	CONN_LINGER_BYTES = 1 << 20,	/* discarded at most while lingering */
+};
+
+static const char *const conn_state_names[CONN_STATE_N] = {
+#define S(name, waits_for) [CONN_##name] = #name,
+	CONN_STATES(S)
+#undef S
+};
+
+const char *
+conn_state_name(enum conn_state s)
+{
+	MUST((unsigned)s < CONN_STATE_N);
+	return conn_state_names[s];
+}
+
+void
+conn_set_state(struct conn *c, enum conn_state to)
+{
+	struct worker *w = c->w;
+
+	CHECK_OBJ(c, CONN_MAGIC);
+	MUST(c->state != CONN_DEAD);
+	if (c->state == to)
+		return;
+	log_debug("conn=%p %s -> %s", (void *)c, conn_state_names[c->state],
+	    conn_state_names[to]);
+	TAILQ_REMOVE(&w->conns[c->state], c, link);
+	c->state = to;
+	c->state_ms = w->now_ms;
+	TAILQ_INSERT_TAIL(to == CONN_DEAD ? &w->dead : &w->conns[to], c, link);
+}
+
+void
+conn_peer_text(const struct conn *c, char *out, size_t cap)
+{
+	if (c->peer.sin6_family == AF_UNIX)
+		(void)snprintf(out, cap, "unix");
+	else
+		access_address_text((const struct sockaddr *)&c->peer, out, cap);
+}
+
+void
+conn_close(struct conn *c, enum reason why)
+{
+	struct worker *w = c->w;
+	struct req *req;
+	char peer[INET6_ADDRSTRLEN];
+
+	CHECK_OBJ(c, CONN_MAGIC);
+	if (c->state == CONN_DEAD)
+		return;
+	if (why != REASON_CLIENT_DONE) {
+		conn_peer_text(c, peer, sizeof(peer));
+		log_debug("client %s: closed in state %s: %s", peer, conn_state_names[c->state],
+		    reason_text(why));
+	}
+	if (why == REASON_CLIENT_TIMEOUT)
+		COUNT(client_timeouts_total);
+	if ((why == REASON_CLIENT_RESET || why == REASON_CLIENT_GONE) && c->reqs_n > 0)
+		COUNT(client_aborts_total);
+	while ((req = TAILQ_FIRST(&c->reqs)) != NULL) {
+		if (req->status != 0 || TAILQ_NEXT(req, link) == NULL)
+			req_log(req, why);
+		TAILQ_REMOVE(&c->reqs, req, link);
+		c->reqs_n--;
+		req_end(req);
+	}
+	tunnel_end(&c->tunnel);
+	(void)event_del(&c->ev);
+	(void)close(c->fd);
+	c->fd = -1;
+	free(c->in);
+	free(c->out);
+	c->in = c->out = NULL;
+	if (c->runnable) {
+		TAILQ_REMOVE(&w->runnable, c, run_link);
+		c->runnable = false;
+	}
+	conn_set_state(c, CONN_DEAD);
+	(void)atomic_fetch_sub_explicit(&w->conns_n, 1, memory_order_relaxed);
+	COUNT_DOWN(connections_open);
+}
+
+void
+conn_reap(struct worker *w)
+{
+	struct conn *c, *next;
+
+	for (c = TAILQ_FIRST(&w->dead); c != NULL; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (c->jobs_n > 0)
+			continue;	/* a pool thread will still speak of it */
+		TAILQ_REMOVE(&w->dead, c, link);
+		OBJ_FREE(c);
+	}
+}
+
+/* Keeps bytes that are no whole request yet. */
+static bool
+conn_keep_input(struct conn *c, const char *p, size_t n)
+{
+	char *mine = NULL;
+
+	if (n > 0) {
+		mine = malloc(n);
+		if (mine == NULL)
+			return false;
+		memcpy(mine, p, n);
+	}
+	free(c->in);
+	c->in = mine;
+	c->in_n = n;
+	return true;
+}
+
+/* Queues a request made of one head, good or bad. */
+static bool
+conn_queue_request(struct conn *c, const char *head, size_t head_bytes)
+{
+	enum reason r = REASON_OK;
+	struct req *req = req_new(c, head, head_bytes, &r);
+
+	if (req == NULL)
+		return false;
+	if (r != REASON_OK) {
+		/* What follows can't be told apart from this one's rest. */
+		req->reason = r;
+		c->close_when_done = true;
+		COUNT(bad_requests_total);
+	}
+	if (c->denied)
+		req->reason = REASON_DENIED_CLIENT;
+	if (!req->http.keep_alive)
+		c->close_when_done = true;
+	TAILQ_INSERT_TAIL(&c->reqs, req, link);
+	c->reqs_n++;
+	return true;
+}
+
+/* Turns received bytes into requests, as many as may be queued, and keeps the rest. */
+static void
+conn_parse(struct conn *c, const char *p, size_t n)
+{
+	size_t at = 0, end;
+
+	while (at < n && c->reqs_n < CONN_LOOKAHEAD_MAX && !c->close_when_done) {
+		end = httpreq_head_end(p + at, n - at, &c->in_scanned);
+		if (end == 0 && n - at >= HTTPREQ_HEAD_MAX)
+			end = n - at;		/* too big: parsed as such, refused */
+		if (end == 0)
+			break;
+		c->in_scanned = 0;
+		if (!conn_queue_request(c, p + at, end)) {
+			conn_close(c, REASON_NO_MEMORY);
+			return;
+		}
+		at += end;
+	}
+	if (c->close_when_done)
+		at = n;		/* nothing after this one is answered */
+	else if (at < n && c->reqs_n >= CONN_LOOKAHEAD_MAX)
+		COUNT(lookahead_full_total);
+	if (at == n)
+		c->header_ms = 0;
+	else if (c->header_ms == 0)
+		c->header_ms = c->w->now_ms;
+	if (!conn_keep_input(c, p + at, n - at))
+		conn_close(c, REASON_NO_MEMORY);
+}
+
+/* Receives once; in lingering state what comes is thrown away. */
+static void
+conn_fill(struct conn *c)
+{
+	struct worker *w = c->w;
+	size_t had = c->in_n, room;
+	ssize_t k;
+
+	MUST(had < WORKER_IN_BYTES);
+	if (had > 0)
+		memcpy(w->in, c->in, had);
+	room = WORKER_IN_BYTES - had;
+	k = recv(c->fd, w->in + had, room, 0);
+	if (k < 0) {
+		if (errno == EAGAIN || errno == EINTR) {
+			c->can_read = errno == EINTR;
+			return;
+		}
+		conn_close(c, REASON_CLIENT_RESET);
+		return;
+	}
+	if (k == 0) {
+		c->eof = true;
+		c->can_read = false;
+		return;
+	}
+	/* A short read has emptied the socket; what comes later makes a new edge, but for a FIN already seen. */
+	if ((size_t)k < room)
+		c->can_read = c->peer_closed;
+	conn_parse(c, w->in, had + (size_t)k);
+}
+
+/* More input is of use now: another request may be queued. */
+static bool
+conn_wants_input(const struct conn *c)
+{
+	return c->can_read && !c->eof && !c->close_when_done &&
+	    c->reqs_n < CONN_LOOKAHEAD_MAX && c->in_n < HTTPREQ_HEAD_MAX;
+}
+
+/* After a full look-ahead: requests received long ago may be parsed now. */
+static void
+conn_parse_kept(struct conn *c)
+{
+	size_t n = c->in_n;
+
+	if (n == 0 || c->reqs_n >= CONN_LOOKAHEAD_MAX || c->close_when_done)
+		return;
+	memcpy(c->w->in, c->in, n);
+	conn_parse(c, c->w->in, n);
+}
+
+/* No request is waiting: for the next one, for the rest of one, or not at all. */
+static void
+conn_rest(struct conn *c)
+{
+	if (c->eof)
+		conn_close(c, c->in_n > 0 ? REASON_CLIENT_GONE : REASON_CLIENT_DONE);
+	else if (c->in_n > 0)
+		conn_set_state(c, CONN_HEADER);
+	else if (c->w->stopping)
+		conn_close(c, REASON_SHUTDOWN);
+	else
+		conn_set_state(c, CONN_IDLE);
+}
+
+/*
+ * The last answer is out. What the client still sends must be read, or the
+ * kernel would reset the connection and the answer could be lost on the way.
+ */
+static void
+conn_linger(struct conn *c)
+{
+	if (c->eof || (!c->can_read && c->served_n > 0 && c->in_n == 0)) {
+		conn_close(c, REASON_CLIENT_DONE);
+		return;
+	}
+	(void)shutdown(c->fd, SHUT_WR);
+	conn_set_state(c, CONN_LINGER);
+}
+
+/* Reads and forgets until the client closes. */
+static void
+conn_run_linger(struct conn *c)
+{
+	size_t n = 0;
+	ssize_t k = 1;
+
+	while (n < CONN_LINGER_BYTES && (k = recv(c->fd, c->w->in, WORKER_IN_BYTES, 0)) > 0)
+		n += (size_t)k;
+	if (k == 0 || (k < 0 && errno != EAGAIN && errno != EINTR) || n >= CONN_LINGER_BYTES)
+		conn_close(c, REASON_CLIENT_DONE);
+}
+
+/* The first request is answered in full. */
+static void
+conn_finish_request(struct conn *c, struct req *req)
+{
+	req_log(req, REASON_OK);
+	TAILQ_REMOVE(&c->reqs, req, link);
+	c->reqs_n--;
+	c->served_n++;
+	req_end(req);
+}
+
+/* While the first request waits, upstream work for those behind it begins. */
+static void
+conn_look_ahead(struct conn *c)
+{
+	struct req *req;
+
+	if (c->w->depot->config->prefetch == PREFETCH_OFF)
+		return;
+	TAILQ_FOREACH(req, &c->reqs, link)
+		if (!req->started)
+			req_start_early(req);
+}
+
+void
+conn_run(struct conn *c)
+{
+	struct req *req;
+
+	CHECK_OBJ(c, CONN_MAGIC);
+	if (c->state == CONN_LINGER) {
+		conn_run_linger(c);
+		return;
+	}
+	if (c->state == CONN_TUNNEL) {
+		tunnel_run(c->tunnel);
+		return;
+	}
+	while (c->state != CONN_DEAD) {
+		if (conn_wants_input(c)) {
+			conn_fill(c);
+			continue;
+		}
+		req = TAILQ_FIRST(&c->reqs);
+		if (req == NULL) {
+			if (c->close_when_done)
+				conn_linger(c);
+			else
+				conn_rest(c);
+			return;
+		}
+		if (req->front_ms == 0)
+			req->front_ms = c->w->now_ms;
+		switch (req_run(req)) {
+		case STEP_AGAIN:
+			conn_finish_request(c, req);
+			conn_parse_kept(c);
+			break;
+		case STEP_WAIT:
+			if (c->state != CONN_DEAD && c->state != CONN_TUNNEL)
+				conn_look_ahead(c);
+			return;
+		case STEP_CLOSE:
+			conn_close(c, req->reason != REASON_OK ? req->reason : REASON_CLIENT_RESET);
+			return;
+		}
+	}
+}
+
+/* Something happened at the socket. */
+static void
+conn_event_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct conn *c = arg;
+
+	(void)fd;
+	CHECK_OBJ(c, CONN_MAGIC);
+	worker_update_clock(c->w);
+	if (what & EV_CLOSED)
+		c->peer_closed = true;
+	if (what & (EV_READ | EV_CLOSED))
+		c->can_read = true;
+	if (what & EV_WRITE)
+		c->can_write = true;
+	conn_run(c);
+}
+
+/* May this client ask at all? Unix sockets are guarded by their directory. */
+static bool
+conn_client_allowed(const struct conn *c)
+{
+	return c->peer.sin6_family == AF_UNIX || cidrset_has(&c->w->depot->config->allow_clients,
+	    (const struct sockaddr *)&c->peer);
+}
+
+void
+conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n)
+{
+	struct conn *c;
+
+	OBJ_NEW(c, CONN_MAGIC);
+	if (c == NULL) {
+		(void)close(fd);
+		(void)atomic_fetch_sub(&w->conns_n, 1);
+		return;
+	}
+	c->fd = fd;
+	c->w = w;
+	TAILQ_INIT(&c->reqs);
+	if (sa->sa_family == AF_INET || sa->sa_family == AF_INET6)
+		memcpy(&c->peer, sa, sa_n < sizeof(c->peer) ? sa_n : sizeof(c->peer));
+	else
+		c->peer.sin6_family = AF_UNIX;
+	c->denied = !conn_client_allowed(c);
+	c->state = CONN_IDLE;
+	c->state_ms = w->now_ms;
+	TAILQ_INSERT_TAIL(&w->conns[CONN_IDLE], c, link);
+	COUNT(connections_open);
+	if (event_assign(&c->ev, w->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+	    conn_event_cb, c) != 0 || event_add(&c->ev, NULL) != 0) {
+		conn_close(c, REASON_NO_MEMORY);
+		return;
+	}
+	/* The first request has often come with the connection. */
+	c->can_read = c->can_write = true;
+	conn_run(c);
+}
+
+/* The time limit of a state, counted from state_ms; 0: none here. */
+static int64_t
+conn_limit_ms(const struct conn *c)
+{
+	int64_t client_ms = c->w->depot->config->client_timeout;
+
+	switch (c->state) {
+	case CONN_IDLE:
+	case CONN_HEADER:
+	case CONN_WRITE:
+		return client_ms;
+	case CONN_DISK:
+		return CONN_DISK_MS;
+	case CONN_LINGER:
+		return CONN_LINGER_MS;
+	case CONN_FLIGHT:	/* the request knows how long */
+	case CONN_TUNNEL:	/* so does the tunnel */
+	case CONN_RUN:
+	case CONN_DEAD:
+	case CONN_STATE_N:
+		return 0;
+	}
+	WRONG("connection state");
+}
+
+/* Is this connection's time up? */
+static void
+conn_check_timeout(struct conn *c)
+{
+	int64_t limit = conn_limit_ms(c), since = c->state_ms;
+
+	if (c->state == CONN_HEADER)
+		since = c->header_ms;	/* a deadline for the whole header, however it trickles */
+	if (limit > 0 && c->w->now_ms - since >= limit)
+		conn_close(c, c->state == CONN_DISK ? REASON_DISK_ERROR : REASON_CLIENT_TIMEOUT);
+	else if (c->state == CONN_FLIGHT && !TAILQ_EMPTY(&c->reqs) &&
+	    req_give_up_waiting(TAILQ_FIRST(&c->reqs)))
+		conn_run(c);
+	else if (c->state == CONN_TUNNEL)
+		tunnel_check_timeout(c->tunnel);
+}
+
+void
+conn_check_timeouts(struct worker *w)
+{
+	struct conn *c, *next;
+	unsigned i;
+
+	for (i = 0; i < CONN_STATE_N; i++)
+		for (c = TAILQ_FIRST(&w->conns[i]); c != NULL; c = next) {
+			next = TAILQ_NEXT(c, link);
+			conn_check_timeout(c);
+		}
+}

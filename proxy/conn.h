@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef CONN_H
+#define CONN_H
+/*
+ * A client connection: reads requests, answers them in order, one at a time,
+ * while those behind are already being looked up and fetched.
+ *
+ *   birth   conn_new, on its worker, from an accepted socket
+ *   life    conn_run, whenever something it waits for has happened
+ *   end     conn_close with a reason; freed on a later turn of the loop
+ *
+ * States name what it waits for; conn_set_state alone changes them. Each has
+ * a time limit, kept in conn.c's table.
+ */
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#include "include/cache.h"
+#include "include/reason.h"
+#include "proxy/httpcond.h"
+#include "proxy/httpreq.h"
+#include "proxy/mailbox.h"
+#include "proxy/page.h"
+#include "proxy/route.h"
+
+#define CONN_MAGIC 0xc0aa0001u
+#define REQ_MAGIC 0x4e900001u
+
+struct worker;
+struct tunnel;
+
+/* State, and what it waits for. */
+#define CONN_STATES(S)                                                         \
+	S(IDLE, "a request")                                                   \
+	S(HEADER, "the rest of a request header")                              \
+	S(FLIGHT, "bytes from upstream")                                       \
+	S(DISK, "the disk")                                                    \
+	S(WRITE, "the client to read")                                         \
+	S(TUNNEL, "either side of the tunnel")                                 \
+	S(LINGER, "the client to close")                                       \
+	S(RUN, "its next turn")                                                \
+	S(DEAD, "nothing")
+
+enum conn_state {
+#define S(name, waits_for) CONN_##name,
+	CONN_STATES(S)
+#undef S
+	CONN_STATE_N
+};
+
+/* The steps of one request; each answers what comes next. */
+#define REQ_STEPS(S)                                                           \
+	S(START, start)		/* route it, ask the cache */                  \
+	S(OPEN, open)		/* make sure that the stored body is open */   \
+	S(FOLLOW, follow)	/* wait for what the flight brings */          \
+	S(HEAD, head)		/* decide on status and range, make the head */\
+	S(BODY, body)		/* send */                                     \
+	S(CONNECT, connect)	/* become a tunnel */                          \
+	S(DONE, done)
+
+enum req_step {
+#define S(name, func) REQ_##name,
+	REQ_STEPS(S)
+#undef S
+	REQ_STEP_N
+};
+
+/* What a request's bytes come from. */
+enum req_source { SOURCE_TEXT, SOURCE_OBJECT, SOURCE_FLIGHT };
+
+enum { REQ_TEXT_BYTES = 6 << 10 };	/* of a pooled request; longer heads get their own */
+
+struct req {
+	uint32_t magic;
+	struct req *next_free;
+	TAILQ_ENTRY(req) link;		/* the connection's queue */
+	struct conn *c;
+	uint64_t id;
+	enum req_step step;
+	bool started;			/* the cache was asked (or it failed) */
+	int64_t arrived_ms, front_ms, first_byte_ms;	/* front: became the one to be answered; 0: not yet */
+
+	struct route route;
+	struct key key;
+	struct aptfile af;
+
+	struct object *object;		/* to be served, or to fall back on */
+	bool object_strict;
+	struct flight_reader reader;	/* attached while it follows a flight */
+	struct mail wake;		/* the flight's message to our worker */
+	_Atomic bool wake_posted;	/* set under the flight's lock, cleared when it arrives */
+	bool orphan;			/* waits only for that message; then it is freed */
+	uint64_t flight_id;		/* for the log */
+	unsigned asked_n;		/* bounded: how often the cache was asked */
+
+	/* The answer. */
+	enum reason reason;		/* set: answer with this error */
+	const char *detail;		/* in the text arena, or static */
+	int error_status;		/* overrides the reason's; 0: no */
+	int status;
+	const char *cache_status;	/* value of Cache-Status after our name */
+	enum req_source source;
+	struct page page;		/* SOURCE_TEXT without a reason */
+	char *text_body;		/* SOURCE_TEXT, malloced */
+	uint64_t at, end;		/* body bytes still to be sent: [at, end) */
+	int64_t end_known;		/* -1: end is the flight's, unknown yet */
+	bool chunked;
+	uint64_t sent_bytes;
+	uint64_t probed;		/* object: bytes up to here are known to be in memory */
+
+	struct arena text;
+	size_t text_cap;
+	struct httpreq http;		/* from here on not cleared: the parser fills it */
+	char memory[];			/* text_cap bytes */
+};
+
+TAILQ_HEAD(req_list, req);
+TAILQ_HEAD(conn_list, conn);
+
+struct conn {
+	uint32_t magic;
+	int fd;
+	struct worker *w;
+	TAILQ_ENTRY(conn) link;		/* the worker's list of its state */
+	TAILQ_ENTRY(conn) run_link;	/* runnable */
+	bool runnable, can_read, can_write, eof, close_when_done;
+	bool peer_closed;		/* a FIN has come; recv will say so after the data */
+	bool denied;			/* its address is not in allow_clients */
+	enum conn_state state;
+	int64_t state_ms;		/* when the state began, or last made progress */
+	int64_t header_ms;		/* when the first byte of an unfinished header came; 0: none */
+	struct event ev;
+	struct sockaddr_in6 peer;	/* or a sockaddr_in; family AF_UNIX without more */
+	struct req_list reqs;
+	unsigned reqs_n;
+	uint64_t served_n;
+	char *in;			/* bytes received and not parsed yet; NULL when none */
+	size_t in_n, in_scanned;
+	char *out;			/* bytes of a head that the socket did not take */
+	size_t out_n, out_at;
+	unsigned jobs_n;		/* messages under way to it: it may not be freed */
+	struct tunnel *tunnel;
+};
+
+enum { CONN_LOOKAHEAD_MAX = 20 };
+
+/* Takes over the descriptor. On its worker. */
+void conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n);
+/* Goes on as far as it can without waiting. */
+void conn_run(struct conn *c);
+void conn_set_state(struct conn *c, enum conn_state to);
+/* The one way to end a connection. */
+void conn_close(struct conn *c, enum reason why);
+/* Looks for connections whose time is up; each tick of the worker. */
+void conn_check_timeouts(struct worker *w);
+void conn_reap(struct worker *w);
+void conn_peer_text(const struct conn *c, char *out, size_t cap);
+const char *conn_state_name(enum conn_state s);
+
+/* ---- requests (req.c) ---- */
+struct req *req_new(struct conn *c, const char *head, size_t head_bytes, enum reason *r);
+/* Drops what it holds; frees now, or when a message under way has come. */
+void req_end(struct req *req);
+const char *req_step_name(enum req_step s);
+
+/* ---- the steps (conn_step.c) ---- */
+enum step_result { STEP_AGAIN, STEP_WAIT, STEP_CLOSE };
+enum step_result req_run(struct req *req);
+/* Asks the cache ahead of its turn, so that upstream work starts. */
+void req_start_early(struct req *req);
+/* Has it waited long enough for upstream? True: run it, it now has something else to say. */
+bool req_give_up_waiting(struct req *req);
+/* Tells the access log how it ended. */
+void req_log(const struct req *req, enum reason end);
+
+#endif

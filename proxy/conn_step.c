@@ -1,0 +1,986 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * The steps of one request, from its parsed head to its last byte:
+ *
+ *   START -> OPEN -> HEAD -> BODY -> DONE          a hit
+ *   START -> FOLLOW -> HEAD -> BODY -> DONE        a flight, joined or started
+ *   START -> FOLLOW -> OPEN -> ...                 a check that ended in "still good", or in stale
+ *   START -> CONNECT                               a tunnel
+ *   any   -> HEAD (with req->reason set)           an error, as long as no status is out
+ *
+ * A step does one thing and says: again, wait (after setting the connection's
+ * state), or close. conn_run calls req_run for the first request of a
+ * connection; those behind it only do START, early.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "include/counter.h"
+#include "include/log.h"
+#include "proxy/deliver.h"
+#include "proxy/httpmsg.h"
+#include "proxy/iopool.h"
+#include "proxy/page.h"
+#include "proxy/tunnel.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+enum {
+	REQ_HEAD_WAIT_MS = 25000,	/* a client gets a status line by then */
+	REQ_RANGE_WAIT_MS = 5000,	/* for a range far ahead in a flight */
+	REQ_ASKS_MAX = 6,		/* how often the cache is asked again */
+};
+
+/* Between a step and the runner: go on with the (new) step, wait, or close. */
+enum step { GO_ON, WAIT, CLOSE, FINISHED };
+
+static const char *const req_step_names[REQ_STEP_N] = {
+#define S(name, func) [REQ_##name] = #name,
+	REQ_STEPS(S)
+#undef S
+};
+
+const char *
+req_step_name(enum req_step s)
+{
+	MUST((unsigned)s < REQ_STEP_N);
+	return req_step_names[s];
+}
+
+/* The one place where the step changes. */
+static enum step
+req_go(struct req *req, enum req_step to)
+{
+	if (req->step != to)
+		log_debug("req=%llu %s -> %s", (unsigned long long)req->id,
+		    req_step_names[req->step], req_step_names[to]);
+	req->step = to;
+	return GO_ON;
+}
+
+/* Text in the request's arena; a fixed text when that is full. */
+PRINTF_LIKE(2, 3)
+static const char *
+req_text(struct req *req, const char *fmt, ...)
+{
+	size_t room = req->text.cap - req->text.used;
+	char *p = req->text.base + req->text.used;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(p, room, fmt, ap);
+	va_end(ap);
+	if (n < 0 || room == 0)
+		return "";
+	req->text.used += (size_t)n < room ? (size_t)n + 1 : room;
+	return p;
+}
+
+/* Answers with an error instead, if no status is out yet. */
+static enum step
+req_fail(struct req *req, enum reason r, const char *detail)
+{
+	flight_detach(&req->reader);
+	object_unref(&req->object);
+	req->reason = r;
+	if (detail != NULL)
+		req->detail = detail;
+	return req_go(req, REQ_HEAD);
+}
+
+static struct depot *
+req_depot(const struct req *req)
+{
+	return req->c->w->depot;
+}
+
+/* ---- START ---- */
+
+/* A host that is written as a number, in any notation, is judged before anything is asked. */
+static bool
+req_address_ok(const struct req *req, struct slice host)
+{
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *ai;
+	const struct config *cfg = req_depot(req)->config;
+	char text[256];
+	bool ok;
+
+	if (slice_caseeq(host, SLICE("localhost")) || slice_ends(host, SLICE(".localhost")))
+		(void)strcpy(text, "127.0.0.1");
+	else if (host.n == 0 || host.n >= sizeof(text) ||
+	    (memchr(host.p, ':', host.n) == NULL &&
+	    !(host.p[0] >= '0' && host.p[0] <= '9')))
+		return true;	/* a name: its addresses are judged when it is connected to */
+	else {
+		memcpy(text, host.p, host.n);
+		text[host.n] = '\0';
+	}
+	if (getaddrinfo(text, NULL, &hints, &ai) != 0)
+		return true;
+	ok = access_address_ok(&cfg->allow_addresses, &cfg->deny_addresses, ai->ai_addr);
+	freeaddrinfo(ai);
+	return ok;
+}
+
+/* May this host and port be asked at all? */
+static enum reason
+req_check_target(const struct req *req, struct slice host, uint16_t port,
+    const struct portset *ports)
+{
+	const struct config *cfg = req_depot(req)->config;
+
+	if (globset_has(&cfg->deny_upstreams, host, port) ||
+	    !globset_has(&cfg->allow_upstreams, host, port))
+		return REASON_DENIED_UPSTREAM;
+	if (!portset_has(ports, port))
+		return REASON_DENIED_PORT;
+	if (!req_address_ok(req, host))
+		return REASON_DENIED_ADDRESS;
+	return REASON_OK;
+}
+
+/* One of our own pages: made at once. */
+static enum step
+req_serve_page(struct req *req)
+{
+	page_make(req, &req->page);
+	if (req->page.body == NULL)
+		return req_fail(req, REASON_NO_MEMORY, NULL);
+	req->text_body = req->page.body;
+	req->source = SOURCE_TEXT;
+	req->cache_status = "detail=page";
+	return req_go(req, REQ_HEAD);
+}
+
+/* Fields of the client that go upstream with files that are no repository's (RFC 9110 7.6.1). */
+static struct slice
+req_forwarded_fields(struct req *req)
+{
+	static const struct slice never[] = {
+		{"host", 4}, {"connection", 10}, {"proxy-connection", 16}, {"keep-alive", 10},
+		{"proxy-authorization", 19}, {"proxy-authenticate", 18}, {"te", 2},
+		{"trailer", 7}, {"transfer-encoding", 17}, {"upgrade", 7}, {"expect", 6},
+		{"accept-encoding", 15}, {"range", 5}, {"if-range", 8}, {"if-match", 8},
+		{"if-none-match", 13}, {"if-modified-since", 17}, {"if-unmodified-since", 19},
+		{"content-length", 14}, {"via", 3}, {"user-agent", 10}, {"max-forwards", 12},
+	};
+	size_t start = req->text.used;
+	unsigned i, j;
+	char *p;
+
+	for (i = 0; i < req->http.fields_n; i++) {
+		const struct httpfield *f = &req->http.fields[i];
+
+		for (j = 0; j < NELEM(never); j++)
+			if (slice_caseeq(f->name, never[j]))
+				break;
+		if (j < NELEM(never) || http_list_has(req->http.connection, f->name))
+			continue;
+		p = arena_text(&req->text, f->name.n + f->value.n + 4);
+		if (p == NULL)
+			break;
+		memcpy(p, f->name.p, f->name.n);
+		memcpy(p + f->name.n, ": ", 2);
+		if (f->value.n != 0)
+			memcpy(p + f->name.n + 2, f->value.p, f->value.n);
+		memcpy(p + f->name.n + 2 + f->value.n, "\r\n", 2);
+	}
+	return (struct slice){req->text.base + start, req->text.used - start};
+}
+
+/* user:password of a URL as the Authorization that it means (RFC 9110 11.4, RFC 7617). */
+static struct slice
+req_basic_field(struct req *req)
+{
+	static const char digits[] =
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct slice in = req->route.userinfo;
+	unsigned char raw[512];
+	size_t n = 0, i;
+	char *p;
+
+	for (i = 0; i < in.n && n < sizeof(raw); i++) {
+		unsigned v;
+		char hex[3] = {0};
+
+		if (in.p[i] == '%' && i + 2 < in.n) {
+			memcpy(hex, in.p + i + 1, 2);
+			if (sscanf(hex, "%2x", &v) == 1) {
+				raw[n++] = (unsigned char)v;
+				i += 2;
+				continue;
+			}
+		}
+		raw[n++] = (unsigned char)in.p[i];
+	}
+	p = arena_text(&req->text, 21 + (n + 2) / 3 * 4 + 2);
+	if (p == NULL)
+		return SLICE_NONE;
+	in.p = p;
+	memcpy(p, "Authorization: Basic ", 21);
+	p += 21;
+	for (i = 0; i < n; i += 3) {
+		uint32_t v = (uint32_t)raw[i] << 16 | (uint32_t)(i + 1 < n ? raw[i + 1] : 0) << 8 |
+		    (i + 2 < n ? raw[i + 2] : 0);
+
+		*p++ = digits[v >> 18];
+		*p++ = digits[v >> 12 & 63];
+		*p++ = i + 1 < n ? digits[v >> 6 & 63] : '=';
+		*p++ = i + 2 < n ? digits[v & 63] : '=';
+	}
+	*p++ = '\r';
+	*p++ = '\n';
+	return (struct slice){in.p, (size_t)(p - in.p)};
+}
+
+/* Sends the flight on its way, with the fields that belong to it. */
+static void
+req_launch(struct req *req, bool alone)
+{
+	struct upstream_ask ask = {
+		.head = req->http.method == HTTP_HEAD && flight_is_private(req->reader.f),
+		.no_cache = req->http.cc_no_cache,
+		.ahead = req->front_ms == 0,
+	};
+
+	if (req->af.class == APTFILE_OTHER || alone) {
+		/* Both write to the arena's end, one behind the other. */
+		ask.fields = req_forwarded_fields(req);
+		if (req->route.userinfo.n != 0 && req->http.authorization.p == NULL) {
+			struct slice basic = req_basic_field(req);
+
+			if (ask.fields.n == 0)
+				ask.fields = basic;
+			else
+				ask.fields.n += basic.n;
+		}
+	}
+	upstream_fetch(req_depot(req)->upstream, req->reader.f, &ask);
+}
+
+/* Credentials make the answer this client's own. */
+static bool
+req_is_alone(const struct req *req)
+{
+	return req->http.authorization.p != NULL || req->route.userinfo.n != 0;
+}
+
+/* What RFC 9211 says of an answer that follows a flight. */
+static void
+req_note_forward(struct req *req, bool created, bool check, bool alone)
+{
+	if (alone)
+		req->cache_status = "fwd=bypass";
+	else if (check)
+		req->cache_status = created ? "fwd=stale" : "fwd=stale; collapsed";
+	else
+		req->cache_status = created ? "fwd=uri-miss" : "fwd=uri-miss; collapsed";
+}
+
+/* Serves what is stored although it is stale. */
+static enum step
+req_serve_stale(struct req *req, const char *why)
+{
+	flight_detach(&req->reader);
+	req->cache_status = why;
+	COUNT(stale_served_total);
+	return req_go(req, REQ_OPEN);
+}
+
+/* Asks the cache: an object to serve, a flight to follow, or why neither. */
+static enum step
+req_ask(struct req *req, bool object_bad)
+{
+	struct worker *w = req->c->w;
+	const struct config_upstream *conf =
+	    config_for_upstream(w->depot->config, req->route.url.host);
+	bool alone = req_is_alone(req);
+	struct cache_answer a;
+	struct cache_ask ask = {
+		.url = &req->route.url, .key = &req->key, .af = &req->af,
+		.fresh = {
+			.no_cache = req->http.cc_no_cache,
+			.only_if_cached = req->http.cc_only_if_cached,
+			.max_age_s = req->http.cc_max_age_s,
+		},
+		.index_max_age_s = conf->index_max_age / 1000,
+		.now_ms = w->now_ms, .now_s = w->now_s,
+		.head_only = req->http.method == HTTP_HEAD,
+		.alone = alone, .object_bad = object_bad,
+	};
+
+	flight_detach(&req->reader);
+	object_unref(&req->object);
+	if (req->asked_n++ >= REQ_ASKS_MAX)
+		return req_fail(req, REASON_DAMAGED, NULL);
+	cache_ask(w->view, &ask, &a);
+	if (a.reason != REASON_OK) {
+		req->error_status = a.status;
+		return req_fail(req, a.reason, NULL);
+	}
+	req->object = a.object;
+	req->object_strict = a.strict;
+	if (a.flight == NULL) {
+		COUNT(hits_total);
+		req->cache_status = "hit";
+		return req_go(req, REQ_OPEN);
+	}
+	req->flight_id = flight_id(a.flight);
+	flight_attach(a.flight, &req->reader, a.created);
+	req_note_forward(req, a.created, a.object != NULL,
+	    alone || flight_is_private(a.flight));
+	flight_unref(&a.flight);
+	if (a.created)
+		req_launch(req, alone || (flight_is_private(req->reader.f) &&
+		    req->af.class == APTFILE_OTHER));
+	/* apt asks its sources one after the other: a host that hangs is not waited for again and again. */
+	if (req->object != NULL && !req->object_strict &&
+	    cache_host_is_slow(req_depot(req)->cache, req->route.url.authority, w->now_ms))
+		return req_serve_stale(req, "hit; detail=stale-host-slow");
+	return req_go(req, REQ_FOLLOW);
+}
+
+static enum step
+req_step_start(struct req *req)
+{
+	struct depot *d = req_depot(req);
+	enum reason r = req->reason;
+	size_t path_n;
+
+	req->started = true;
+	if (r == REASON_OK)
+		r = route_parse(&req->route, &req->text, &req->http, &d->route);
+	if (r == REASON_OK && req->http.method == HTTP_OTHER)
+		r = REASON_METHOD;
+	if (r == REASON_OK && req->http.has_body) {
+		r = REASON_REQ_BODY;
+		req->c->close_when_done = true;
+	}
+	if (r == REASON_OK && req->http.via.p != NULL &&
+	    memmem(req->http.via.p, req->http.via.n, d->id, strlen(d->id)) != NULL)
+		r = REASON_LOOP;
+	if (r != REASON_OK)
+		return req_fail(req, r, NULL);
+	switch (req->route.kind) {
+	case ROUTE_USAGE:
+	case ROUTE_PAGE:
+	case ROUTE_REPORT:
+		return req_serve_page(req);
+	case ROUTE_TUNNEL:
+		if (d->config->connect == CONNECT_REFUSE)
+			return req_fail(req, REASON_DENIED_CONNECT, NULL);
+		r = req_check_target(req, req->route.host, req->route.port,
+		    &d->config->connect_ports);
+		if (r == REASON_DENIED_PORT)
+			r = REASON_DENIED_CONNECT;
+		return r != REASON_OK ? req_fail(req, r, NULL) : req_go(req, REQ_CONNECT);
+	case ROUTE_OBJECT:
+		break;
+	}
+	if (req->route.at.n != 0)
+		return req_fail(req, REASON_NOT_FOUND_LOCAL,
+		    "no earlier generation of this repository is kept");
+	r = req_check_target(req, req->route.url.host, req->route.url.port,
+	    &d->config->allow_ports);
+	if (r != REASON_OK)
+		return req_fail(req, r, NULL);
+	key_of_url(&req->route.url, &req->key);
+	path_n = req->route.url.path.n;
+	if (path_n > 0) {
+		const char *q = memchr(req->route.url.path.p, '?', path_n);
+
+		if (q != NULL)
+			path_n = (size_t)(q - req->route.url.path.p);
+	}
+	aptfile_classify(&req->af, (struct slice){req->route.url.path.p, path_n});
+	return req_ask(req, false);
+}
+
+void
+req_start_early(struct req *req)
+{
+	/* Our own pages and tunnels write to the socket: not before their turn. */
+	if (req->http.method == HTTP_CONNECT || req->http.target.n == 0 ||
+	    (req->http.target.p[0] == '/' && (req->http.target.n == 1 ||
+	    slice_starts(req->http.target, SLICE("/-")) ||
+	    slice_starts(req->http.target, SLICE("/acng")))))
+		return;
+	MUST(req->step == REQ_START);
+	(void)req_step_start(req);
+}
+
+/* ---- OPEN ---- */
+
+/* A body that is being opened or read by a pool thread. */
+struct req_job {
+	struct iojob io;
+	struct conn *c;			/* kept alive by jobs_n */
+	uint64_t req_id;		/* to see whether it is still the same request */
+	struct object_job *open;	/* or NULL: read ahead */
+	int fd;				/* to read ahead from: a duplicate */
+	uint64_t at, end;
+};
+
+static void
+req_job_run(struct iojob *io)
+{
+	struct req_job *job = CONTAINER_OF(io, struct req_job, io);
+	char buf[65536];
+	ssize_t k;
+
+	if (job->open != NULL) {
+		object_job_run(job->open);
+		return;
+	}
+	(void)readahead(job->fd, (off_t)job->at, (size_t)(job->end - job->at));
+	while (job->at < job->end && (k = pread(job->fd, buf, sizeof(buf), (off_t)job->at)) > 0)
+		job->at += (uint64_t)k;
+	(void)close(job->fd);
+}
+
+/* Back on the worker: the request goes on, if it is still there. */
+static void
+req_job_mail(struct mail *m)
+{
+	struct req_job *job = CONTAINER_OF(m, struct req_job, io.mail);
+	struct conn *c = job->c;
+	struct req *req = TAILQ_FIRST(&c->reqs);
+	enum object_open opened = OBJECT_OPENED;
+
+	CHECK_OBJ(c, CONN_MAGIC);
+	AN(c->jobs_n);
+	c->jobs_n--;
+	worker_update_clock(c->w);
+	if (job->open != NULL)
+		opened = object_job_finish(&job->open);
+	if (c->state == CONN_DISK && req != NULL && req->id == job->req_id) {
+		conn_set_state(c, CONN_RUN);
+		if (opened == OBJECT_MUST_WAIT)
+			(void)req_fail(req, REASON_NO_DESCRIPTORS, NULL);
+		else if (opened == OBJECT_GONE)
+			(void)req_ask(req, true);
+		else if (job->end > 0)
+			req->probed = job->end;
+		conn_run(c);
+	}
+	free(job);
+}
+
+/* Hands a job to the pool; the connection waits in state DISK. */
+static enum step
+req_submit_job(struct req *req, struct object_job *open, int fd, uint64_t end)
+{
+	struct conn *c = req->c;
+	struct req_job *job = calloc(1, sizeof(*job));
+
+	if (job == NULL) {
+		if (fd >= 0)
+			(void)close(fd);
+		if (open != NULL)
+			(void)object_job_finish(&open);
+		return CLOSE;
+	}
+	job->io.run = req_job_run;
+	job->io.home = &c->w->mailbox;
+	job->io.mail.deliver = req_job_mail;
+	job->c = c;
+	job->req_id = req->id;
+	job->open = open;
+	job->fd = fd;
+	job->at = req->at;
+	job->end = end;
+	c->jobs_n++;
+	conn_set_state(c, CONN_DISK);
+	iopool_submit(c->w->depot->iopool, &job->io);
+	return WAIT;
+}
+
+static enum step
+req_step_open(struct req *req)
+{
+	struct object_job *job;
+
+	AN(req->object);
+	req->source = SOURCE_OBJECT;
+	if (req->http.method == HTTP_HEAD)
+		return req_go(req, REQ_HEAD);
+	switch (object_open_now(req->object)) {
+	case OBJECT_OPENED:
+		return req_go(req, REQ_HEAD);
+	case OBJECT_GONE:
+		return req_ask(req, true);
+	case OBJECT_MUST_WAIT:
+		job = object_job_new(req->object);
+		if (job == NULL)
+			return req_fail(req, REASON_NO_MEMORY, NULL);
+		return req_submit_job(req, job, -1, 0);
+	}
+	WRONG("open result");
+}
+
+/* ---- FOLLOW ---- */
+
+/* The flight ended badly: what is stored, if that may be served; else the error in words. */
+static enum step
+req_follow_failed(struct req *req)
+{
+	struct flight *f = req->reader.f;
+	enum reason r = flight_reason(f);
+	struct worker *w = req->c->w;
+
+	if (req->object != NULL && !req->object_strict && r != REASON_UP_NOT_FOUND &&
+	    r != REASON_UP_GONE && cache_stale_ok(w->view, req->object, &req->af, w->now_s))
+		return req_serve_stale(req, "hit; detail=stale-if-error");
+	req->detail = req_text(req, "%s", flight_detail(f));
+	req->error_status = flight_upstream_status(f);
+	return req_fail(req, r, NULL);
+}
+
+/* The origin confirmed what is stored. */
+static enum step
+req_follow_confirmed(struct req *req)
+{
+	if (req->object == NULL)
+		return req_ask(req, false);	/* joined a check of what we had not */
+	cache_confirm(req->c->w->view, req->object, req->reader.f);
+	flight_detach(&req->reader);
+	req->cache_status = strstr(req->cache_status, "collapsed") != NULL ?
+	    "fwd=stale; fwd-status=304; collapsed" : "fwd=stale; fwd-status=304";
+	return req_go(req, REQ_OPEN);
+}
+
+static enum step
+req_step_follow(struct req *req)
+{
+	struct flight *f = req->reader.f;
+	enum flight_state s;
+
+	CHECK_OBJ(req, REQ_MAGIC);
+	AN(f);
+	s = flight_state(f);
+	switch (s) {
+	case FLIGHT_WAITING:
+		conn_set_state(req->c, CONN_FLIGHT);
+		return flight_wait(&req->reader, 0, s) ? WAIT : GO_ON;
+	case FLIGHT_FAILED:
+		/* Called off before we came, for want of readers. */
+		if (flight_reason(f) == REASON_CLIENT_GONE)
+			return req_ask(req, false);
+		return req_follow_failed(req);
+	case FLIGHT_CONFIRMED:
+		return req_follow_confirmed(req);
+	case FLIGHT_STREAMING:
+	case FLIGHT_COMPLETE:
+		/* What belongs to the one who asked first is not for others: they ask for themselves. */
+		if (!flight_head(f)->shareable && !req->reader.owner)
+			return req_ask(req, false);
+		object_unref(&req->object);
+		req->source = SOURCE_FLIGHT;
+		return req_go(req, REQ_HEAD);
+	}
+	WRONG("flight state");
+}
+
+bool
+req_give_up_waiting(struct req *req)
+{
+	struct worker *w = req->c->w;
+	int64_t waited = w->now_ms - req->front_ms;
+
+	if (req->status != 0 || req->front_ms == 0)
+		return false;
+	if (req->step == REQ_HEAD)
+		return waited >= REQ_RANGE_WAIT_MS;
+	if (req->step == REQ_FOLLOW && req->object != NULL && !req->object_strict &&
+	    waited >= config_for_upstream(w->depot->config,
+	    req->route.url.host)->revalidate_wait) {
+		/* The check goes on without us; until the host answers, nobody else waits for it. */
+		cache_note_host(w->depot->cache, req->route.url.authority, true, w->now_ms);
+		(void)req_serve_stale(req, "hit; detail=stale-while-checking");
+		return true;
+	}
+	if (waited < REQ_HEAD_WAIT_MS)
+		return false;
+	(void)req_fail(req, REASON_UP_TIMEOUT, "no answer from upstream within 25 seconds; the fetch "
+	    "goes on, and a repeat of this request joins it");
+	return true;
+}
+
+/* ---- HEAD ---- */
+
+/* The error's status as the client sees it. */
+static int
+req_error_status(const struct req *req)
+{
+	if (req->error_status >= 400 && req->error_status <= 599)
+		return req->error_status;
+	return reason_status(req->reason) != 0 ? reason_status(req->reason) : 502;
+}
+
+/* Which key opens the door that was closed, and what else would help. */
+static const char *const req_error_advice[REASON__N] = {
+	[REASON_DENIED_CLIENT] = "Add the client's network to allow_clients in the depot's "
+	    "configuration.\n",
+	[REASON_DENIED_UPSTREAM] = "See allow_upstreams and deny_upstreams in the depot's "
+	    "configuration.\n",
+	[REASON_DENIED_PORT] = "Add the port to allow_ports in the depot's configuration.\n",
+	[REASON_DENIED_ADDRESS] = "If this upstream is yours, add its network to allow_addresses "
+	    "in the depot's configuration.\n",
+	[REASON_DENIED_CONNECT] = "See connect and connect_ports in the depot's configuration.\n",
+	[REASON_UP_CERT] = "If a proxy on the way inspects TLS, give its CA to the depot with "
+	    "ca_file.\n",
+	[REASON_OFFLINE] = "The depot runs with offline = yes.\n",
+	[REASON_NOT_FOUND_LOCAL] = "Ask for /HTTPS///host/path or /host/path; / explains how to "
+	    "configure a client.\n",
+};
+
+/* The body of an error, for a tired operator at night. */
+static bool
+req_error_body(struct req *req, int status)
+{
+	const char *url = req->route.url.text.n != 0 ? req->route.url.text.p : NULL;
+	const char *detail = req->detail != NULL ? req->detail : reason_text(req->reason);
+	const char *advice = req_error_advice[req->reason];
+	int n;
+
+	n = asprintf(&req->text_body, "%d %s\n\napt-depot: %s.\n%s%s%s%sreason %s, request %llu\n",
+	    status, http_phrase(status), detail, url != NULL ? "URL: " : "", url != NULL ? url : "",
+	    url != NULL ? "\n" : "", advice != NULL ? advice : "", reason_name(req->reason),
+	    (unsigned long long)req->id);
+	if (n < 0) {
+		req->text_body = NULL;
+		return false;
+	}
+	req->end = (uint64_t)n;
+	return true;
+}
+
+/* A head that says what went wrong, with a body that says what to do. */
+static bool
+req_make_error(struct req *req, struct headbuf *h)
+{
+	int status = req_error_status(req);
+
+	req->source = SOURCE_TEXT;
+	req->at = 0;
+	if (!req_error_body(req, status))
+		return false;
+	req->status = status;
+	if (status >= 500)
+		COUNT(errors_sent_total);
+	if (status == 403)
+		COUNT(refused_total);
+	headbuf_status(h, status, SLICE_NONE);
+	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
+	headbuf_text(h, SLICE("Content-Type: text/plain; charset=utf-8\r\n"));
+	headbuf_field_u64(h, SLICE("Content-Length"), req->end);
+	if (req->reason == REASON_METHOD)
+		headbuf_text(h, SLICE("Allow: GET, HEAD, CONNECT\r\n"));
+	headbuf_printf(h, "Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"
+	    "Cache-Status: apt-depot%s%s; detail=%s\r\n", req->cache_status != NULL ? "; " : "",
+	    req->cache_status != NULL ? req->cache_status : "", reason_name(req->reason));
+	if (req->http.method == HTTP_HEAD)
+		req->end = 0;
+	log_msg(status >= 500 ? LOG_WARNING : LOG_INFO,
+	    "req=%llu flight=%llu %d %s: %.*s: %s", (unsigned long long)req->id,
+	    (unsigned long long)req->flight_id, status, reason_name(req->reason),
+	    SLICE_ARG(req->route.url.text), req->detail != NULL ? req->detail :
+	    reason_text(req->reason));
+	return true;
+}
+
+/* The head of one of our own pages. */
+static bool
+req_make_page(struct req *req, struct headbuf *h)
+{
+	const struct page *page = &req->page;
+
+	req->status = page->status;
+	req->at = 0;
+	req->end = req->http.method == HTTP_HEAD ? 0 : page->body_n;
+	req->end_known = (int64_t)req->end;
+	headbuf_status(h, page->status, slice_of(page->phrase));
+	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
+	headbuf_field(h, SLICE("Content-Type"), slice_of(page->type));
+	headbuf_field_u64(h, SLICE("Content-Length"), page->body_n);
+	headbuf_text(h, SLICE("Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"
+	    "Cache-Status: apt-depot; detail=page\r\n"));
+	if (page->location != NULL)
+		headbuf_field(h, SLICE("Location"), slice_of(page->location));
+	return true;
+}
+
+/* Age, Via, Cache-Status, X-Original-Source: what every object's answer says. */
+static void
+req_head_tail(const struct req *req, struct headbuf *h, const struct fresh_terms *t, bool stored)
+{
+	int64_t now_s = req->c->w->now_s, age = fresh_age(t, now_s);
+
+	headbuf_field_date(h, SLICE("Date"), t->date_s > 0 && t->date_s <= now_s ? t->date_s :
+	    now_s);
+	if (req->source == SOURCE_OBJECT || age > 0)
+		headbuf_field_u64(h, SLICE("Age"), age > 0 ? (uint64_t)age : 0);
+	headbuf_text(h, SLICE("Accept-Ranges: bytes\r\nVia: 1.1 apt-depot\r\n"));
+	headbuf_text(h, SLICE("Cache-Status: apt-depot; "));
+	headbuf_text(h, slice_of(req->cache_status));
+	headbuf_text(h, stored ? SLICE("; stored\r\n") : SLICE("\r\n"));
+	headbuf_field(h, SLICE("X-Original-Source"), req->route.url.text);
+}
+
+/* The answer for an object or a flight: status by RFC 9110, fields by the origin. */
+static bool
+req_make_head(struct req *req, struct headbuf *h, const struct httpcond_verdict *v,
+    int64_t total)
+{
+	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
+	    flight_head(req->reader.f) : NULL;
+	struct slice fields = fh != NULL ? fh->fields : object_fields(req->object);
+
+	req->status = v->status;
+	req->at = v->status == 206 ? v->first : 0;
+	req->end = v->status == 206 ? v->end : total >= 0 ? (uint64_t)total : UINT64_MAX;
+	if (v->status == 304 || v->status == 412 || v->status == 416)
+		req->at = req->end = 0;
+	req->end_known = req->end == UINT64_MAX ? -1 : (int64_t)req->end;
+	headbuf_status(h, v->status, SLICE_NONE);
+	headbuf_text(h, fields);
+	if (v->status == 206)
+		headbuf_printf(h, "Content-Range: bytes %llu-%llu/%lld\r\n",
+		    (unsigned long long)v->first, (unsigned long long)v->end - 1, (long long)total);
+	if (v->status == 416)
+		headbuf_printf(h, "Content-Range: bytes */%lld\r\n", (long long)total);
+	if (v->status == 304)
+		;	/* no length: RFC 9110 8.6 */
+	else if (req->end_known >= 0)
+		headbuf_field_u64(h, SLICE("Content-Length"), req->end - req->at);
+	else if (req->http.method == HTTP_HEAD)
+		;
+	else if (req->http.minor >= 1) {
+		req->chunked = true;
+		headbuf_text(h, SLICE("Transfer-Encoding: chunked\r\n"));
+	} else
+		req->c->close_when_done = true;
+	req_head_tail(req, h, fh != NULL ? &fh->terms : object_terms(req->object),
+	    fh != NULL && fh->keep);
+	if (req->http.method == HTTP_HEAD) {
+		req->at = req->end = 0;
+		req->end_known = 0;
+		req->chunked = false;
+	}
+	return true;
+}
+
+/* What the request's conditions make of the object. */
+static void
+req_judge(struct req *req, int64_t total, struct httpcond_verdict *v)
+{
+	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
+	    flight_head(req->reader.f) : NULL;
+	struct httpcond_object o = {
+		.etag = fh != NULL ? fh->etag : object_etag(req->object),
+		.last_modified = fh != NULL ? fh->terms.last_modified_s :
+		    object_terms(req->object)->last_modified_s,
+		.size_bytes = total,
+		.exact_dates = req->af.class != APTFILE_OTHER,
+	};
+
+	httpcond_evaluate(&req->http, &o, v);
+}
+
+/* A range that the flight has not reached and that If-Range lets us ignore: worth a short wait only. */
+static bool
+req_range_too_far(const struct req *req, const struct httpcond_verdict *v)
+{
+	return req->source == SOURCE_FLIGHT && v->status == 206 && req->http.if_range.p != NULL &&
+	    flight_state(req->reader.f) == FLIGHT_STREAMING &&
+	    flight_visible(req->reader.f) <= v->first;
+}
+
+/* Turns what deliver says into what the connection does. */
+static enum step
+req_delivered(struct req *req, enum deliver_result r)
+{
+	struct conn *c = req->c;
+	int fd;
+
+	switch (r) {
+	case DELIVER_DONE:
+		return req_go(req, REQ_DONE);
+	case DELIVER_BLOCKED:
+		if (req->source == SOURCE_OBJECT)
+			object_hold(req->object);
+		conn_set_state(c, CONN_WRITE);
+		return WAIT;
+	case DELIVER_STARVED:
+		conn_set_state(c, CONN_FLIGHT);
+		return flight_wait(&req->reader, req->at, FLIGHT_STREAMING) ? WAIT : GO_ON;
+	case DELIVER_COLD:
+		object_hold(req->object);
+		fd = fcntl(object_fd(req->object), F_DUPFD_CLOEXEC, 0);
+		if (fd < 0)
+			return CLOSE;
+		return req_submit_job(req, NULL, fd, deliver_window_end(req));
+	case DELIVER_TURN:
+		worker_run_later(c->w, c);
+		conn_set_state(c, CONN_RUN);
+		return WAIT;
+	case DELIVER_CUT:
+		COUNT(cut_answers_total);
+		req->reason = req->source == SOURCE_FLIGHT &&
+		    flight_state(req->reader.f) == FLIGHT_FAILED ?
+		    flight_reason(req->reader.f) : REASON_DAMAGED;
+		log_warning("req=%llu flight=%llu cut after %llu bytes of %.*s: %s",
+		    (unsigned long long)req->id, (unsigned long long)req->flight_id,
+		    (unsigned long long)req->sent_bytes, SLICE_ARG(req->route.url.text),
+		    reason_text(req->reason));
+		if (req->end_known < 0 && !req->chunked) {
+			/* Only a reset tells this client that the body is not whole. */
+			struct linger hard = {1, 0};
+
+			(void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		}
+		return CLOSE;
+	case DELIVER_GONE:
+		return CLOSE;
+	}
+	WRONG("deliver result");
+}
+
+static enum step
+req_step_head(struct req *req)
+{
+	struct worker *w = req->c->w;
+	struct httpcond_verdict v = {.status = 200};
+	struct headbuf h;
+	int64_t total;
+	bool ok;
+
+	headbuf_init(&h, w->out, WORKER_HEAD_BYTES);
+	if (req->reason != REASON_OK)
+		ok = req_make_error(req, &h);
+	else if (req->source == SOURCE_TEXT)
+		ok = req_make_page(req, &h);
+	else {
+		total = req->source == SOURCE_FLIGHT ? flight_total(req->reader.f) :
+		    (int64_t)object_size(req->object);
+		req_judge(req, total, &v);
+		if (req_range_too_far(req, &v)) {
+			if (w->now_ms - req->front_ms < REQ_RANGE_WAIT_MS) {
+				conn_set_state(req->c, CONN_FLIGHT);
+				return flight_wait(&req->reader, v.first, FLIGHT_STREAMING) ?
+				    WAIT : GO_ON;
+			}
+			v.status = 200;
+		}
+		ok = req_make_head(req, &h, &v, total);
+	}
+	headbuf_text(&h, req->c->close_when_done ? SLICE("Connection: close\r\n") :
+	    req->http.minor == 0 ? SLICE("Connection: keep-alive\r\n") : SLICE(""));
+	headbuf_end(&h);
+	if (!ok || !headbuf_ok(&h))
+		return CLOSE;
+	(void)req_go(req, REQ_BODY);
+	return req_delivered(req, deliver_start(req, h.n));
+}
+
+/* ---- BODY, CONNECT, DONE ---- */
+
+static enum step
+req_step_body(struct req *req)
+{
+	if (!req->c->can_write) {
+		conn_set_state(req->c, CONN_WRITE);
+		return WAIT;
+	}
+	return req_delivered(req, deliver_more(req));
+}
+
+static enum step
+req_step_connect(struct req *req)
+{
+	struct conn *c = req->c;
+
+	if (c->tunnel == NULL && !tunnel_begin(c, req))
+		return req_fail(req, REASON_NO_MEMORY, NULL);
+	switch (tunnel_progress(c, req)) {
+	case TUNNEL_CONNECTING:
+		conn_set_state(c, CONN_FLIGHT);
+		return WAIT;
+	case TUNNEL_FAILED:
+		tunnel_end(&c->tunnel);
+		return req_fail(req, req->reason != REASON_OK ? req->reason : REASON_UP_CONNECT, NULL);
+	case TUNNEL_READY:
+		req->status = 200;
+		req->cache_status = "fwd=method";
+		req_log(req, REASON_OK);
+		TAILQ_REMOVE(&c->reqs, req, link);
+		c->reqs_n--;
+		req_end(req);
+		tunnel_open(c);
+		return WAIT;
+	}
+	WRONG("tunnel progress");
+}
+
+static enum step
+req_step_done(struct req *req)
+{
+	(void)req;
+	return FINISHED;
+}
+
+enum step_result
+req_run(struct req *req)
+{
+	static enum step (*const steps[REQ_STEP_N])(struct req *) = {
+#define S(name, func) [REQ_##name] = req_step_##func,
+		REQ_STEPS(S)
+#undef S
+	};
+
+	CHECK_OBJ(req, REQ_MAGIC);
+	for (;;) {
+		switch (steps[req->step](req)) {
+		case GO_ON:
+			break;
+		case WAIT:
+			return STEP_WAIT;
+		case CLOSE:
+			return STEP_CLOSE;
+		case FINISHED:
+			return STEP_AGAIN;
+		}
+	}
+}
+
+void
+req_log(const struct req *req, enum reason end)
+{
+	struct worker *w = req->c->w;
+	char peer[INET6_ADDRSTRLEN];
+	struct log_access a;
+
+	if (!log_access_enabled())
+		return;
+	conn_peer_text(req->c, peer, sizeof(peer));
+	a = (struct log_access){
+		.req_id = req->id, .flight_id = req->flight_id, .client = peer,
+		.method = req->http.method_text,
+		.url = req->route.url.text.n != 0 ? req->route.url.text : req->http.target,
+		.user_agent = req->http.user_agent,
+		.status = req->status, .body_bytes = req->sent_bytes,
+		.total_bytes = req->end_known,
+		.wait_ms = req->first_byte_ms != 0 ?
+		    (uint32_t)(req->first_byte_ms - req->arrived_ms) : 0,
+		.total_ms = (uint32_t)(w->now_ms - req->arrived_ms),
+		.cache = req->cache_status != NULL ? req->cache_status : "",
+		.end = end == REASON_OK ? "done" : reason_name(end),
+	};
+	log_access_line(&a);
+}

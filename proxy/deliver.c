@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * The sending end. A body that fits into the worker's buffer goes out with
+ * its head in one call; larger ones by sendfile. Before bytes of a stored
+ * body are sent that were not sent lately, one byte at the end of the next
+ * window is read with RWF_NOWAIT: when that would have to wait for the disk,
+ * the caller has the window read by a pool thread first.
+ */
+#include "proxy/deliver.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/sendfile.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "include/counter.h"
+#include "proxy/worker.h"
+
+enum {
+	DELIVER_TURN_BYTES = 1 << 20,	/* at most this much a turn */
+	DELIVER_WINDOW_BYTES = 2 << 20,	/* probed and read ahead at a time */
+	DELIVER_COPY_BYTES = 64 << 10,	/* bodies up to this are copied behind their head */
+	DELIVER_CHUNK_BYTES = 64 << 10,	/* payload of one chunk */
+	DELIVER_CHUNK_EXTRA = 32,	/* size line and line ends */
+};
+
+/* Notes that n bytes were taken by the socket. */
+static void
+deliver_progress(struct req *req, uint64_t n)
+{
+	struct conn *c = req->c;
+
+	if (n == 0)
+		return;
+	if (req->first_byte_ms == 0)
+		req->first_byte_ms = c->w->now_ms;
+	c->state_ms = c->w->now_ms;	/* the client reads: its time starts again */
+}
+
+/* Body bytes went out. */
+static void
+deliver_count_body(struct req *req, uint64_t n)
+{
+	req->at += n;
+	req->sent_bytes += n;
+	COUNT_ADD(sent_body_bytes_total, n);
+}
+
+/* What a failed send means. */
+static enum deliver_result
+deliver_errno(struct conn *c)
+{
+	if (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM) {
+		c->can_write = false;
+		return DELIVER_BLOCKED;
+	}
+	return DELIVER_GONE;
+}
+
+/* Sends bytes from memory; what the socket does not take is kept in c->out. */
+static enum deliver_result
+deliver_memory(struct req *req, const char *p, size_t n, int flags)
+{
+	struct conn *c = req->c;
+	ssize_t k = send(c->fd, p, n, MSG_NOSIGNAL | flags);
+
+	if (k < 0) {
+		if (deliver_errno(c) == DELIVER_GONE)
+			return DELIVER_GONE;
+		k = 0;
+	}
+	deliver_progress(req, (uint64_t)k);
+	if ((size_t)k == n)
+		return DELIVER_DONE;
+	c->can_write = false;
+	c->out = malloc(n - (size_t)k);
+	if (c->out == NULL)
+		return DELIVER_GONE;
+	memcpy(c->out, p + k, n - (size_t)k);
+	c->out_n = n - (size_t)k;
+	c->out_at = 0;
+	return DELIVER_BLOCKED;
+}
+
+/* Sends what an earlier call had to keep. */
+static enum deliver_result
+deliver_kept(struct req *req)
+{
+	struct conn *c = req->c;
+	ssize_t k;
+
+	while (c->out_at < c->out_n) {
+		k = send(c->fd, c->out + c->out_at, c->out_n - c->out_at, MSG_NOSIGNAL);
+		if (k < 0)
+			return deliver_errno(c);
+		deliver_progress(req, (uint64_t)k);
+		c->out_at += (size_t)k;
+	}
+	free(c->out);
+	c->out = NULL;
+	c->out_n = c->out_at = 0;
+	return DELIVER_DONE;
+}
+
+/* Where the bytes of a body are. */
+static int
+deliver_fd(const struct req *req)
+{
+	return req->source == SOURCE_OBJECT ? object_fd(req->object) : flight_fd(req->reader.f);
+}
+
+/* How far the body may be sent now; *final: and nothing comes after that. */
+static uint64_t
+deliver_limit(const struct req *req, bool *final)
+{
+	struct flight *f = req->reader.f;
+	enum flight_state s;
+	uint64_t n;
+
+	*final = true;
+	if (req->source != SOURCE_FLIGHT)
+		return req->end;
+	s = flight_state(f);	/* before the bytes: COMPLETE then means that these are all */
+	n = flight_visible(f);
+	if (s == FLIGHT_COMPLETE)
+		return req->end_known >= 0 && req->end < n ? req->end : n;
+	*final = s == FLIGHT_FAILED;
+	return req->end_known >= 0 && req->end < n ? req->end : n;
+}
+
+uint64_t
+deliver_window_end(const struct req *req)
+{
+	return req->end - req->at > DELIVER_WINDOW_BYTES ? req->at + DELIVER_WINDOW_BYTES : req->end;
+}
+
+/* True when the next window of a stored body would have to come from the disk. */
+static bool
+deliver_is_cold(struct req *req)
+{
+	struct iovec iov;
+	uint64_t end;
+	char byte;
+
+	if (req->source != SOURCE_OBJECT || req->at < req->probed)
+		return false;
+	end = deliver_window_end(req);
+	if (object_warm(req->object) && object_size(req->object) <= DELIVER_WINDOW_BYTES) {
+		req->probed = end;
+		return false;
+	}
+	iov = (struct iovec){&byte, 1};
+	if (preadv2(object_fd(req->object), &iov, 1, (off_t)(end - 1), RWF_NOWAIT) < 0 &&
+	    errno == EAGAIN)
+		return true;
+	req->probed = end;
+	object_set_warm(req->object, true);
+	return false;
+}
+
+/* One piece by sendfile. */
+static enum deliver_result
+deliver_piece(struct req *req, uint64_t n)
+{
+	struct conn *c = req->c;
+	off_t at = (off_t)req->at;
+	ssize_t k = sendfile(c->fd, deliver_fd(req), &at, (size_t)n);
+
+	if (k < 0)
+		return deliver_errno(c);
+	if (k == 0)
+		return DELIVER_CUT;	/* shorter than its record says */
+	deliver_progress(req, (uint64_t)k);
+	deliver_count_body(req, (uint64_t)k);
+	return DELIVER_DONE;
+}
+
+/* A body whose length nobody knows: one chunk from memory, framed. */
+static enum deliver_result
+deliver_chunk(struct req *req, uint64_t n)
+{
+	char *p = req->c->w->out, line[DELIVER_CHUNK_EXTRA];
+	ssize_t k;
+	int line_n;
+
+	if (n > DELIVER_CHUNK_BYTES)
+		n = DELIVER_CHUNK_BYTES;
+	k = pread(deliver_fd(req), p + DELIVER_CHUNK_EXTRA, (size_t)n, (off_t)req->at);
+	if (k <= 0)
+		return DELIVER_CUT;
+	line_n = snprintf(line, sizeof(line), "%zx\r\n", (size_t)k);
+	memcpy(p + DELIVER_CHUNK_EXTRA - line_n, line, (size_t)line_n);
+	memcpy(p + DELIVER_CHUNK_EXTRA + k, "\r\n", 2);
+	deliver_count_body(req, (uint64_t)k);
+	return deliver_memory(req, p + DELIVER_CHUNK_EXTRA - line_n,
+	    (size_t)line_n + (size_t)k + 2, 0);
+}
+
+/* All body bytes are out: the last chunk, where there are chunks. */
+static enum deliver_result
+deliver_finish(struct req *req)
+{
+	if (!req->chunked)
+		return DELIVER_DONE;
+	req->chunked = false;
+	return deliver_memory(req, "0\r\n\r\n", 5, 0);
+}
+
+enum deliver_result
+deliver_more(struct req *req)
+{
+	enum deliver_result r = DELIVER_DONE;
+	uint64_t limit, budget = DELIVER_TURN_BYTES, n;
+	bool final;
+
+	if (req->c->out_n > 0) {
+		r = deliver_kept(req);
+		if (r != DELIVER_DONE)
+			return r;
+	}
+	for (;;) {
+		limit = deliver_limit(req, &final);
+		if (req->at >= limit) {
+			if (!final && !(req->end_known >= 0 && req->at >= req->end))
+				return DELIVER_STARVED;
+			if (req->source == SOURCE_FLIGHT &&
+			    flight_state(req->reader.f) == FLIGHT_FAILED &&
+			    !(req->end_known >= 0 && req->at >= req->end))
+				return DELIVER_CUT;
+			return deliver_finish(req);
+		}
+		if (budget == 0)
+			return DELIVER_TURN;
+		n = limit - req->at < budget ? limit - req->at : budget;
+		if (deliver_is_cold(req))
+			return DELIVER_COLD;
+		r = req->chunked ? deliver_chunk(req, n) : deliver_piece(req, n);
+		if (r != DELIVER_DONE)
+			return r;
+		budget = budget > n ? budget - n : 0;
+	}
+}
+
+/* Puts a small body behind its head: how many bytes, or 0 when it must go another way. */
+static size_t
+deliver_append_small(struct req *req, char *p)
+{
+	uint64_t n = req->end - req->at;
+	struct iovec iov = {p, (size_t)n};
+	bool final;
+
+	if (req->chunked || n == 0 || n > DELIVER_COPY_BYTES || deliver_limit(req, &final) < req->end)
+		return 0;
+	if (req->source == SOURCE_TEXT) {
+		memcpy(p, req->text_body + req->at, (size_t)n);
+		return (size_t)n;
+	}
+	if (preadv2(deliver_fd(req), &iov, 1, (off_t)req->at,
+	    req->source == SOURCE_OBJECT ? RWF_NOWAIT : 0) != (ssize_t)n)
+		return 0;
+	return (size_t)n;
+}
+
+enum deliver_result
+deliver_start(struct req *req, size_t head_bytes)
+{
+	struct worker *w = req->c->w;
+	size_t body = deliver_append_small(req, w->out + head_bytes);
+	enum deliver_result r;
+	bool final;
+
+	if (body > 0) {
+		/* Whatever the socket leaves is kept as bytes: the body counts as sent. */
+		r = deliver_memory(req, w->out, head_bytes + body, 0);
+		if (r == DELIVER_GONE)
+			return r;
+		deliver_count_body(req, body);
+		return r == DELIVER_DONE ? deliver_finish(req) : r;
+	}
+	if (req->source == SOURCE_TEXT && req->at < req->end) {
+		/* A long page: copied once more, which no hit ever is. */
+		size_t n = (size_t)(req->end - req->at);
+		char *all = malloc(head_bytes + n);
+
+		if (all == NULL)
+			return DELIVER_GONE;
+		memcpy(all, w->out, head_bytes);
+		memcpy(all + head_bytes, req->text_body + req->at, n);
+		r = deliver_memory(req, all, head_bytes + n, 0);
+		free(all);
+		deliver_count_body(req, n);
+		return r;
+	}
+	/* MSG_MORE only when more follows at once: the kernel would sit on the head for 200 ms. */
+	r = deliver_memory(req, w->out, head_bytes, deliver_limit(req, &final) > req->at ?
+	    MSG_MORE : 0);
+	return r == DELIVER_DONE ? deliver_more(req) : r;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef DEPOT_H
+#define DEPOT_H
+/* What all threads of the daemon share: made by main before they start, read-only after. */
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "include/config.h"
+#include "proxy/route.h"
+
+struct cache;
+struct iopool;
+struct listener;
+struct upstream;
+struct worker;
+
+struct depot {
+	const struct config *config;
+	struct cache *cache;
+	struct upstream *upstream;
+	struct iopool *iopool;
+	struct listener *listener;
+	struct worker **workers;
+	unsigned workers_n;
+	unsigned max_connections;	/* after what RLIMIT_NOFILE allows */
+	struct route_conf route;
+	char id[17];			/* of this process, for Via: hex */
+	int64_t started_s;
+	_Atomic bool stopping;
+};
+
+extern const char depot_version[];
+
+#endif

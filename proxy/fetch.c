@@ -1,0 +1,1011 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * One flight's way upstream, over as many requests as it takes: redirects,
+ * retries, resumes. Runs on the upstream thread; see FETCH_STATES in
+ * upstream_priv.h.
+ *
+ *   NEW -> (PARTIAL ->) QUEUED -> ASK -> BODY -> OVER
+ *             ASK, BODY -> PAUSE -> QUEUED     it broke and is worth another try
+ *             ASK -> QUEUED                    a redirect
+ *
+ * libcurl's callbacks only record what came and what it means (ft->plan);
+ * what follows is done in fetch_done, outside of libcurl. A fetch belongs to
+ * its flight and to nobody else: what happens when the last reader leaves is
+ * decided in fetch_check_lonely.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "include/cache.h"
+#include "include/clock.h"
+#include "include/counter.h"
+#include "include/log.h"
+#include "proxy/upstream_priv.h"
+
+enum {
+	FETCH_TRIES_MAX = 3,		/* before a client has bytes: refused, reset, garbage, 5xx */
+	FETCH_CHECK_TRIES_MAX = 2,	/* where something stored can be served instead */
+	FETCH_TIMEOUTS_MAX = 2,
+	FETCH_STUCK_MS = 20000,		/* in the middle of a body: tried again for so long */
+	FETCH_LONELY_DROP_MS = 5000,	/* hardly begun, and nobody reads: dropped after this */
+	FETCH_LONELY_LEFT_MS = 30000,	/* nobody reads: goes on when this much time */
+	FETCH_SNIFF_BYTES = 16,
+	FETCH_DISCARD_BYTES = 64 << 10,	/* of a body that nobody wants, to keep the connection */
+};
+static const uint64_t FETCH_LONELY_LEFT_BYTES = 64 << 20;	/* or this much body is left */
+static const int64_t fetch_pause_ms[] = {20, 200, 400, 1000, 2000, 4000};
+
+static const char *const fetch_state_names[FETCH_STATE_N] = {
+#define S(name, waits_for) [FETCH_##name] = #name,
+	FETCH_STATES(S)
+#undef S
+};
+
+/* The one place where the state changes. */
+static void
+fetch_set_state(struct fetch *ft, enum fetch_state to)
+{
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	MUST(ft->state != FETCH_OVER);
+	if (ft->state == to)
+		return;
+	log_debug("flight=%llu fetch %s -> %s", (unsigned long long)flight_id(ft->f),
+	    fetch_state_names[ft->state], fetch_state_names[to]);
+	ft->state = to;
+	ft->state_ms = ft->u->now_ms;
+}
+
+/* ---- birth and end ---- */
+
+/* A worker's order has come. */
+static void
+fetch_order_mail(struct mail *m)
+{
+	fetch_begin(CONTAINER_OF(m, struct fetch, order));
+}
+
+/* Frees what is left once no message is under way. */
+static void
+fetch_free(struct fetch *ft)
+{
+	free(ft->url_text);
+	free(ft->fields);
+	OBJ_FREE(ft);
+}
+
+/* Readers came or went. */
+static void
+fetch_crowd_mail(struct mail *m)
+{
+	struct fetch *ft = CONTAINER_OF(m, struct fetch, crowd);
+
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	atomic_store(&ft->crowd_posted, false);
+	if (ft->dead)
+		fetch_free(ft);
+	else
+		ft->lonely_ms = flight_readers(ft->f) == 0 ? ft->u->now_ms : 0;
+}
+
+/* The flight's call, under its lock, from any thread. */
+static void
+fetch_crowd(void *arg, bool anybody)
+{
+	struct fetch *ft = arg;
+
+	(void)anybody;		/* the mail looks for itself: readers come and go meanwhile */
+	if (!atomic_exchange(&ft->crowd_posted, true))
+		mailbox_post(&ft->u->mailbox, &ft->crowd);
+}
+
+struct fetch *
+fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
+{
+	struct fetch *ft;
+
+	OBJ_NEW(ft, FETCH_MAGIC);
+	if (ft == NULL)
+		return NULL;
+	ft->url_text = malloc(FETCH_URL_BYTES);
+	ft->fields = malloc(ask->fields.n + 1);
+	if (ft->url_text == NULL || ft->fields == NULL) {
+		fetch_free(ft);
+		return NULL;
+	}
+	if (ask->fields.n != 0)
+		memcpy(ft->fields, ask->fields.p, ask->fields.n);
+	ft->fields[ask->fields.n] = '\0';
+	ft->u = u;
+	ft->f = flight_ref(f);
+	ft->head_only = ask->head;
+	ft->no_cache = ask->no_cache;
+	ft->want_total = -1;
+	ft->order.deliver = fetch_order_mail;
+	ft->crowd.deliver = fetch_crowd_mail;
+	return ft;
+}
+
+/* Lets go of the handle and the slot of one try. */
+static void
+fetch_end_try(struct fetch *ft)
+{
+	curlev_release(ft->u->curlev, &ft->curl);
+	curl_slist_free_all(ft->headers);
+	ft->headers = NULL;
+	free(ft->resp);
+	ft->resp = NULL;
+	upstream_leave_slot(ft);
+}
+
+/* The flight has its outcome: the fetch is over. */
+static void
+fetch_over(struct fetch *ft)
+{
+	struct upstream *u = ft->u;
+
+	flight_drive(ft->f, NULL);	/* from here on nobody posts */
+	if (ft->state == FETCH_QUEUED)
+		upstream_unqueue(ft);
+	(void)event_del(&ft->pause);
+	fetch_end_try(ft);
+	if (ft->dirty)
+		TAILQ_REMOVE(&u->dirty, ft, dirty_link);
+	ft->dirty = false;
+	upstream_buffer_put(u, &ft->buf);
+	TAILQ_REMOVE(&u->fetches, ft, link);
+	fetch_set_state(ft, FETCH_OVER);
+	flight_unref(&ft->f);
+	if (atomic_load(&ft->crowd_posted))
+		ft->dead = true;
+	else
+		fetch_free(ft);
+}
+
+/* Ends it badly, in words; what has come is kept where it can be continued. */
+PRINTF_LIKE(4, 5)
+static void
+fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
+{
+	struct cache *cache = ft->u->depot->cache;
+	char text[1024];
+	bool keep = r != REASON_UP_CHANGED && r != REASON_UP_HTML;
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (r != REASON_UP_NOT_FOUND && r != REASON_CLIENT_GONE)
+		COUNT(upstream_failures_total);
+	log_msg(r == REASON_UP_NOT_FOUND || r == REASON_CLIENT_GONE ? LOG_INFO : LOG_WARNING,
+	    "flight=%llu failed: %s: %.*s: %s", (unsigned long long)flight_id(ft->f),
+	    reason_name(r), SLICE_ARG(flight_url(ft->f)), text);
+	if ((status == 404 || status == 410) && !flight_is_private(ft->f))
+		cache_note_status(cache, flight_key(ft->f), status, ft->u->now_ms);
+	flight_fail(ft->f, r, status, keep, "%s", text);
+	fetch_over(ft);
+}
+
+/* ---- the pause before another try ---- */
+
+/* The pause is over. */
+static void
+fetch_pause_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct fetch *ft = arg;
+
+	(void)fd;
+	(void)what;
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	ft->u->now_ms = clock_mono_ms();
+	upstream_queue(ft);
+}
+
+/* Waits a little longer each time. */
+static void
+fetch_pause(struct fetch *ft, bool at_once)
+{
+	unsigned n = ft->tries_n + ft->timeouts_n;
+	int64_t ms = at_once ? 0 : fetch_pause_ms[n < NELEM(fetch_pause_ms) ? n :
+	    NELEM(fetch_pause_ms) - 1];
+	struct timeval tv = {ms / 1000, ms % 1000 * 1000};
+
+	fetch_set_state(ft, FETCH_PAUSE);
+	(void)event_add(&ft->pause, &tv);
+}
+
+/* Which failures are worth another try, and how many; 0: never. */
+static unsigned
+fetch_tries_allowed(const struct fetch *ft, enum reason r)
+{
+	switch ((int)r) {
+	case REASON_UP_CONNECT:
+	case REASON_UP_CLOSED:
+	case REASON_UP_TLS:
+	case REASON_UP_GARBAGE:
+	case REASON_UP_STATUS:
+		return ft->check ? FETCH_CHECK_TRIES_MAX : FETCH_TRIES_MAX;
+	case REASON_UP_TIMEOUT:
+		return ft->check ? 1 : FETCH_TIMEOUTS_MAX;
+	default:
+		return 0;
+	}
+}
+
+/* One try broke: again, or is that all? Before a client has bytes quickly or never; afterwards as long as it waits. */
+static void
+fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
+{
+	bool begun = flight_committed(ft->f) > 0;
+	bool free_try = ft->reused && r == REASON_UP_CLOSED && ft->resp != NULL &&
+	    ft->resp->status == 0 && ft->tries_n == 0;
+	unsigned allowed = fetch_tries_allowed(ft, r);
+
+	fetch_end_try(ft);
+	if (r == REASON_UP_TIMEOUT)
+		ft->timeouts_n++;
+	ft->tries_n++;
+	/* A kept-alive connection that the origin had closed meanwhile: nobody's failure. */
+	if (free_try)
+		ft->tries_n = 0;
+	if (begun ? allowed == 0 || ft->u->now_ms - ft->progress_ms > FETCH_STUCK_MS :
+	    ft->tries_n >= allowed && !free_try) {
+		fetch_fail(ft, r, status, "%s", detail);
+		return;
+	}
+	COUNT(upstream_retries_total);
+	log_info("flight=%llu trying again (%u) at byte %llu: %s: %s",
+	    (unsigned long long)flight_id(ft->f), ft->tries_n,
+	    (unsigned long long)flight_committed(ft->f), reason_name(r), detail);
+	fetch_pause(ft, free_try);
+}
+
+/* ---- what libcurl brings ---- */
+
+/* Hands the head to the flight: from now on readers have something to read. */
+static bool
+fetch_begin_body(struct fetch *ft)
+{
+	struct flight_head h = fetch_flight_head(ft);
+	enum reason r;
+
+	if (!h.shareable && !flight_is_private(ft->f))
+		cache_note_unshareable(ft->u->depot->cache, flight_key(ft->f), ft->u->now_ms);
+	r = flight_begin(ft->f, &h);
+	if (r != REASON_OK) {
+		fetch_plan_fail(ft, r, "%s", reason_text(r));
+		return false;
+	}
+	ft->began_here = true;
+	ft->want_total = h.total_bytes;
+	ft->want.last_modified_s = h.terms.last_modified_s;
+	(void)snprintf(ft->want.etag, sizeof(ft->want.etag), "%s", ft->resp->etag);
+	ft->rate_ms = ft->u->now_ms;
+	ft->rate_from = flight_committed(ft->f);
+	fetch_set_state(ft, FETCH_BODY);
+	return true;
+}
+
+/* Looks at the first bytes, then begins; true when the body may go on. */
+static bool
+fetch_sniff(struct fetch *ft)
+{
+	if (ft->sniffed)
+		return true;
+	ft->sniffed = true;
+	if (flight_aptfile(ft->f)->class != APTFILE_OTHER && ft->resume_at == 0 &&
+	    fetch_is_html(ft->buf, ft->buf_n)) {
+		fetch_plan_fail(ft, REASON_UP_HTML, "the upstream sent an HTML page in place of a "
+		    "repository file: a login page or a filter on the way?");
+		return false;
+	}
+	return ft->began_here || fetch_begin_body(ft);
+}
+
+void
+fetch_flush(struct fetch *ft)
+{
+	enum reason r;
+
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	if (ft->dirty)
+		TAILQ_REMOVE(&ft->u->dirty, ft, dirty_link);
+	ft->dirty = false;
+	if (ft->buf_n == 0 || !ft->began_here || ft->plan == PLAN_FAIL)
+		return;
+	r = flight_append(ft->f, ft->buf, ft->buf_n);
+	ft->buf_n = 0;
+	ft->progress_ms = ft->u->now_ms;
+	ft->tries_n = ft->timeouts_n = 0;
+	if (r != REASON_OK)
+		fetch_plan_fail(ft, r, "%s", reason_text(r));
+}
+
+/* Takes body bytes: written in large pieces, the first ones and those of a slow origin soon. */
+static bool
+fetch_take(struct fetch *ft, const char *p, size_t n)
+{
+	size_t room;
+	bool first;
+
+	if (ft->buf == NULL) {
+		ft->buf = upstream_buffer_get(ft->u);
+		if (ft->buf == NULL) {
+			fetch_plan_fail(ft, REASON_NO_MEMORY, "%s", reason_text(REASON_NO_MEMORY));
+			return false;
+		}
+	}
+	while (n > 0) {
+		room = FETCH_BUFFER_BYTES - ft->buf_n;
+		if (room > n)
+			room = n;
+		memcpy(ft->buf + ft->buf_n, p, room);
+		ft->buf_n += room;
+		p += room;
+		n -= room;
+		if (ft->buf_n >= FETCH_SNIFF_BYTES && !fetch_sniff(ft))
+			return false;
+		/* A body that ends within this buffer is written once, at its end. */
+		first = flight_committed(ft->f) == ft->rate_from && ft->began_here &&
+		    (ft->want_total < 0 || (uint64_t)ft->want_total > FETCH_BUFFER_BYTES);
+		if (ft->buf_n == FETCH_BUFFER_BYTES || first)
+			fetch_flush(ft);
+		if (ft->plan == PLAN_FAIL)
+			return false;
+	}
+	if (ft->buf_n > 0 && !ft->dirty) {
+		ft->dirty = true;
+		TAILQ_INSERT_TAIL(&ft->u->dirty, ft, dirty_link);
+		upstream_flush_later(ft->u);
+	}
+	return true;
+}
+
+/* Bytes of a body that started over: equal to what we have, then new. */
+static bool
+fetch_compare(struct fetch *ft, const char *p, size_t n)
+{
+	uint64_t have = flight_committed(ft->f);
+	size_t same = ft->compare_at < have ? (size_t)(have - ft->compare_at < n ?
+	    have - ft->compare_at : n) : 0;
+
+	if (same > 0 && !flight_same_bytes(ft->f, ft->compare_at, p, same)) {
+		fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "
+		    "fetched (other bytes before %llu)",
+		    (unsigned long long)(ft->compare_at + same));
+		return false;
+	}
+	ft->compare_at += same;
+	if (same < n) {
+		ft->sniffed = ft->began_here = true;
+		return fetch_take(ft, p + same, n - same);
+	}
+	return true;
+}
+
+/* libcurl: body bytes. Anything but n ends the transfer. */
+static size_t
+fetch_write_cb(char *p, size_t one, size_t n, void *arg)
+{
+	struct fetch *ft = arg;
+
+	(void)one;
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	ft->quiet_ms = ft->u->now_ms;
+	ft->body_bytes += n;
+	COUNT_ADD(upstream_body_bytes_total, n);
+	switch (ft->plan) {
+	case PLAN_BODY:
+		return fetch_take(ft, p, n) ? n : 0;
+	case PLAN_COMPARE:
+		return fetch_compare(ft, p, n) ? n : 0;
+	case PLAN_CONFIRM:
+	case PLAN_HEAD:
+	case PLAN_REDIRECT:
+	case PLAN_RETRY:
+	case PLAN_FAIL:
+		return ft->body_bytes <= FETCH_DISCARD_BYTES ? n : 0;
+	case PLAN_NONE:
+	case PLAN_RESTART:
+		return 0;
+	}
+	WRONG("fetch plan");
+}
+
+/* The final head is complete. */
+static void
+fetch_head_complete(struct fetch *ft)
+{
+	cache_note_host(ft->u->depot->cache, ft->url.authority, false, ft->u->now_ms);
+	fetch_judge_head(ft);
+	/* Other files' heads go out at once; a repository file's first bytes are looked at before. */
+	if (ft->plan == PLAN_BODY && (ft->resume_at > 0 ? flight_committed(ft->f) == 0 :
+	    flight_aptfile(ft->f)->class == APTFILE_OTHER))
+		(void)fetch_begin_body(ft);
+	else if (ft->plan == PLAN_BODY && ft->resume_at > 0)
+		ft->sniffed = ft->began_here = true;
+}
+
+/* libcurl: one header line. */
+static size_t
+fetch_header_cb(char *p, size_t one, size_t n, void *arg)
+{
+	struct fetch *ft = arg;
+	bool blank = n <= 2 && (n == 0 || p[0] == '\r' || p[0] == '\n');
+
+	(void)one;
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	if (ft->plan != PLAN_NONE)
+		return n;		/* trailers */
+	if (!blank) {
+		if (!httpresp_line(ft->resp, (struct slice){p, n}))
+			fetch_judge_head(ft);	/* says what is wrong with it */
+		return ft->plan == PLAN_NONE ? n : 0;
+	}
+	/* 1xx is swallowed, and does not count as a sign of life. */
+	if (ft->resp->status >= 200) {
+		ft->quiet_ms = ft->u->now_ms;
+		fetch_head_complete(ft);
+	}
+	return n;
+}
+
+/* libcurl: connected, about to send the request. Reused connections are judged here. */
+static int
+fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_port)
+{
+	struct fetch *ft = arg;
+	long fresh = 1;
+
+	(void)peer_ip;
+	(void)own_ip;
+	(void)peer_port;
+	(void)own_port;
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	ft->sent = true;
+	ft->quiet_ms = ft->u->now_ms;
+	(void)curl_easy_getinfo(ft->curl, CURLINFO_NUM_CONNECTS, &fresh);
+	ft->reused = fresh == 0;
+	return CURL_PREREQFUNC_OK;
+}
+
+/* ---- one try ---- */
+
+/* Adds a header line; false: out of memory. */
+PRINTF_LIKE(2, 3)
+static bool
+fetch_add_header(struct fetch *ft, const char *fmt, ...)
+{
+	struct curl_slist *list;
+	char line[9216];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	list = curl_slist_append(ft->headers, line);
+	if (list == NULL)
+		return false;
+	ft->headers = list;
+	return true;
+}
+
+/* The client's own fields, for files that are no repository's. */
+static bool
+fetch_add_client_fields(struct fetch *ft)
+{
+	const char *p = ft->fields, *end;
+
+	for (; (end = strstr(p, "\r\n")) != NULL; p = end + 2) {
+		/* libcurl drops a field without value unless it ends in a semicolon. */
+		const char *colon = memchr(p, ':', (size_t)(end - p));
+
+		if (colon == NULL)
+			continue;
+		if (end - colon <= 2) {
+			if (!fetch_add_header(ft, "%.*s;", (int)(colon - p), p))
+				return false;
+		} else if (!fetch_add_header(ft, "%.*s", (int)(end - p), p))
+			return false;
+	}
+	return true;
+}
+
+/* Validators: If-Range with a part, conditions with a check. */
+static bool
+fetch_add_conditions(struct fetch *ft)
+{
+	char date[HTTP_DATE_BYTES];
+	bool strong = http_etag_is_strong(slice_of(ft->want.etag));
+
+	if (ft->want.last_modified_s != INT64_MIN)
+		http_date_format(ft->want.last_modified_s, date);
+	if (ft->resume_at > 0)
+		return fetch_add_header(ft, "Range: bytes=%llu-",
+		    (unsigned long long)ft->resume_at) &&
+		    fetch_add_header(ft, "If-Range: %s", strong ? ft->want.etag : date);
+	if (!ft->check)
+		return true;
+	return (ft->want.etag[0] == '\0' ||
+	    fetch_add_header(ft, "If-None-Match: %s", ft->want.etag)) &&
+	    (ft->want.last_modified_s == INT64_MIN ||
+	    fetch_add_header(ft, "If-Modified-Since: %s", date));
+}
+
+/* Every header line of the request. */
+static bool
+fetch_make_headers(struct fetch *ft)
+{
+	bool ok = true;
+
+	if (ft->fields[0] != '\0')
+		ok = fetch_add_client_fields(ft);
+	else
+		ok = fetch_add_header(ft, "Accept: */*");
+	if (ft->no_cache)
+		ok = ok && fetch_add_header(ft, "Cache-Control: no-cache") &&
+		    fetch_add_header(ft, "Pragma: no-cache");
+	return ok && fetch_add_header(ft, "Accept-Encoding: identity") &&
+	    fetch_add_header(ft, "User-Agent: apt-depot/%s", depot_version) &&
+	    fetch_add_header(ft, "Via: 1.1 apt-depot (%s)", ft->u->depot->id) &&
+	    fetch_add_conditions(ft);
+}
+
+/* Puts the URL together as origins understand it best. */
+static bool
+fetch_set_url(struct fetch *ft)
+{
+	char text[FETCH_URL_BYTES], room[FETCH_URL_BYTES];
+	struct arena a;
+	struct slice path;
+
+	arena_init(&a, room, sizeof(room));
+	path = url_upstream_path(&ft->url, &a);
+	if (path.p == NULL)
+		return false;
+	(void)snprintf(text, sizeof(text), "%s://%.*s%.*s", ft->url.tls ? "https" : "http",
+	    SLICE_ARG(ft->url.authority), SLICE_ARG(path));
+	return curl_easy_setopt(ft->curl, CURLOPT_URL, text) == CURLE_OK;
+}
+
+/* Everything that this request asks of libcurl. */
+static bool
+fetch_setup(struct fetch *ft)
+{
+	CURL *curl = ft->curl;
+
+	if (!fetch_set_url(ft) || !fetch_make_headers(ft) ||
+	    !upstream_prepare(ft->u, curl, ft->host, &ft->guard))
+		return false;
+	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, ft->headers);
+	(void)curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, ft->error);
+	(void)curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, fetch_header_cb);
+	(void)curl_easy_setopt(curl, CURLOPT_HEADERDATA, ft);
+	(void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, fetch_write_cb);
+	(void)curl_easy_setopt(curl, CURLOPT_WRITEDATA, ft);
+	(void)curl_easy_setopt(curl, CURLOPT_PREREQFUNCTION, fetch_prereq_cb);
+	(void)curl_easy_setopt(curl, CURLOPT_PREREQDATA, ft);
+	if (ft->head_only)
+		(void)curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+	/* After a failure no connection is trusted that was there before. */
+	if (ft->tries_n > 0)
+		(void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
+	return true;
+}
+
+/* From which byte on to ask, and with which validators. */
+static void
+fetch_choose_range(struct fetch *ft)
+{
+	uint64_t have = flight_committed(ft->f);
+
+	if (have == 0)
+		have = ft->partial_bytes;
+	ft->resume_at = 0;
+	if (have > 0 && (http_etag_is_strong(slice_of(ft->want.etag)) ||
+	    ft->want.last_modified_s != INT64_MIN))
+		ft->resume_at = have;
+	if (ft->resume_at > 0 && flight_committed(ft->f) > 0)
+		COUNT(upstream_resumes_total);
+	if (ft->check && ft->resume_at == 0)
+		COUNT(revalidations_total);
+}
+
+void
+fetch_start(struct fetch *ft)
+{
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	AN(ft->host);
+	ft->plan = PLAN_NONE;
+	ft->sent = ft->sniffed = ft->began_here = ft->reused = false;
+	ft->buf_n = 0;
+	ft->body_bytes = 0;
+	ft->rate_from = flight_committed(ft->f);
+	ft->error[0] = '\0';
+	ft->quiet_ms = ft->u->now_ms;
+	ft->asked_wall_ms = clock_wall_ms();
+	fetch_choose_range(ft);
+	ft->resp = malloc(sizeof(*ft->resp));
+	ft->curl = curlev_handle(ft->u->curlev, ft);
+	fetch_set_state(ft, FETCH_ASK);
+	if (ft->resp != NULL)
+		httpresp_reset(ft->resp);
+	if (ft->resp == NULL || ft->curl == NULL || !fetch_setup(ft) ||
+	    curlev_add(ft->u->curlev, ft->curl) != CURLM_OK) {
+		fetch_fail(ft, REASON_NO_MEMORY, 0, "%s", reason_text(REASON_NO_MEMORY));
+		return;
+	}
+	COUNT(upstream_requests_total);
+	log_debug("flight=%llu asking %.*s from byte %llu", (unsigned long long)flight_id(ft->f),
+	    SLICE_ARG(ft->url.text), (unsigned long long)ft->resume_at);
+}
+
+/* ---- the end of one try ---- */
+
+/* What a result of libcurl means, in our words. */
+static enum reason
+fetch_reason(const struct fetch *ft, CURLcode result)
+{
+	long connect_status = 0;
+
+	if (ft->guard.denied)
+		return REASON_DENIED_ADDRESS;
+	(void)curl_easy_getinfo(ft->curl, CURLINFO_HTTP_CONNECTCODE, &connect_status);
+	if (connect_status >= 300)
+		return REASON_UP_PROXY;
+	switch ((int)result) {
+	case CURLE_COULDNT_RESOLVE_HOST:
+		return REASON_UP_RESOLVE;
+	case CURLE_COULDNT_RESOLVE_PROXY:
+	case CURLE_PROXY:
+		return REASON_UP_PROXY;
+	case CURLE_COULDNT_CONNECT:
+		return REASON_UP_CONNECT;
+	case CURLE_OPERATION_TIMEDOUT:
+		return REASON_UP_TIMEOUT;
+	case CURLE_PEER_FAILED_VERIFICATION:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_ISSUER_ERROR:
+	case CURLE_SSL_INVALIDCERTSTATUS:
+		return REASON_UP_CERT;
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_SSL_CIPHER:
+	case CURLE_SSL_CERTPROBLEM:
+		return REASON_UP_TLS;
+	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_BAD_CONTENT_ENCODING:
+	case CURLE_HTTP2:
+		return REASON_UP_GARBAGE;
+	case CURLE_OUT_OF_MEMORY:
+		return REASON_NO_MEMORY;
+	default:
+		return REASON_UP_CLOSED;
+	}
+}
+
+/* The depot asks elsewhere; the client never hears of it. */
+static void
+fetch_redirect(struct fetch *ft)
+{
+	char *text = malloc(FETCH_URL_BYTES);
+	struct arena a;
+	struct url next;
+	struct key key;
+	enum reason r = REASON_NO_MEMORY;
+	unsigned i;
+	bool again = false;
+
+	if (text != NULL) {
+		arena_init(&a, text, FETCH_URL_BYTES);
+		r = url_resolve(&next, &a, &ft->url, slice_of(ft->resp->location));
+	}
+	if (r != REASON_OK) {
+		fetch_fail(ft, REASON_UP_REDIRECTS, 0, "%.*s redirects to %.200s, which is no URL that "
+		    "can be asked", SLICE_ARG(ft->url.authority), ft->resp->location);
+		free(text);
+		return;
+	}
+	key_of_url(&next, &key);
+	for (i = 0; i < ft->visited_n; i++)
+		again |= memcmp(&ft->visited[i], &key, sizeof(key)) == 0;
+	r = upstream_check_target(ft->u, &next);
+	if (again || ft->visited_n > FETCH_REDIRECTS_MAX || (ft->url.tls && !next.tls) ||
+	    r != REASON_OK) {
+		fetch_fail(ft, r != REASON_OK ? r : REASON_UP_REDIRECTS, 0,
+		    "%.*s redirects to %.*s: %s", SLICE_ARG(ft->url.authority), SLICE_ARG(next.text),
+		    r != REASON_OK ? reason_text(r) : again ? "a circle" : ft->url.tls && !next.tls ?
+		    "from https to http, which is not followed" : "too many redirects");
+		free(text);
+		return;
+	}
+	COUNT(redirects_total);
+	log_debug("flight=%llu redirected to %.*s", (unsigned long long)flight_id(ft->f),
+	    SLICE_ARG(next.text));
+	/* Credentials are for the host that asked for them. */
+	if (!slice_eq(next.authority, ft->url.authority))
+		ft->fields[0] = '\0';
+	fetch_end_try(ft);
+	free(ft->url_text);
+	ft->url_text = text;
+	ft->url = next;
+	ft->visited[ft->visited_n++] = key;
+	upstream_queue(ft);
+}
+
+/* Everything has come: to the flight. */
+static void
+fetch_finish(struct fetch *ft)
+{
+	if (ft->plan == PLAN_COMPARE && ft->compare_at < flight_committed(ft->f)) {
+		fetch_fail(ft, REASON_UP_CHANGED, 0, "the file changed upstream while it was being "
+		    "fetched (it is shorter now)");
+		return;
+	}
+	if (ft->plan == PLAN_BODY && !fetch_sniff(ft)) {
+		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
+		return;
+	}
+	fetch_flush(ft);
+	if (ft->plan == PLAN_FAIL) {
+		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
+		return;
+	}
+	if (ft->want_total >= 0 && (uint64_t)ft->want_total != flight_committed(ft->f)) {
+		fetch_again(ft, REASON_UP_CLOSED, 0, "the body ended before its announced length");
+		return;
+	}
+	log_info("flight=%llu fetched %.*s: %llu bytes", (unsigned long long)flight_id(ft->f),
+	    SLICE_ARG(flight_url(ft->f)), (unsigned long long)flight_committed(ft->f));
+	flight_finish(ft->f);
+	fetch_over(ft);
+}
+
+/* The kept part belongs to another version: forget it and ask for all. */
+static void
+fetch_restart(struct fetch *ft)
+{
+	log_info("flight=%llu the kept part of %.*s is of another version: starting over",
+	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)));
+	flight_drop_partial(ft->f);
+	ft->partial_bytes = 0;
+	ft->want_total = -1;
+	ft->want.etag[0] = '\0';
+	ft->want.last_modified_s = INT64_MIN;
+	fetch_end_try(ft);
+	upstream_queue(ft);
+}
+
+/* The head was all that was asked for, or all there is to say. */
+static void
+fetch_finish_head(struct fetch *ft)
+{
+	struct flight_head h = fetch_flight_head(ft);
+	enum reason r = REASON_OK;
+
+	h.no_body = ft->plan == PLAN_HEAD;
+	if (ft->plan == PLAN_CONFIRM) {
+		COUNT(revalidated_total);
+		flight_confirmed(ft->f, &h);
+	} else
+		r = flight_begin(ft->f, &h);
+	if (r != REASON_OK)
+		fetch_fail(ft, r, 0, "%s", reason_text(r));
+	else
+		fetch_over(ft);
+}
+
+/* The origin's status where clients should see it; else 0. */
+static int
+fetch_status_to_pass(const struct fetch *ft)
+{
+	int s = ft->resp->status;
+
+	if (ft->plan == PLAN_RETRY)
+		return s == 500 || s == 503 || s == 504 ? s : 502;
+	if (s >= 400 && s < 500 && s != 407 && ft->fail_reason != REASON_UP_CHANGED &&
+	    ft->fail_reason != REASON_UP_GARBAGE)
+		return s;
+	return 0;
+}
+
+/* A transfer broke: in which words? */
+static void
+fetch_broke(struct fetch *ft, CURLcode result)
+{
+	enum reason r = fetch_reason(ft, result);
+	char detail[768];
+
+	(void)snprintf(detail, sizeof(detail), "%.*s: %s%s%s", SLICE_ARG(ft->url.host),
+	    reason_text(r), ft->error[0] != '\0' ? ": " : "", ft->error);
+	fetch_flush(ft);
+	if (ft->plan == PLAN_FAIL)
+		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
+	else
+		fetch_again(ft, r, 0, detail);
+}
+
+void
+fetch_done(struct fetch *ft, CURLcode result)
+{
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	switch (ft->plan) {
+	case PLAN_BODY:
+	case PLAN_COMPARE:
+		if (result == CURLE_OK)
+			fetch_finish(ft);
+		else
+			fetch_broke(ft, result);
+		return;
+	case PLAN_CONFIRM:
+	case PLAN_HEAD:
+		fetch_finish_head(ft);
+		return;
+	case PLAN_REDIRECT:
+		fetch_redirect(ft);
+		return;
+	case PLAN_RESTART:
+		fetch_restart(ft);
+		return;
+	case PLAN_RETRY:
+		fetch_again(ft, ft->fail_reason, fetch_status_to_pass(ft), ft->fail_detail);
+		return;
+	case PLAN_FAIL:
+		if (ft->fail_reason == REASON_UP_GARBAGE && flight_committed(ft->f) == 0)
+			fetch_again(ft, ft->fail_reason, 0, ft->fail_detail);
+		else
+			fetch_fail(ft, ft->fail_reason, fetch_status_to_pass(ft), "%s",
+			    ft->fail_detail);
+		return;
+	case PLAN_NONE:
+		fetch_broke(ft, result != CURLE_OK ? result : CURLE_GOT_NOTHING);
+		return;
+	}
+	WRONG("fetch plan");
+}
+
+/* ---- start, time, loneliness ---- */
+
+/* The verifier has read the kept part. */
+static void
+fetch_partial_mail(struct mail *m)
+{
+	struct fetch *ft = CONTAINER_OF(m, struct fetch, partial);
+
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	ft->u->now_ms = clock_mono_ms();
+	upstream_queue(ft);
+}
+
+/* The same, on the verifier's thread: notes what the part is, nothing more. */
+static void
+fetch_partial_done(void *arg, uint64_t bytes, const struct flight_head *h)
+{
+	struct fetch *ft = arg;
+
+	ft->partial_bytes = bytes;
+	if (bytes > 0) {
+		ft->want_total = h->total_bytes;
+		ft->want.last_modified_s = h->terms.last_modified_s;
+		if (h->etag.n < sizeof(ft->want.etag)) {
+			memcpy(ft->want.etag, h->etag.p, h->etag.n);
+			ft->want.etag[h->etag.n] = '\0';
+		}
+	}
+	ft->partial.deliver = fetch_partial_mail;
+	mailbox_post(&ft->u->mailbox, &ft->partial);
+}
+
+void
+fetch_begin(struct fetch *ft)
+{
+	struct upstream *u = ft->u;
+	struct flight_driver driver = {fetch_crowd, ft};
+	struct arena a;
+	enum reason r;
+
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	TAILQ_INSERT_TAIL(&u->fetches, ft, link);
+	ft->state_ms = ft->progress_ms = u->now_ms;
+	AZ(event_assign(&ft->pause, u->base, -1, 0, fetch_pause_cb, ft));
+	flight_drive(ft->f, &driver);
+	if (flight_readers(ft->f) == 0)
+		ft->lonely_ms = u->now_ms;
+	arena_init(&a, ft->url_text, FETCH_URL_BYTES);
+	r = url_parse(&ft->url, &a, flight_url(ft->f));
+	if (r != REASON_OK) {
+		fetch_fail(ft, r, 0, "%s", reason_text(r));
+		return;
+	}
+	ft->visited[ft->visited_n++] = *flight_key(ft->f);
+	ft->want.last_modified_s = INT64_MIN;
+	ft->check = flight_validators(ft->f, &ft->want);
+	if (!ft->check && !ft->head_only && flight_find_partial(ft->f, fetch_partial_done, ft)) {
+		fetch_set_state(ft, FETCH_PARTIAL);
+		return;
+	}
+	upstream_queue(ft);
+}
+
+/* Ends it because nobody wants it any more. */
+static void
+fetch_abandon(struct fetch *ft)
+{
+	COUNT(flights_abandoned_total);
+	if (ft->curl != NULL)
+		curlev_remove(ft->u->curlev, ft->curl);
+	fetch_flush(ft);
+	fetch_fail(ft, REASON_CLIENT_GONE, 0, "the last reader left; %llu bytes had come",
+	    (unsigned long long)flight_committed(ft->f));
+}
+
+/*
+ * The last reader has left: the one policy. What is nearly here is finished,
+ * what has hardly begun is dropped a little later, the rest stops and keeps
+ * its part.
+ */
+static bool
+fetch_check_lonely(struct fetch *ft)
+{
+	uint64_t have = flight_committed(ft->f), left, rate;
+	int64_t total = ft->want_total, now = ft->u->now_ms;
+
+	if (ft->lonely_ms == 0 || ft->state == FETCH_PARTIAL)
+		return false;
+	if (!ft->began_here && have == 0 && ft->check)
+		return false;	/* a check: the next client profits */
+	if (flight_is_private(ft->f)) {
+		fetch_abandon(ft);
+		return true;
+	}
+	if (total < 0 || have < (uint64_t)total / 10) {
+		if (now - ft->lonely_ms < FETCH_LONELY_DROP_MS)
+			return false;
+		fetch_abandon(ft);
+		return true;
+	}
+	left = (uint64_t)total - have;
+	rate = (have - ft->rate_from) * 1000 / (uint64_t)(now - ft->rate_ms + 1);
+	if (left <= FETCH_LONELY_LEFT_BYTES || left < rate * (FETCH_LONELY_LEFT_MS / 1000))
+		return false;
+	fetch_abandon(ft);
+	return true;
+}
+
+void
+fetch_tick(struct fetch *ft)
+{
+	const struct config_upstream *conf;
+	int64_t limit;
+	char detail[256];
+
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	if (fetch_check_lonely(ft))
+		return;
+	if (ft->curl == NULL)
+		return;
+	conf = ft->host->conf;
+	limit = ft->sent ? conf->read_timeout : conf->connect_timeout + UPSTREAM_TICK_MS;
+	if (ft->u->now_ms - ft->quiet_ms < limit)
+		return;
+	(void)snprintf(detail, sizeof(detail), "%.*s: %s for %lld ms", SLICE_ARG(ft->url.host),
+	    ft->sent ? "connected, but nothing came" : "no connection",
+	    (long long)(ft->u->now_ms - ft->quiet_ms));
+	curlev_remove(ft->u->curlev, ft->curl);
+	fetch_flush(ft);
+	if (ft->plan == PLAN_FAIL)
+		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
+	else
+		fetch_again(ft, REASON_UP_TIMEOUT, 0, detail);
+}
+
+void
+fetch_abort(struct fetch *ft, enum reason why)
+{
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	if (ft->curl != NULL)
+		curlev_remove(ft->u->curlev, ft->curl);
+	fetch_flush(ft);
+	fetch_fail(ft, why, 0, "%s", reason_text(why));
+}

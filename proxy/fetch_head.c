@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * What the head of an origin's answer means for a fetch: pure decisions on
+ * ft->resp, called by fetch.c when a final head is complete.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "include/clock.h"
+#include "proxy/upstream_priv.h"
+
+void
+fetch_plan_fail(struct fetch *ft, enum reason r, const char *fmt, ...)
+{
+	va_list ap;
+
+	ft->plan = PLAN_FAIL;
+	ft->fail_reason = r;
+	va_start(ap, fmt);
+	(void)vsnprintf(ft->fail_detail, sizeof(ft->fail_detail), fmt, ap);
+	va_end(ap);
+}
+
+bool
+fetch_is_html(const char *p, size_t n)
+{
+	static const struct slice starts[] = {{"<!doctype", 9}, {"<html", 5}};
+	size_t i = 0, k;
+
+	while (i < n && (p[i] == ' ' || p[i] == '\t' || p[i] == '\r' || p[i] == '\n'))
+		i++;
+	for (k = 0; k < NELEM(starts); k++)
+		if (n - i >= starts[k].n && strncasecmp(p + i, starts[k].p, starts[k].n) == 0)
+			return true;
+	return false;
+}
+
+/* Is the object one of a repository's files, whose answers follow its class and not RFC 9111? */
+static bool
+fetch_is_repo_file(const struct fetch *ft)
+{
+	return flight_aptfile(ft->f)->class != APTFILE_OTHER;
+}
+
+/* How long the origin says that it stays fresh; -1: it does not say. */
+static int64_t
+fetch_lifetime(const struct httpresp *r, int64_t now_s)
+{
+	int64_t date = r->date != HTTP_NO_DATE ? r->date : now_s;
+
+	if (r->cc.s_maxage_s >= 0)
+		return r->cc.s_maxage_s;
+	if (r->cc.max_age_s >= 0)
+		return r->cc.max_age_s;
+	if (r->expires != HTTP_NO_DATE)
+		return r->expires > date ? r->expires - date : 0;
+	return -1;
+}
+
+struct flight_head
+fetch_flight_head(const struct fetch *ft)
+{
+	const struct httpresp *r = ft->resp;
+	int64_t now_s = clock_wall_s();
+	struct flight_head h = {
+		.total_bytes = r->status == 206 ? r->range_total : r->chunked ? -1 : r->length,
+		.checked_at_ms = ft->asked_wall_ms,
+		.terms = {
+			.checked_at_s = now_s,
+			.date_s = r->date != HTTP_NO_DATE ? r->date : now_s,
+			.age_s = r->age_s > 0 ? r->age_s : 0,
+			.lifetime_s = fetch_lifetime(r, now_s),
+			.last_modified_s = r->last_modified,
+			.stale_if_error_s = r->cc.stale_if_error_s,
+			.no_cache = r->cc.no_cache,
+			.must_revalidate = r->cc.must_revalidate,
+		},
+		.etag = slice_of(r->etag),
+		.fields = {r->kept, r->kept_n},
+		.shareable = true, .keep = true,
+	};
+
+	/* Last-Modified that can't be repeated to apt is none. */
+	if (r->last_modified_text[0] == '\0')
+		h.terms.last_modified_s = INT64_MIN;
+	if (flight_is_private(ft->f))
+		h.shareable = h.keep = false;
+	else if (!fetch_is_repo_file(ft) && (r->cc.is_private || r->cc.no_store || r->vary_any))
+		h.shareable = h.keep = false;
+	if (ft->head_only)
+		h.keep = false;
+	return h;
+}
+
+/* Do the validators of this answer prove that it is the object we have a part of? */
+static bool
+fetch_same_version(const struct fetch *ft)
+{
+	const struct httpresp *r = ft->resp;
+	struct slice etag = slice_of(ft->want.etag);
+
+	if (ft->want_total >= 0 && r->range_total >= 0 && ft->want_total != r->range_total)
+		return false;
+	if (etag.n != 0 && http_etag_is_strong(etag))
+		return slice_eq(etag, slice_of(r->etag)) ||
+		    (r->etag[0] == '\0' && r->last_modified == ft->want.last_modified_s &&
+		    ft->want.last_modified_s != INT64_MIN);
+	return ft->want.last_modified_s != INT64_MIN && r->last_modified == ft->want.last_modified_s;
+}
+
+/* The rest of a body that we have a part of. */
+static void
+fetch_judge_partial(struct fetch *ft)
+{
+	const struct httpresp *r = ft->resp;
+
+	if (ft->resume_at == 0 || r->range_bad) {
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream sent part of the file (206) %s",
+		    ft->resume_at == 0 ? "although all of it was asked for" :
+		    "without a readable Content-Range");
+		return;
+	}
+	if (r->range_first != (int64_t)ft->resume_at || !fetch_same_version(ft) ||
+	    (r->length >= 0 && r->range_last >= r->range_first &&
+	    r->length != r->range_last - r->range_first + 1)) {
+		if (ft->began_here || flight_committed(ft->f) > 0)
+			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was "
+			    "being fetched (%s)", r->range_first != (int64_t)ft->resume_at ?
+			    "another range than asked for" : "other validators than before");
+		else
+			ft->plan = PLAN_RESTART;
+		return;
+	}
+	ft->plan = PLAN_BODY;
+}
+
+/* The whole object. */
+static void
+fetch_judge_whole(struct fetch *ft)
+{
+	const struct httpresp *r = ft->resp;
+
+	if (r->length_conflict) {
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream named two different lengths");
+		return;
+	}
+	if (r->content_encoded) {
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream sent a Content-Encoding that was not "
+		    "asked for");
+		return;
+	}
+	if (fetch_is_repo_file(ft) && r->is_html) {
+		fetch_plan_fail(ft, REASON_UP_HTML, "the upstream sent an HTML page (%s) in place of a "
+		    "repository file: a login page or a filter on the way?", r->content_type);
+		return;
+	}
+	if (ft->head_only)
+		ft->plan = PLAN_HEAD;
+	else if (flight_committed(ft->f) > 0) {
+		ft->plan = PLAN_COMPARE;	/* asked to go on, or not able to ask: it starts over */
+		ft->compare_at = 0;
+	} else if (ft->resume_at > 0)
+		ft->plan = PLAN_RESTART;	/* only a kept part, nothing shown yet */
+	else
+		ft->plan = PLAN_BODY;
+}
+
+/* 4xx: the origin's word, passed on; never asked twice. */
+static void
+fetch_judge_refusal(struct fetch *ft)
+{
+	int s = ft->resp->status;
+	enum reason r = s == 404 ? REASON_UP_NOT_FOUND : s == 410 ? REASON_UP_GONE : REASON_UP_REFUSED;
+
+	if (s == 407)
+		fetch_plan_fail(ft, REASON_UP_PROXY, "the parent proxy wants other credentials (407): "
+		    "check user and password in parent_proxy");
+	else
+		fetch_plan_fail(ft, r, "%.*s answered %d %s", SLICE_ARG(ft->url.authority), s,
+		    s == 404 ? "Not Found" : s == 410 ? "Gone" : s == 401 ? "Unauthorized" :
+		    s == 403 ? "Forbidden" : "to this request");
+}
+
+void
+fetch_judge_head(struct fetch *ft)
+{
+	const struct httpresp *r = ft->resp;
+
+	if (r->bad) {
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream's header is malformed or too large");
+		return;
+	}
+	switch (r->status) {
+	case 200:
+	case 203:
+		fetch_judge_whole(ft);
+		return;
+	case 206:
+		fetch_judge_partial(ft);
+		return;
+	case 304:
+		if (ft->check)
+			ft->plan = PLAN_CONFIRM;
+		else
+			fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream answered 304 to a request "
+			    "without conditions");
+		return;
+	case 301:
+	case 302:
+	case 303:
+	case 307:
+	case 308:
+		if (r->location[0] != '\0')
+			ft->plan = PLAN_REDIRECT;
+		else
+			fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream redirected (%d) without "
+			    "saying where to", r->status);
+		return;
+	case 416:
+		if (ft->resume_at > 0 && flight_committed(ft->f) == 0) {
+			ft->plan = PLAN_RESTART;
+			return;
+		}
+		if (ft->resume_at > 0) {
+			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was "
+			    "being fetched (it is shorter now)");
+			return;
+		}
+		break;
+	default:
+		break;
+	}
+	if (r->status >= 500) {
+		ft->plan = PLAN_RETRY;
+		ft->fail_reason = REASON_UP_STATUS;
+		(void)snprintf(ft->fail_detail, sizeof(ft->fail_detail), "%.*s answered %d",
+		    SLICE_ARG(ft->url.authority), r->status);
+	} else if (r->status >= 400)
+		fetch_judge_refusal(ft);
+	else
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream answered %d, which is no answer to "
+		    "this request", r->status);
+}

@@ -1,0 +1,993 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * Pieces of messages: dates, heads to send, heads received. Workers build
+ * answers with a headbuf over memory of their own; the upstream thread feeds
+ * each line it gets to a struct httpresp, which is started anew by every
+ * status line and read once the empty line came.
+ *
+ * Dates are converted by hand: neither the locale nor TZ may change what is
+ * said to a client, and a date is formatted for every answer.
+ */
+#include "proxy/httpmsg.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "include/clock.h"
+#include "proxy/httpreq.h"
+
+/* ---- dates ---- */
+
+#define DATE_FIRST_S (-INT64_C(62135596800))	/* 0001-01-01 00:00:00 */
+#define DATE_LAST_S INT64_C(253402300799)	/* 9999-12-31 23:59:59 */
+enum { DAY_S = 86400, DAYS_400Y = 146097, DAYS_TO_1970 = 719468 };
+
+static const char date_days[] = "SunMonTueWedThuFriSat";
+static const char date_months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+
+struct date {
+	int64_t year;
+	unsigned month, day;		/* from 1 */
+	unsigned hour, minute, second;
+};
+
+/* Counts the days from 1970 to a date; years begin in March so that the leap day comes last. */
+static int64_t
+date_days_of(int64_t year, unsigned month, unsigned day)
+{
+	int64_t y = year - (month <= 2), era = (y >= 0 ? y : y - 399) / 400;
+	int64_t year_of_era = y - era * 400;
+	int64_t from_march = month > 2 ? month - 3 : month + 9;
+	int64_t day_of_year = (153 * from_march + 2) / 5 + day - 1;
+
+	return era * DAYS_400Y + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 +
+	    day_of_year - DAYS_TO_1970;
+}
+
+/* The inverse of date_days_of. */
+static void
+date_of_days(int64_t days, struct date *d)
+{
+	int64_t z = days + DAYS_TO_1970, era = (z >= 0 ? z : z - (DAYS_400Y - 1)) / DAYS_400Y;
+	int64_t doe = z - era * DAYS_400Y;
+	int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+	int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+	int64_t mp = (5 * doy + 2) / 153;
+
+	d->day = (unsigned)(doy - (153 * mp + 2) / 5 + 1);
+	d->month = (unsigned)(mp < 10 ? mp + 3 : mp - 9);
+	d->year = yoe + era * 400 + (d->month <= 2);
+}
+
+/* Is it a date of the calendar? A leap second is the second after it. */
+static bool
+date_is_valid(const struct date *d)
+{
+	static const uint8_t days_n[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+	unsigned most;
+
+	if (d->month < 1 || d->month > 12)
+		return false;
+	most = days_n[d->month - 1];
+	if (d->month == 2 && d->year % 4 == 0 && (d->year % 100 != 0 || d->year % 400 == 0))
+		most = 29;
+	return d->year >= 1 && d->day >= 1 && d->day <= most && d->hour < 24 && d->minute < 60 &&
+	    d->second <= 60;
+}
+
+/* Seconds since 1970. */
+static int64_t
+date_seconds(const struct date *d)
+{
+	return date_days_of(d->year, d->month, d->day) * DAY_S + (int64_t)d->hour * 3600 +
+	    (int64_t)d->minute * 60 + d->second;
+}
+
+/* Writes two digits. */
+static void
+date_put2(char *p, unsigned v)
+{
+	p[0] = (char)('0' + v / 10 % 10);
+	p[1] = (char)('0' + v % 10);
+}
+
+/* Writes "Sun, 06 Nov 1994 08:49:37 GMT". */
+static void
+date_put(char out[HTTP_DATE_BYTES], int64_t unix_s)
+{
+	int64_t days = (unix_s >= 0 ? unix_s : unix_s - (DAY_S - 1)) / DAY_S;
+	unsigned of_day = (unsigned)(unix_s - days * DAY_S);
+	struct date d;
+
+	date_of_days(days, &d);
+	memcpy(out, "Sun, 00 Jan 0000 00:00:00 GMT", HTTP_DATE_BYTES);
+	/* 1970 began on a Thursday. */
+	memcpy(out, date_days + 3 * (((days + 4) % 7 + 7) % 7), 3);
+	date_put2(out + 5, d.day);
+	memcpy(out + 8, date_months + (size_t)3 * (d.month - 1), 3);
+	date_put2(out + 12, (unsigned)(d.year / 100));
+	date_put2(out + 14, (unsigned)(d.year % 100));
+	date_put2(out + 17, of_day / 3600);
+	date_put2(out + 20, of_day / 60 % 60);
+	date_put2(out + 23, of_day % 60);
+}
+
+/* Formats a date; what four digits of a year can't say becomes the nearest that they can. */
+void
+http_date_format(int64_t unix_s, char out[HTTP_DATE_BYTES])
+{
+	static _Thread_local int64_t last_s = INT64_MIN;
+	static _Thread_local char last_text[HTTP_DATE_BYTES];
+
+	if (unix_s < DATE_FIRST_S)
+		unix_s = DATE_FIRST_S;
+	else if (unix_s > DATE_LAST_S)
+		unix_s = DATE_LAST_S;
+	if (unix_s != last_s) {
+		date_put(last_text, unix_s);
+		last_s = unix_s;
+	}
+	memcpy(out, last_text, HTTP_DATE_BYTES);
+}
+
+/* Reads exactly n digits off the front. */
+static bool
+date_read_number(struct slice *s, size_t n, unsigned *out)
+{
+	uint64_t v;
+
+	if (s->n < n || !http_u64_parse((struct slice){s->p, n}, &v))
+		return false;
+	*out = (unsigned)v;
+	*s = slice_skip(*s, n);
+	return true;
+}
+
+/* Reads a fixed text off the front. */
+static bool
+date_read_text(struct slice *s, struct slice text)
+{
+	if (!slice_starts(*s, text))
+		return false;
+	*s = slice_skip(*s, text.n);
+	return true;
+}
+
+/* Reads one of the three-letter names; its place from 0. */
+static bool
+date_read_name(struct slice *s, const char *names, unsigned *out)
+{
+	if (s->n < 3)
+		return false;
+	for (unsigned i = 0; names[(size_t)3 * i] != '\0'; i++) {
+		if (memcmp(s->p, names + (size_t)3 * i, 3) == 0) {
+			*out = i;
+			*s = slice_skip(*s, 3);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Reads a month's name. */
+static bool
+date_read_month(struct slice *s, struct date *d)
+{
+	unsigned from_0;
+
+	if (!date_read_name(s, date_months, &from_0))
+		return false;
+	d->month = from_0 + 1;
+	return true;
+}
+
+/* Reads "08:49:37". */
+static bool
+date_read_time(struct slice *s, struct date *d)
+{
+	return date_read_number(s, 2, &d->hour) && date_read_text(s, SLICE(":")) &&
+	    date_read_number(s, 2, &d->minute) && date_read_text(s, SLICE(":")) &&
+	    date_read_number(s, 2, &d->second);
+}
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT" */
+static bool
+date_read_imf(struct slice s, struct date *d)
+{
+	unsigned weekday, year;
+
+	if (!(date_read_name(&s, date_days, &weekday) && date_read_text(&s, SLICE(", ")) &&
+	    date_read_number(&s, 2, &d->day) && date_read_text(&s, SLICE(" ")) &&
+	    date_read_month(&s, d) && date_read_text(&s, SLICE(" ")) &&
+	    date_read_number(&s, 4, &year) && date_read_text(&s, SLICE(" ")) &&
+	    date_read_time(&s, d) && slice_eq(s, SLICE(" GMT"))))
+		return false;
+	d->year = year;
+	return date_is_valid(d);
+}
+
+/* Picks the century: the latest year that is not more than 50 years ahead (RFC 9110 5.6.7). */
+static void
+date_set_short_year(struct date *d, unsigned year_2)
+{
+	const int64_t latest_s = clock_wall_s() + 50 * (INT64_C(146097) * DAY_S / 400);
+	struct date now;
+
+	date_of_days(clock_wall_s() / DAY_S, &now);
+	d->year = now.year - now.year % 100 + 100 + year_2;
+	while (d->year > 100 && date_seconds(d) > latest_s)
+		d->year -= 100;
+}
+
+/* "Sunday, 06-Nov-94 08:49:37 GMT", RFC 850 */
+static bool
+date_read_rfc850(struct slice s, struct date *d)
+{
+	static const char *const tails[] = {
+		"day", "day", "sday", "nesday", "rsday", "day", "urday"};
+	unsigned weekday, year_2;
+
+	if (!(date_read_name(&s, date_days, &weekday) &&
+	    date_read_text(&s, slice_of(tails[weekday])) && date_read_text(&s, SLICE(", ")) &&
+	    date_read_number(&s, 2, &d->day) && date_read_text(&s, SLICE("-")) &&
+	    date_read_month(&s, d) && date_read_text(&s, SLICE("-")) &&
+	    date_read_number(&s, 2, &year_2) && date_read_text(&s, SLICE(" ")) &&
+	    date_read_time(&s, d) && slice_eq(s, SLICE(" GMT"))))
+		return false;
+	date_set_short_year(d, year_2);
+	return date_is_valid(d);
+}
+
+/* "Sun Nov  6 08:49:37 1994", asctime */
+static bool
+date_read_asctime(struct slice s, struct date *d)
+{
+	unsigned weekday, year;
+
+	if (!(date_read_name(&s, date_days, &weekday) && date_read_text(&s, SLICE(" ")) &&
+	    date_read_month(&s, d) && date_read_text(&s, SLICE(" "))))
+		return false;
+	if (!(date_read_text(&s, SLICE(" ")) ? date_read_number(&s, 1, &d->day) :
+	    date_read_number(&s, 2, &d->day)))
+		return false;
+	if (!(date_read_text(&s, SLICE(" ")) && date_read_time(&s, d) &&
+	    date_read_text(&s, SLICE(" ")) && date_read_number(&s, 4, &year) && s.n == 0))
+		return false;
+	d->year = year;
+	return date_is_valid(d);
+}
+
+/* Reads a date in any of the three forms. */
+int64_t
+http_date_parse(struct slice s)
+{
+	struct date d = {0};
+
+	if (date_read_imf(s, &d) || date_read_rfc850(s, &d) || date_read_asctime(s, &d))
+		return date_seconds(&d);
+	return HTTP_NO_DATE;
+}
+
+/* Is it the preferred form? */
+bool
+http_date_is_imf(struct slice s)
+{
+	struct date d = {0};
+
+	return date_read_imf(s, &d);
+}
+
+/* ---- heads to send ---- */
+
+/* Starts an empty head. */
+void
+headbuf_init(struct headbuf *h, char *memory, size_t cap)
+{
+	*h = (struct headbuf){.p = memory, .cap = cap};
+}
+
+/* Makes room for n bytes and returns where they go, or NULL from the first that don't fit on. */
+static char *
+headbuf_reserve(struct headbuf *h, size_t n)
+{
+	char *at;
+
+	MUST(h->n <= h->cap);
+	if (h->overflow || n > h->cap - h->n) {
+		h->overflow = true;
+		return NULL;
+	}
+	at = h->p + h->n;
+	h->n += n;
+	return at;
+}
+
+/* Appends text. */
+void
+headbuf_text(struct headbuf *h, struct slice s)
+{
+	char *at = headbuf_reserve(h, s.n);
+
+	if (at != NULL && s.n != 0)
+		memcpy(at, s.p, s.n);
+}
+
+/* Appends text without the bytes that would end the line it is in. */
+static void
+headbuf_line_text(struct headbuf *h, struct slice s)
+{
+	char *at = headbuf_reserve(h, s.n), *start = at;
+
+	if (at == NULL)
+		return;
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] != '\r' && s.p[i] != '\n' && s.p[i] != '\0')
+			*at++ = s.p[i];
+	h->n -= s.n - (size_t)(at - start);
+}
+
+/* Writes v in decimal so that it ends right before `end`; returns where it starts. */
+static char *
+headbuf_decimal(char *end, uint64_t v)
+{
+	do {
+		*--end = (char)('0' + v % 10);
+		v /= 10;
+	} while (v != 0);
+	return end;
+}
+
+/* Writes the status line. */
+void
+headbuf_status(struct headbuf *h, int status, struct slice phrase)
+{
+	char digits[3];
+
+	MUST(status >= 100 && status <= 999);
+	AZ(h->n);
+	(void)headbuf_decimal(digits + sizeof(digits), (uint64_t)status);
+	headbuf_text(h, SLICE("HTTP/1.1 "));
+	headbuf_text(h, (struct slice){digits, sizeof(digits)});
+	headbuf_text(h, SLICE(" "));
+	headbuf_line_text(h, phrase.n != 0 ? phrase : slice_of(http_phrase(status)));
+	headbuf_text(h, SLICE("\r\n"));
+}
+
+/* Writes a field. */
+void
+headbuf_field(struct headbuf *h, struct slice name, struct slice value)
+{
+	headbuf_text(h, name);
+	headbuf_text(h, SLICE(": "));
+	headbuf_line_text(h, value);
+	headbuf_text(h, SLICE("\r\n"));
+}
+
+/* Writes a field whose value is a number. */
+void
+headbuf_field_u64(struct headbuf *h, struct slice name, uint64_t value)
+{
+	char digits[20], *end = digits + sizeof(digits), *at = headbuf_decimal(end, value);
+
+	headbuf_field(h, name, (struct slice){at, (size_t)(end - at)});
+}
+
+/* Writes a field whose value is a date. */
+void
+headbuf_field_date(struct headbuf *h, struct slice name, int64_t unix_s)
+{
+	char text[HTTP_DATE_BYTES];
+
+	http_date_format(unix_s, text);
+	headbuf_field(h, name, (struct slice){text, HTTP_DATE_BYTES - 1});
+}
+
+/* Appends formatted text as it is: peers' text goes through headbuf_field. */
+void
+headbuf_printf(struct headbuf *h, const char *fmt, ...)
+{
+	size_t room = h->cap - h->n;
+	va_list ap;
+	int n;
+
+	if (h->overflow)
+		return;
+	va_start(ap, fmt);
+	n = vsnprintf(h->p + h->n, room, fmt, ap);
+	va_end(ap);
+	if (n < 0 || (size_t)n >= room)
+		h->overflow = true;
+	else
+		h->n += (size_t)n;
+}
+
+/* Ends the head. */
+void
+headbuf_end(struct headbuf *h)
+{
+	headbuf_text(h, SLICE("\r\n"));
+}
+
+/* Did everything fit? */
+bool
+headbuf_ok(const struct headbuf *h)
+{
+	return !h->overflow;
+}
+
+/* The standard phrase of a status. */
+const char *
+http_phrase(int status)
+{
+	static const struct {
+		int status;
+		const char *phrase;
+	} phrases[] = {
+		{200, "OK"}, {206, "Partial Content"}, {304, "Not Modified"},
+		{404, "Not Found"}, {416, "Range Not Satisfiable"}, {502, "Bad Gateway"},
+		{503, "Service Unavailable"}, {504, "Gateway Timeout"},
+		{100, "Continue"}, {101, "Switching Protocols"}, {201, "Created"},
+		{202, "Accepted"}, {203, "Non-Authoritative Information"}, {204, "No Content"},
+		{205, "Reset Content"}, {300, "Multiple Choices"}, {301, "Moved Permanently"},
+		{302, "Found"}, {303, "See Other"}, {305, "Use Proxy"},
+		{307, "Temporary Redirect"}, {308, "Permanent Redirect"},
+		{400, "Bad Request"}, {401, "Unauthorized"}, {402, "Payment Required"},
+		{403, "Forbidden"}, {405, "Method Not Allowed"}, {406, "Not Acceptable"},
+		{407, "Proxy Authentication Required"}, {408, "Request Timeout"},
+		{409, "Conflict"}, {410, "Gone"}, {411, "Length Required"},
+		{412, "Precondition Failed"}, {413, "Content Too Large"},
+		{414, "URI Too Long"}, {415, "Unsupported Media Type"},
+		{417, "Expectation Failed"}, {421, "Misdirected Request"},
+		{422, "Unprocessable Content"}, {425, "Too Early"}, {426, "Upgrade Required"},
+		{428, "Precondition Required"}, {429, "Too Many Requests"},
+		{431, "Request Header Fields Too Large"},
+		{451, "Unavailable For Legal Reasons"}, {500, "Internal Server Error"},
+		{501, "Not Implemented"}, {505, "HTTP Version Not Supported"},
+		{507, "Insufficient Storage"}, {508, "Loop Detected"},
+		{511, "Network Authentication Required"},
+	};
+
+	for (size_t i = 0; i < NELEM(phrases); i++)
+		if (phrases[i].status == status)
+			return phrases[i].phrase;
+	return "Unknown";
+}
+
+/* ---- heads received ---- */
+
+/* Takes blanks off both ends. */
+static struct slice
+httpresp_trim(struct slice s)
+{
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+		s = slice_skip(s, 1);
+	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+/* Copies text with a NUL behind it, if it fits. */
+static bool
+httpresp_copy(char *out, size_t cap, struct slice s)
+{
+	if (s.n >= cap)
+		return false;
+	if (s.n != 0)
+		memcpy(out, s.p, s.n);
+	out[s.n] = '\0';
+	return true;
+}
+
+/* Appends to a comma-separated list, if it fits. */
+static bool
+httpresp_append(char *out, size_t cap, struct slice s)
+{
+	size_t n = strlen(out), comma_n = n != 0 ? 2 : 0;
+
+	if (s.n + comma_n >= cap - n)
+		return false;
+	memcpy(out + n, ", ", comma_n);
+	return httpresp_copy(out + n + comma_n, cap - n - comma_n, s);
+}
+
+/* Reads a number that fits an int64_t. */
+static bool
+httpresp_number(struct slice s, int64_t *out)
+{
+	uint64_t v;
+
+	if (!http_u64_parse(s, &v) || v > INT64_MAX)
+		return false;
+	*out = (int64_t)v;
+	return true;
+}
+
+/* Lengths: the same one as often as it likes, also as a list (RFC 9110 8.6). */
+static bool
+httpresp_take_length(struct httpresp *r, struct slice value)
+{
+	struct slice element;
+	bool any = false;
+	int64_t length;
+
+	while (http_list_next(&value, &element)) {
+		any = true;
+		if (!httpresp_number(element, &length))
+			r->bad = true;
+		else if (r->length >= 0 && r->length != length)
+			r->length_conflict = true;
+		else
+			r->length = length;
+	}
+	if (!any)
+		r->bad = true;
+	return false;
+}
+
+/* Framing of this hop only. */
+static bool
+httpresp_take_encoding(struct httpresp *r, struct slice value)
+{
+	r->chunked |= http_list_has(value, SLICE("chunked"));
+	return false;
+}
+
+/* Reads `bytes 0-4/10`; either the range or the total may be an asterisk, not both. */
+static bool
+httpresp_read_range(struct httpresp *r, struct slice s)
+{
+	int64_t first = -1, last = -1, total = -1;
+	const char *slash, *dash;
+	struct slice range, size;
+
+	if (s.n < 6 || !slice_caseeq((struct slice){s.p, 6}, SLICE("bytes ")))
+		return false;
+	s = slice_skip(s, 6);
+	slash = s.n > 0 ? memchr(s.p, '/', s.n) : NULL;
+	if (slash == NULL)
+		return false;
+	range = (struct slice){s.p, (size_t)(slash - s.p)};
+	size = slice_skip(s, range.n + 1);
+	if (!slice_eq(size, SLICE("*")) && !httpresp_number(size, &total))
+		return false;
+	if (!slice_eq(range, SLICE("*"))) {
+		dash = range.n > 0 ? memchr(range.p, '-', range.n) : NULL;
+		if (dash == NULL ||
+		    !httpresp_number((struct slice){range.p, (size_t)(dash - range.p)}, &first) ||
+		    !httpresp_number(slice_skip(range, (size_t)(dash - range.p) + 1), &last) ||
+		    last < first || (total >= 0 && last >= total))
+			return false;
+	} else if (total < 0) {
+		return false;
+	}
+	r->range_first = first;
+	r->range_last = last;
+	r->range_total = total;
+	return true;
+}
+
+/* Which part of the object this is. */
+static bool
+httpresp_take_range(struct httpresp *r, struct slice value)
+{
+	/* Two of them belong to no answer that could be put together. */
+	if (r->range_first >= 0 || r->range_total >= 0 || !httpresp_read_range(r, value))
+		r->range_bad = true;
+	return false;
+}
+
+/* apt refuses a head whose Last-Modified has another form: such a one is used, not passed on. */
+static bool
+httpresp_take_last_modified(struct httpresp *r, struct slice value)
+{
+	if (r->last_modified != HTTP_NO_DATE)
+		return false;
+	r->last_modified = http_date_parse(value);
+	if (!http_date_is_imf(value))
+		return false;
+	return httpresp_copy(r->last_modified_text, sizeof(r->last_modified_text), value);
+}
+
+/* When the origin made the answer; the depot sends its own Date. */
+static bool
+httpresp_take_date(struct httpresp *r, struct slice value)
+{
+	if (r->date == HTTP_NO_DATE)
+		r->date = http_date_parse(value);
+	return false;
+}
+
+/* What can't be read, such as "0", means already expired (RFC 9111 5.3). */
+static bool
+httpresp_take_expires(struct httpresp *r, struct slice value)
+{
+	int64_t at_s = http_date_parse(value);
+
+	if (at_s == HTTP_NO_DATE)
+		at_s = 0;
+	if (r->expires == HTTP_NO_DATE || at_s < r->expires)
+		r->expires = at_s;
+	return true;
+}
+
+/* How long caches on the way had it. */
+static bool
+httpresp_take_age(struct httpresp *r, struct slice value)
+{
+	struct slice element;
+
+	if (r->age_s < 0 && http_list_next(&value, &element))
+		r->age_s = http_delta_parse(element);
+	return false;
+}
+
+/* Can a transfer be resumed? */
+static bool
+httpresp_take_accept_ranges(struct httpresp *r, struct slice value)
+{
+	r->accept_ranges_none |= http_list_has(value, SLICE("none"));
+	return false;
+}
+
+/* The first one counts: a second is not passed on either. */
+static bool
+httpresp_take_content_type(struct httpresp *r, struct slice value)
+{
+	const char *semicolon = value.n > 0 ? memchr(value.p, ';', value.n) : NULL;
+	struct slice type = value;
+
+	if (r->content_type[0] != '\0' || value.n == 0)
+		return false;
+	if (semicolon != NULL)
+		type = httpresp_trim((struct slice){value.p, (size_t)(semicolon - value.p)});
+	r->is_html = slice_caseeq(type, SLICE("text/html")) ||
+	    slice_caseeq(type, SLICE("application/xhtml+xml"));
+	return httpresp_copy(r->content_type, sizeof(r->content_type), value);
+}
+
+/* Is the body other than the object itself? */
+static bool
+httpresp_take_content_encoding(struct httpresp *r, struct slice value)
+{
+	struct slice element;
+
+	while (http_list_next(&value, &element))
+		if (!slice_caseeq(element, SLICE("identity")))
+			r->content_encoded = true;
+	return true;
+}
+
+/* The depot asks for identity always, so only other selecting fields make variants. */
+static bool
+httpresp_take_vary(struct httpresp *r, struct slice value)
+{
+	struct slice element;
+
+	while (http_list_next(&value, &element))
+		if (!slice_caseeq(element, SLICE("Accept-Encoding")))
+			r->vary_any = true;
+	return true;
+}
+
+/* A cookie belongs to one client. */
+static bool
+httpresp_take_set_cookie(struct httpresp *r, struct slice value)
+{
+	(void)value;
+	r->set_cookie = true;
+	return false;
+}
+
+/* Of two lifetimes the shorter counts, and one that can't be read is over (RFC 9111 4.2.1). */
+static void
+httpresp_take_age_limit(int64_t *limit_s, struct slice value)
+{
+	int64_t s = http_delta_parse(value);
+
+	if (s < 0)
+		s = 0;
+	if (*limit_s < 0 || s < *limit_s)
+		*limit_s = s;
+}
+
+/* Directives that only name fields (`private="set-cookie"`) are taken for the whole answer. */
+static bool
+httpresp_take_cache_control(struct httpresp *r, struct slice list)
+{
+	struct slice element, name, value;
+	struct http_cc *cc = &r->cc;
+	const struct {
+		struct slice name;
+		bool *flag;
+	} flags[] = {
+		{SLICE("no-cache"), &cc->no_cache}, {SLICE("no-store"), &cc->no_store},
+		{SLICE("private"), &cc->is_private}, {SLICE("public"), &cc->is_public},
+		{SLICE("must-revalidate"), &cc->must_revalidate},
+		{SLICE("proxy-revalidate"), &cc->must_revalidate},
+		/* s-maxage forbids shared caches to serve stale: RFC 9111 5.2.2.10. */
+		{SLICE("s-maxage"), &cc->must_revalidate},
+		{SLICE("immutable"), &cc->immutable},
+	};
+
+	while (http_list_next(&list, &element)) {
+		http_directive_split(element, &name, &value);
+		for (size_t i = 0; i < NELEM(flags); i++)
+			if (slice_caseeq(name, flags[i].name))
+				*flags[i].flag = true;
+		if (slice_caseeq(name, SLICE("max-age")))
+			httpresp_take_age_limit(&cc->max_age_s, value);
+		else if (slice_caseeq(name, SLICE("s-maxage")))
+			httpresp_take_age_limit(&cc->s_maxage_s, value);
+		else if (slice_caseeq(name, SLICE("stale-if-error")))
+			httpresp_take_age_limit(&cc->stale_if_error_s, value);
+	}
+	return true;
+}
+
+/* Is it an entity tag, weak or strong? */
+static bool
+httpresp_is_etag(struct slice s)
+{
+	if (slice_starts(s, SLICE("W/")))
+		s = slice_skip(s, 2);
+	return http_etag_is_strong(s);
+}
+
+/* A tag that can't be compared is not passed on: nobody could use it. */
+static bool
+httpresp_take_etag(struct httpresp *r, struct slice value)
+{
+	if (r->etag[0] != '\0' || !httpresp_is_etag(value))
+		return false;
+	return httpresp_copy(r->etag, sizeof(r->etag), value);
+}
+
+/* Where a redirect leads; one that is cut would lead elsewhere. */
+static bool
+httpresp_take_location(struct httpresp *r, struct slice value)
+{
+	if (r->location[0] != '\0')
+		return false;
+	if (!httpresp_copy(r->location, sizeof(r->location), value))
+		r->bad = true;
+	return true;
+}
+
+/* apt takes any other form for a broken header line. */
+static bool
+httpresp_take_retry_after(struct httpresp *r, struct slice value)
+{
+	(void)r;
+	return http_delta_parse(value) >= 0 || http_date_is_imf(value);
+}
+
+/* The origin's challenges, all of them. */
+static bool
+httpresp_take_www_authenticate(struct httpresp *r, struct slice value)
+{
+	(void)httpresp_append(r->www_authenticate, sizeof(r->www_authenticate), value);
+	return true;
+}
+
+/* A parent proxy's challenges, which concern the operator and not the client. */
+static bool
+httpresp_take_proxy_authenticate(struct httpresp *r, struct slice value)
+{
+	(void)httpresp_append(r->proxy_authenticate, sizeof(r->proxy_authenticate), value);
+	return false;
+}
+
+/* Takes the lines of that name out of what was kept. */
+static void
+httpresp_drop_kept(struct httpresp *r, struct slice name)
+{
+	struct slice rest = {r->kept, r->kept_n};
+	size_t kept_n = 0;
+
+	while (rest.n > 0) {
+		const char *lf = memchr(rest.p, '\n', rest.n);
+		size_t line_n;
+
+		MUST(lf != NULL);
+		line_n = (size_t)(lf - rest.p) + 1;
+		MUST(line_n <= rest.n);
+		if (!(name.n < line_n && rest.p[name.n] == ':' &&
+		    slice_caseeq((struct slice){rest.p, name.n}, name))) {
+			memmove(r->kept + kept_n, rest.p, line_n);
+			kept_n += line_n;
+		}
+		rest = slice_skip(rest, line_n);
+	}
+	r->kept_n = kept_n;
+}
+
+/* Connection may come after the fields that it names, or before. */
+static bool
+httpresp_take_connection(struct httpresp *r, struct slice value)
+{
+	struct slice rest = value, name;
+
+	while (http_list_next(&rest, &name))
+		httpresp_drop_kept(r, name);
+	if (!httpresp_append(r->connection, sizeof(r->connection), value))
+		r->bad = true;
+	return false;
+}
+
+/* Takes a field's value; returns whether its line is kept. */
+typedef bool httpresp_take_f(struct httpresp *r, struct slice value);
+
+/* Fields with a meaning here; without a function, dropped. All others are kept. */
+static const struct httpresp_field {
+	struct slice name;
+	httpresp_take_f *take;
+} httpresp_fields[] = {
+#define FIELD(name, take) {{name, sizeof(name) - 1}, take}
+	FIELD("Content-Length", httpresp_take_length),
+	FIELD("Transfer-Encoding", httpresp_take_encoding),
+	FIELD("Content-Range", httpresp_take_range),
+	FIELD("Last-Modified", httpresp_take_last_modified),
+	FIELD("Date", httpresp_take_date),
+	FIELD("Expires", httpresp_take_expires),
+	FIELD("Age", httpresp_take_age),
+	FIELD("Accept-Ranges", httpresp_take_accept_ranges),
+	FIELD("Content-Type", httpresp_take_content_type),
+	FIELD("Content-Encoding", httpresp_take_content_encoding),
+	FIELD("Vary", httpresp_take_vary),
+	FIELD("Set-Cookie", httpresp_take_set_cookie),
+	FIELD("Cache-Control", httpresp_take_cache_control),
+	FIELD("ETag", httpresp_take_etag),
+	FIELD("Location", httpresp_take_location),
+	FIELD("Retry-After", httpresp_take_retry_after),
+	FIELD("WWW-Authenticate", httpresp_take_www_authenticate),
+	FIELD("Proxy-Authenticate", httpresp_take_proxy_authenticate),
+	FIELD("Connection", httpresp_take_connection),
+	FIELD("Keep-Alive", NULL),
+	FIELD("Proxy-Connection", NULL),
+	FIELD("Proxy-Authorization", NULL),
+	FIELD("Proxy-Authentication-Info", NULL),
+	FIELD("TE", NULL),
+	FIELD("Trailer", NULL),
+	FIELD("Upgrade", NULL),
+	FIELD("Via", NULL),
+	FIELD("Cache-Status", NULL),
+	FIELD("Set-Cookie2", NULL),
+	FIELD("Alt-Svc", NULL),
+	FIELD("Strict-Transport-Security", NULL),
+	FIELD("X-Original-Source", NULL),
+#undef FIELD
+};
+
+/* Lets a field have its effect; returns whether its line is kept. */
+static bool
+httpresp_take_field(struct httpresp *r, struct slice name, struct slice value)
+{
+	for (size_t i = 0; i < NELEM(httpresp_fields); i++) {
+		const struct httpresp_field *field = &httpresp_fields[i];
+
+		if (slice_caseeq(name, field->name))
+			return field->take != NULL && field->take(r, value);
+	}
+	return true;
+}
+
+/*
+ * Keeps a field for storing and sending on. One that finds no room is left
+ * out: a page-long policy for browsers must not cost the object.
+ */
+static void
+httpresp_keep(struct httpresp *r, struct slice name, struct slice value)
+{
+	struct headbuf h;
+
+	if (http_list_has(slice_of(r->connection), name))
+		return;
+	headbuf_init(&h, r->kept + r->kept_n, sizeof(r->kept) - r->kept_n);
+	headbuf_field(&h, name, value);
+	if (headbuf_ok(&h))
+		r->kept_n += h.n;
+	else
+		r->kept_cut = true;
+}
+
+/* Reads a status line: "HTTP/1.1 200 OK", "HTTP/2 200". */
+static bool
+httpresp_read_status(struct httpresp *r, struct slice line)
+{
+	const char *space = memchr(line.p, ' ', line.n);
+	uint64_t status;
+
+	if (space == NULL)
+		return false;
+	line = slice_skip(line, (size_t)(space - line.p) + 1);
+	if (line.n < 3 || (line.n > 3 && line.p[3] != ' ') ||
+	    !http_u64_parse((struct slice){line.p, 3}, &status) || status < 100 || status > 599)
+		return false;
+	r->status = (int)status;
+	return true;
+}
+
+/* Reads a field line; blanks before the colon are tolerated and not passed on (RFC 9112 5.1). */
+static bool
+httpresp_read_field(struct httpresp *r, struct slice line)
+{
+	const char *colon = memchr(line.p, ':', line.n);
+	struct slice name, value;
+
+	if (colon == NULL)
+		return false;
+	name = (struct slice){line.p, (size_t)(colon - line.p)};
+	value = httpresp_trim(slice_skip(line, name.n + 1));
+	while (name.n > 0 && (name.p[name.n - 1] == ' ' || name.p[name.n - 1] == '\t'))
+		name.n--;
+	/* Not a token: nameless, or a folded line, which begins with a blank. */
+	if (!http_is_token(name))
+		return false;
+	if (httpresp_take_field(r, name, value))
+		httpresp_keep(r, name, value);
+	return !r->bad;
+}
+
+/* Control characters other than HTAB have no place in a head. */
+static bool
+httpresp_line_is_clean(struct slice line)
+{
+	for (size_t i = 0; i < line.n; i++) {
+		uint8_t c = (uint8_t)line.p[i];
+
+		if ((c < 0x20 && c != '\t') || c == 0x7f)
+			return false;
+	}
+	return line.n <= HTTPRESP_LINE_MAX;
+}
+
+/* Forgets everything. */
+void
+httpresp_reset(struct httpresp *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->length = r->range_first = r->range_last = r->range_total = r->age_s = -1;
+	r->last_modified = r->date = r->expires = HTTP_NO_DATE;
+	r->cc.max_age_s = r->cc.s_maxage_s = r->cc.stale_if_error_s = -1;
+}
+
+/* Takes a line. */
+bool
+httpresp_line(struct httpresp *r, struct slice line)
+{
+	if (line.n > 0 && line.p[line.n - 1] == '\n')
+		line.n--;
+	if (line.n > 0 && line.p[line.n - 1] == '\r')
+		line.n--;
+	if (slice_starts(line, SLICE("HTTP/"))) {
+		httpresp_reset(r);
+		r->bad = !httpresp_line_is_clean(line) || !httpresp_read_status(r, line);
+		return !r->bad;
+	}
+	if (r->bad || r->ended)
+		return !r->bad;
+	if (r->status == 0)
+		r->bad = true;
+	else if (line.n == 0)
+		r->ended = true;
+	else if (++r->lines_n > HTTPRESP_LINES_MAX || !httpresp_line_is_clean(line) ||
+	    !httpresp_read_field(r, line))
+		r->bad = true;
+	return !r->bad;
+}
+
+/* Is it one opaque tag in quotes, without W/? */
+bool
+http_etag_is_strong(struct slice etag)
+{
+	if (etag.n < 2 || etag.p[0] != '"' || etag.p[etag.n - 1] != '"')
+		return false;
+	for (size_t i = 1; i < etag.n - 1; i++) {
+		uint8_t c = (uint8_t)etag.p[i];
+
+		if (c <= 0x20 || c == '"' || c == 0x7f)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef HTTPMSG_H
+#define HTTPMSG_H
+/*
+ * Pieces of messages shared by both sides: dates, response heads to send,
+ * response heads received. No I/O.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "include/obj.h"
+#include "include/slice.h"
+
+enum { HTTP_DATE_BYTES = 30 };	/* "Sun, 06 Nov 1994 08:49:37 GMT" and NUL */
+#define HTTP_NO_DATE INT64_MIN
+
+/* IMF-fixdate, RFC 9110 5.6.7. The last date formatted is remembered per thread. */
+void http_date_format(int64_t unix_s, char out[HTTP_DATE_BYTES]);
+/* All three formats of RFC 9110 5.6.7; HTTP_NO_DATE when it is none. */
+int64_t http_date_parse(struct slice s);
+/* True only for the IMF-fixdate form, which is all that apt's clients accept in Last-Modified. */
+bool http_date_is_imf(struct slice s);
+
+/* A head being put together in the caller's memory. Overflow sticks: ask headbuf_ok at last. */
+struct headbuf {
+	char *p;
+	size_t n, cap;
+	bool overflow;
+};
+
+void headbuf_init(struct headbuf *h, char *memory, size_t cap);
+/* phrase empty: the standard one */
+void headbuf_status(struct headbuf *h, int status, struct slice phrase);
+/* As it is. */
+void headbuf_text(struct headbuf *h, struct slice s);
+/* Adds CRLF; drops CR, LF and NUL in the value. */
+void headbuf_field(struct headbuf *h, struct slice name, struct slice value);
+void headbuf_field_u64(struct headbuf *h, struct slice name, uint64_t value);
+void headbuf_field_date(struct headbuf *h, struct slice name, int64_t unix_s);
+void headbuf_printf(struct headbuf *h, const char *fmt, ...) PRINTF_LIKE(2, 3);
+void headbuf_end(struct headbuf *h);	/* the empty line */
+bool headbuf_ok(const struct headbuf *h);
+/* "Partial Content"; "Unknown" for what has no standard phrase. */
+const char *http_phrase(int status);
+
+/* Directives of a response's Cache-Control that a shared cache obeys (RFC 9111 5.2.2, RFC 5861). */
+struct http_cc {
+	bool no_cache, no_store, is_private, must_revalidate, is_public, immutable;
+	int64_t max_age_s, s_maxage_s, stale_if_error_s;	/* -1: not given */
+};
+
+enum { HTTPRESP_KEPT_MAX = 8192, HTTPRESP_LINE_MAX = 16384, HTTPRESP_LINES_MAX = 128 };
+
+/*
+ * A response head as it arrives from upstream, a line at a time. `kept` holds
+ * the end-to-end fields that are stored and sent on, one per line with CRLF:
+ * never hop-by-hop ones, nor those named in Connection, Content-Length,
+ * Content-Range, Date, Age, Via, Cache-Status, Accept-Ranges, Set-Cookie,
+ * Alt-Svc, Strict-Transport-Security or X-Original-Source: the depot says
+ * these itself or they don't concern its clients. Last-Modified is kept only
+ * as an IMF-fixdate, Retry-After only as seconds or a date.
+ */
+struct httpresp {
+	int status;			/* 0: no status line yet */
+	int64_t length;			/* Content-Length; -1: none */
+	bool chunked;
+	bool length_conflict;		/* several different lengths: the body can't be trusted */
+	/* Content-Range, unit bytes; -1: none or unknown */
+	int64_t range_first, range_last, range_total;
+	bool range_bad;			/* a Content-Range that cannot be read */
+	/* HTTP_NO_DATE: none or unreadable; but an unreadable Expires is 0: "already" */
+	int64_t last_modified, date, expires;
+	int64_t age_s;			/* -1: none */
+	bool accept_ranges_none, is_html, content_encoded;	/* encoded: other than identity */
+	bool vary_any;			/* Vary: names a field other than Accept-Encoding, or * */
+	bool set_cookie;
+	struct http_cc cc;
+	char etag[256];			/* as sent, with quotes and W/; "" none */
+	char location[8192];		/* "" none */
+	char last_modified_text[HTTP_DATE_BYTES];	/* "" none */
+	char www_authenticate[512], proxy_authenticate[512];	/* "" none */
+	char content_type[128];
+	size_t kept_n;
+	char kept[HTTPRESP_KEPT_MAX];
+	bool kept_cut;			/* fields were left out of kept for want of room */
+	char connection[512];		/* field names listed in Connection, so far */
+	bool ended;			/* the empty line came: trailers that follow aren't read */
+	unsigned lines_n;
+	bool bad;			/* malformed or over a limit */
+};
+
+void httpresp_reset(struct httpresp *r);
+/*
+ * Takes one line as libcurl's header callback gives it (with or without line
+ * end). A status line starts over, which is how 1xx answers and those of a
+ * parent proxy's CONNECT are swallowed. Returns false once the head is bad.
+ */
+bool httpresp_line(struct httpresp *r, struct slice line);
+
+/* Is the ETag strong and well-formed? */
+bool http_etag_is_strong(struct slice etag);
+
+#endif

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/* Listening sockets and the hand-over of what they accept; see listener.h. */
+#include "proxy/listener.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "include/counter.h"
+#include "include/log.h"
+#include "proxy/worker.h"
+
+#define LISTENER_MAGIC 0x115e0001u
+
+enum {
+	LISTENER_MAX = 32,
+	LISTENER_BATCH = 64,		/* accepts a turn */
+	LISTENER_BACKLOG = 4096,
+	LISTENER_PAUSE_MS = 100,	/* when descriptors ran out */
+};
+
+struct listener_sock {
+	int fd;
+	struct event *event;
+	struct listener *l;
+	struct sockaddr_storage sa;
+	char unix_path[108];		/* "" for TCP */
+};
+
+struct listener {
+	uint32_t magic;
+	struct depot *depot;
+	struct mail start_mail;
+	struct event *resume;		/* accepting goes on after a pause */
+	_Atomic bool stopped;
+	unsigned socks_n;
+	struct listener_sock socks[LISTENER_MAX];
+};
+
+/* Splits address:port, [v6]:port or :port. */
+static bool
+listener_split(const char *text, char *host, size_t host_cap, char *port, size_t port_cap)
+{
+	const char *colon = strrchr(text, ':'), *h = text;
+	size_t n;
+
+	if (colon == NULL || strlen(colon + 1) >= port_cap || colon[1] == '\0')
+		return false;
+	n = (size_t)(colon - text);
+	if (n >= 2 && h[0] == '[' && h[n - 1] == ']') {
+		h++;
+		n -= 2;
+	}
+	if (n >= host_cap)
+		return false;
+	memcpy(host, h, n);
+	host[n] = '\0';
+	(void)strcpy(port, colon + 1);
+	return true;
+}
+
+/* One bound, listening TCP socket. */
+static enum reason
+listener_bind_tcp(struct listener *l, const struct addrinfo *ai, const char *text, char **why)
+{
+	struct listener_sock *s = &l->socks[l->socks_n];
+	int one = 1, zero = 0;
+	socklen_t n;
+
+	s->fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (s->fd < 0) {
+		(void)!asprintf(why, "listen = %s: cannot make a socket: %s", text, strerror(errno));
+		return REASON_NO_DESCRIPTORS;
+	}
+	l->socks_n++;
+	(void)setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	/* Set here it is inherited: no system call per connection. */
+	(void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (ai->ai_family == AF_INET6)
+		(void)setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
+	if (bind(s->fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(s->fd, LISTENER_BACKLOG) != 0) {
+		int err = errno;
+
+		(void)!asprintf(why, err == EADDRINUSE ?
+		    "listen = %s: %s: another process has it (ss -ltnp shows which): stop it, or set "
+		    "listen to another port" : "listen = %s: %s: set listen to an address of this "
+		    "machine and a port that this user may open", text, strerror(err));
+		return err == EADDRINUSE ? REASON_LOCKED : REASON_DISK_ERROR;
+	}
+	n = sizeof(s->sa);
+	(void)getsockname(s->fd, (struct sockaddr *)&s->sa, &n);
+	return REASON_OK;
+}
+
+/* A unix socket; a left-over one that nobody listens on is replaced. */
+static enum reason
+listener_bind_unix(struct listener *l, const char *path, char **why)
+{
+	struct listener_sock *s = &l->socks[l->socks_n];
+	struct sockaddr_un *un = (struct sockaddr_un *)&s->sa;
+	int probe;
+
+	un->sun_family = AF_UNIX;
+	if (strlen(path) >= sizeof(un->sun_path)) {
+		(void)!asprintf(why, "listen = unix:%s: the path is too long", path);
+		return REASON_DISK_ERROR;
+	}
+	(void)strcpy(un->sun_path, path);
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (probe >= 0 && connect(probe, (struct sockaddr *)un, sizeof(*un)) == 0) {
+		(void)close(probe);
+		(void)!asprintf(why, "listen = unix:%s: another process listens there", path);
+		return REASON_LOCKED;
+	}
+	if (probe >= 0)
+		(void)close(probe);
+	(void)unlink(path);
+	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (s->fd >= 0)
+		l->socks_n++;
+	if (s->fd < 0 || bind(s->fd, (struct sockaddr *)un, sizeof(*un)) != 0 ||
+	    listen(s->fd, LISTENER_BACKLOG) != 0) {
+		(void)!asprintf(why, "listen = unix:%s: %s", path, strerror(errno));
+		return REASON_DISK_ERROR;
+	}
+	(void)chmod(path, 0666);	/* who may use it is the directory's business */
+	(void)strcpy(s->unix_path, path);
+	return REASON_OK;
+}
+
+/* Everything that one entry of `listen` names. */
+static enum reason
+listener_add(struct listener *l, const char *text, char **why)
+{
+	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
+	    .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list = NULL, *ai;
+	char host[256], port[8];
+	enum reason r = REASON_OK;
+	int err;
+
+	if (l->socks_n >= LISTENER_MAX) {
+		(void)!asprintf(why, "listen: more than %d addresses", LISTENER_MAX);
+		return REASON_DISK_ERROR;
+	}
+	if (strncmp(text, "unix:", 5) == 0)
+		return listener_bind_unix(l, text + 5, why);
+	if (!listener_split(text, host, sizeof(host), port, sizeof(port))) {
+		(void)!asprintf(why, "listen = %s: write address:port, [v6]:port, :port or unix:/path",
+		    text);
+		return REASON_DISK_ERROR;
+	}
+	/* :port is one socket for both families where the machine has IPv6. */
+	if (host[0] == '\0')
+		hints.ai_family = AF_INET6;
+	err = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &list);
+	if (err != 0) {
+		(void)!asprintf(why, "listen = %s: %s", text, gai_strerror(err));
+		return REASON_DISK_ERROR;
+	}
+	for (ai = list; ai != NULL && r == REASON_OK && l->socks_n < LISTENER_MAX; ai = ai->ai_next)
+		r = listener_bind_tcp(l, ai, text, why);
+	freeaddrinfo(list);
+	if (r != REASON_OK && r != REASON_LOCKED && host[0] == '\0' && l->socks_n > 0) {
+		char any[32];
+
+		/* A machine without IPv6. */
+		(void)close(l->socks[--l->socks_n].fd);
+		free(*why);
+		*why = NULL;
+		(void)snprintf(any, sizeof(any), "0.0.0.0:%s", port);
+		return listener_add(l, any, why);
+	}
+	return r;
+}
+
+enum reason
+listener_open(struct listener **l_p, const struct strlist *addresses, char **why)
+{
+	struct listener *l;
+	enum reason r = REASON_OK;
+	size_t i;
+
+	*why = NULL;
+	OBJ_NEW(l, LISTENER_MAGIC);
+	if (l == NULL)
+		return REASON_NO_MEMORY;
+	for (i = 0; i < addresses->n && r == REASON_OK; i++)
+		r = listener_add(l, addresses->v[i], why);
+	if (r == REASON_OK && l->socks_n == 0) {
+		(void)!asprintf(why, "listen names no address: nothing would reach the depot");
+		r = REASON_DISK_ERROR;
+	}
+	if (r != REASON_OK)
+		listener_close(&l);
+	*l_p = l;
+	return r;
+}
+
+/* The worker with the fewest connections; on a tie the earlier one. */
+static struct worker *
+listener_least_loaded(const struct depot *d, unsigned *total)
+{
+	struct worker *best = d->workers[0];
+	unsigned i, n, best_n = UINT32_MAX;
+
+	*total = 0;
+	for (i = 0; i < d->workers_n; i++) {
+		n = atomic_load_explicit(&d->workers[i]->conns_n, memory_order_relaxed);
+		*total += n;
+		if (n < best_n) {
+			best_n = n;
+			best = d->workers[i];
+		}
+	}
+	return best;
+}
+
+/* Descriptors ran out: look again in a moment instead of spinning. */
+static void
+listener_pause(struct listener *l, int err)
+{
+	struct timeval tv = {0, LISTENER_PAUSE_MS * 1000};
+	unsigned i;
+
+	log_warning("accept: %s: pausing for %d ms", strerror(err), LISTENER_PAUSE_MS);
+	for (i = 0; i < l->socks_n; i++)
+		(void)event_del(l->socks[i].event);
+	(void)event_add(l->resume, &tv);
+}
+
+/* Connections are waiting to be accepted. */
+static void
+listener_accept_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener_sock *s = arg;
+	struct listener *l = s->l;
+	struct sockaddr_storage sa;
+	struct worker *w;
+	socklen_t n;
+	unsigned i, total;
+	int client;
+
+	(void)what;
+	CHECK_OBJ(l, LISTENER_MAGIC);
+	if (atomic_load(&l->stopped)) {
+		(void)event_del(s->event);
+		return;
+	}
+	worker_update_clock(l->depot->workers[0]);
+	for (i = 0; i < LISTENER_BATCH; i++) {
+		n = sizeof(sa);
+		client = accept4(fd, (struct sockaddr *)&sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (client < 0) {
+			if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+				listener_pause(l, errno);
+			return;
+		}
+		w = listener_least_loaded(l->depot, &total);
+		if (total >= l->depot->max_connections) {
+			COUNT(connections_refused_total);
+			(void)close(client);
+			continue;
+		}
+		COUNT(connections_accepted_total);
+		worker_adopt(w, client, (struct sockaddr *)&sa, n);
+	}
+}
+
+/* After a pause. */
+static void
+listener_resume_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *l = arg;
+	unsigned i;
+
+	(void)fd;
+	(void)what;
+	CHECK_OBJ(l, LISTENER_MAGIC);
+	for (i = 0; i < l->socks_n && !atomic_load(&l->stopped); i++)
+		(void)event_add(l->socks[i].event, NULL);
+}
+
+/* On the first worker's loop, which alone may touch its events. */
+static void
+listener_start_mail(struct mail *m)
+{
+	struct listener *l = CONTAINER_OF(m, struct listener, start_mail);
+	struct event_base *base = l->depot->workers[0]->base;
+	unsigned i;
+
+	CHECK_OBJ(l, LISTENER_MAGIC);
+	l->resume = event_new(base, -1, 0, listener_resume_cb, l);
+	AN(l->resume);
+	for (i = 0; i < l->socks_n; i++) {
+		l->socks[i].l = l;
+		l->socks[i].event = event_new(base, l->socks[i].fd, EV_READ | EV_PERSIST,
+		    listener_accept_cb, &l->socks[i]);
+		AN(l->socks[i].event);
+		AZ(event_add(l->socks[i].event, NULL));
+	}
+}
+
+void
+listener_start(struct listener *l, struct depot *d)
+{
+	CHECK_OBJ(l, LISTENER_MAGIC);
+	l->depot = d;
+	l->start_mail.deliver = listener_start_mail;
+	mailbox_post(&d->workers[0]->mailbox, &l->start_mail);
+}
+
+void
+listener_stop(struct listener *l)
+{
+	unsigned i;
+
+	CHECK_OBJ(l, LISTENER_MAGIC);
+	atomic_store(&l->stopped, true);
+	/* A shut-down listening socket refuses at once; its event notices `stopped`. */
+	for (i = 0; i < l->socks_n; i++)
+		(void)shutdown(l->socks[i].fd, SHUT_RDWR);
+}
+
+void
+listener_close(struct listener **l_p)
+{
+	struct listener *l = *l_p;
+	unsigned i;
+
+	*l_p = NULL;
+	if (l == NULL)
+		return;
+	CHECK_OBJ(l, LISTENER_MAGIC);
+	for (i = 0; i < l->socks_n; i++) {
+		if (l->socks[i].event != NULL)
+			event_free(l->socks[i].event);
+		if (l->socks[i].fd >= 0)
+			(void)close(l->socks[i].fd);
+		if (l->socks[i].unix_path[0] != '\0')
+			(void)unlink(l->socks[i].unix_path);
+	}
+	if (l->resume != NULL)
+		event_free(l->resume);
+	OBJ_FREE(l);
+}
+
+/* Port of a bound socket in host order; 0 for a unix socket. */
+static uint16_t
+listener_sock_port(const struct listener_sock *s)
+{
+	if (s->sa.ss_family == AF_INET)
+		return ntohs(((const struct sockaddr_in *)&s->sa)->sin_port);
+	if (s->sa.ss_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *)&s->sa)->sin6_port);
+	return 0;
+}
+
+bool
+listener_is_self(const struct listener *l, struct slice host, uint16_t port)
+{
+	char text[INET6_ADDRSTRLEN];
+	unsigned i;
+
+	for (i = 0; i < l->socks_n; i++) {
+		if (listener_sock_port(&l->socks[i]) != port)
+			continue;
+		if (slice_caseeq(host, SLICE("localhost")) || slice_eq(host, SLICE("127.0.0.1")) ||
+		    slice_eq(host, SLICE("::1")))
+			return true;
+		access_address_text((const struct sockaddr *)&l->socks[i].sa, text, sizeof(text));
+		if (slice_eq(host, slice_of(text)))
+			return true;
+	}
+	return false;
+}
+
+uint16_t
+listener_port(const struct listener *l)
+{
+	unsigned i;
+
+	for (i = 0; i < l->socks_n; i++)
+		if (listener_sock_port(&l->socks[i]) != 0)
+			return listener_sock_port(&l->socks[i]);
+	return 0;
+}

@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * The program: arguments, start order, signals, orderly stop. No decision
+ * about a request is made here.
+ *
+ *   start  configuration, listeners (bound before anything else, so that a
+ *          taken port shows at once), cache, drop of privileges, log,
+ *          pool, upstream, workers, accept
+ *   stop   no more connections, workers finish or cut, upstream keeps what
+ *          can be continued, the cache commits, exit 0
+ */
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "include/cache.h"
+#include "include/clock.h"
+#include "include/log.h"
+#include "proxy/depot.h"
+#include "proxy/iopool.h"
+#include "proxy/listener.h"
+#include "proxy/panic.h"
+#include "proxy/upstream.h"
+#include "proxy/worker.h"
+
+#ifndef VERSION
+#define VERSION "0.1.0"
+#endif
+
+const char depot_version[] = VERSION;
+
+enum { MAIN_SPARE_FDS = 256 };	/* for logs, index, pool, upstream */
+
+/* What the command line said. */
+struct main_args {
+	const char *command;
+	const char *file;
+	struct strlist settings;
+};
+
+static const char main_usage[] =
+    "usage: apt-depot [serve] [-c FILE] [-o key=value]...   run in the foreground\n"
+    "       apt-depot check -c FILE [-o key=value]...        check a configuration\n"
+    "       apt-depot version | help\n"
+    "\n"
+    "Without a file the built-in defaults hold: it listens on :3142 and caches in\n"
+    "/var/cache/apt-depot (or ~/.cache/apt-depot when not root). Point apt at it with\n"
+    "    Acquire::http::Proxy \"http://DEPOT:3142\";\n"
+    "and write sources as http://HTTPS///developer.download.nvidia.com/...\n"
+    "Every option is described in apt-depot.conf(5).\n";
+
+/* Says what is wrong with the command line. */
+static int
+main_misuse(const char *what, const char *arg)
+{
+	(void)fprintf(stderr, "apt-depot: %s%s%s\n%s", what, arg != NULL ? ": " : "",
+	    arg != NULL ? arg : "", main_usage);
+	return 2;
+}
+
+/* Reads the command line; 0, or the exit status. */
+static int
+main_parse(int argc, char **argv, struct main_args *args)
+{
+	int opt, at = 1;
+
+	*args = (struct main_args){.command = "serve"};
+	args->settings.v = calloc((size_t)argc + 1, sizeof(char *));
+	if (args->settings.v == NULL)
+		return 1;
+	if (argc > 1 && argv[1][0] != '-') {
+		args->command = argv[1];
+		at = 2;
+	}
+	optind = at;
+	opterr = 0;
+	while ((opt = getopt(argc, argv, "+c:o:hV")) != -1) {
+		switch (opt) {
+		case 'c':
+			args->file = optarg;
+			break;
+		case 'o':
+			args->settings.v[args->settings.n++] = optarg;
+			break;
+		case 'h':
+			args->command = "help";
+			break;
+		case 'V':
+			args->command = "version";
+			break;
+		default:
+			return main_misuse("unknown option or missing argument", argv[optind - 1]);
+		}
+	}
+	if (optind < argc)
+		return main_misuse("too many arguments", argv[optind]);
+	return 0;
+}
+
+/* ---- serve ---- */
+
+/* More descriptors, as many as the system lets us have. */
+static unsigned
+main_raise_descriptors(uint64_t wanted)
+{
+	struct rlimit r;
+	uint64_t allowed;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
+		return (unsigned)wanted;
+	if (r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &r);
+		(void)getrlimit(RLIMIT_NOFILE, &r);
+	}
+	/* A connection may hold its socket and a body. */
+	allowed = r.rlim_cur > MAIN_SPARE_FDS * 2 ? (r.rlim_cur - MAIN_SPARE_FDS) / 2 : MAIN_SPARE_FDS / 2;
+	if (allowed >= wanted)
+		return (unsigned)wanted;
+	log_notice("max_connections lowered to %llu: the limit on open files is %llu (ulimit -n, "
+	    "LimitNOFILE=)", (unsigned long long)allowed, (unsigned long long)r.rlim_cur);
+	return (unsigned)allowed;
+}
+
+/* Size of the file system that holds cache_dir (or the nearest directory above it that exists). */
+static uint64_t
+main_fs_bytes(const char *dir)
+{
+	struct statvfs vfs;
+	char path[4096];
+	char *slash;
+
+	(void)snprintf(path, sizeof(path), "%s", dir);
+	while (statvfs(path, &vfs) != 0) {
+		slash = strrchr(path, '/');
+		if (slash == NULL || slash == path)
+			(void)strcpy(path, slash == NULL ? "." : "/");
+		else
+			*slash = '\0';
+		if (path[1] == '\0' && statvfs(path, &vfs) != 0)
+			return 0;
+	}
+	return (uint64_t)vfs.f_blocks * vfs.f_frsize;
+}
+
+/* Opens the cache as configured; says what to do when that can't be. */
+static bool
+main_open_cache(struct depot *d)
+{
+	const struct config *c = d->config;
+	uint64_t fs_bytes = main_fs_bytes(c->cache_dir);
+	struct cache_conf conf = {
+		.dir = c->cache_dir,
+		.max_bytes = config_resolve_size(&c->cache_max, fs_bytes),
+		.min_free_bytes = config_resolve_size(&c->cache_min_free, fs_bytes),
+		.stale_if_error_s = c->stale_if_error / 1000,
+		.offline = c->offline,
+	};
+	char *why = NULL;
+	enum reason r = cache_open(&d->cache, &conf, &why);
+
+	if (r != REASON_OK)
+		(void)fprintf(stderr, "apt-depot: cache_dir: %s\n", why != NULL ? why : reason_text(r));
+	free(why);
+	return r == REASON_OK;
+}
+
+/* Becomes the configured user, for good. */
+static bool
+main_drop_privileges(const struct config *c)
+{
+	const struct passwd *pw;
+
+	if (c->user == NULL || geteuid() != 0)
+		return true;
+	pw = getpwnam(c->user);
+	if (pw == NULL) {
+		(void)fprintf(stderr, "apt-depot: user = %s: there is no such user\n", c->user);
+		return false;
+	}
+	if (initgroups(pw->pw_name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 ||
+	    setuid(pw->pw_uid) != 0) {
+		(void)fprintf(stderr, "apt-depot: cannot become %s: %s\n", c->user, strerror(errno));
+		return false;
+	}
+	return true;
+}
+
+/* Gives cache_dir to the configured user before it is opened as root. */
+static bool
+main_own_cache_dir(const struct config *c)
+{
+	const struct passwd *pw;
+
+	if (c->user == NULL || geteuid() != 0)
+		return true;
+	pw = getpwnam(c->user);
+	if (pw == NULL)
+		return true;	/* said later */
+	if (chown(c->cache_dir, pw->pw_uid, pw->pw_gid) != 0 && errno != ENOENT) {
+		(void)fprintf(stderr, "apt-depot: cannot give %s to %s: %s\n", c->cache_dir, c->user,
+		    strerror(errno));
+		return false;
+	}
+	return true;
+}
+
+/* Is this one of our own names or listeners? For routing. */
+static bool
+main_is_self(const void *arg, struct slice host, uint16_t port)
+{
+	const struct depot *d = arg;
+	size_t i;
+
+	for (i = 0; i < d->config->names.n; i++) {
+		struct slice name = slice_of(d->config->names.v[i]), name_host;
+		uint16_t name_port;
+
+		if (url_split_authority(name, &name_host, &name_port) &&
+		    slice_caseeq(name_host, host) && (name_port == 0 || name_port == port))
+			return true;
+	}
+	return listener_is_self(d->listener, host, port);
+}
+
+/* Sixteen hex digits that no other process has, for loop detection in Via. */
+static void
+main_make_id(char id[17])
+{
+	unsigned char raw[8] = {0};
+	unsigned i;
+	int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0 || read(fd, raw, sizeof(raw)) != (ssize_t)sizeof(raw)) {
+		uint64_t v = (uint64_t)clock_wall_ms() << 16 ^ (uint64_t)getpid();
+
+		memcpy(raw, &v, sizeof(raw));
+	}
+	if (fd >= 0)
+		(void)close(fd);
+	for (i = 0; i < sizeof(raw); i++)
+		(void)snprintf(id + 2 * i, 3, "%02x", raw[i]);
+}
+
+/* Writes the process number where it is wanted. */
+static void
+main_write_pid(const char *path)
+{
+	FILE *f;
+
+	if (path == NULL)
+		return;
+	f = fopen(path, "we");
+	if (f == NULL) {
+		log_warning("pid_file %s: %s", path, strerror(errno));
+		return;
+	}
+	(void)fprintf(f, "%ld\n", (long)getpid());
+	(void)fclose(f);
+}
+
+/* Starts every thread; what was started is stopped by main_stop. */
+static bool
+main_start(struct depot *d)
+{
+	unsigned i, n = (unsigned)d->config->workers;
+
+	d->iopool = iopool_start((unsigned)d->config->io_threads);
+	d->upstream = upstream_start(d);
+	d->workers = calloc(n, sizeof(struct worker *));
+	if (d->iopool == NULL || d->upstream == NULL || d->workers == NULL)
+		return false;
+	for (i = 0; i < n; i++) {
+		d->workers[i] = worker_start(d, i);
+		if (d->workers[i] == NULL)
+			return false;
+		d->workers_n++;
+	}
+	listener_start(d->listener, d);
+	return true;
+}
+
+/* The orderly end, in the order in which work flows. */
+static void
+main_stop(struct depot *d)
+{
+	unsigned i;
+
+	atomic_store(&d->stopping, true);
+	listener_stop(d->listener);
+	for (i = 0; i < d->workers_n; i++)
+		worker_stop(d->workers[i]);
+	for (i = 0; i < d->workers_n; i++)
+		worker_join(d->workers[i]);
+	listener_close(&d->listener);
+	upstream_stop(&d->upstream);
+	iopool_stop(&d->iopool);
+	for (i = 0; i < d->workers_n; i++)
+		worker_free(&d->workers[i]);
+	free(d->workers);
+	d->workers = NULL;
+	cache_close(&d->cache);
+}
+
+/* What a reload can bring into effect: the log's files. The rest is named. */
+static void
+main_reload(const struct depot *d, const struct main_args *args)
+{
+	struct config *now;
+	char *text = NULL;
+	size_t n = 0;
+	FILE *out = open_memstream(&text, &n);
+
+	if (out == NULL)
+		return;
+	now = config_load(args->file, &args->settings, out, out);
+	if (now != NULL)
+		config_print_restart_needed(d->config, now, out);
+	(void)fclose(out);
+	if (now == NULL)
+		log_error("reload: the configuration is kept as it was: %s", text);
+	else
+		log_notice("reload: read; restart the depot for changed options to take effect. %s", text);
+	config_unref(&now);
+	free(text);
+}
+
+/* Waits for signals until one says stop. */
+static void
+main_wait(const struct depot *d, const struct main_args *args, const sigset_t *set)
+{
+	int sig;
+
+	for (;;) {
+		if (sigwait(set, &sig) != 0)
+			continue;
+		if (sig == SIGTERM || sig == SIGINT) {
+			log_notice("stopping: %s", strsignal(sig));
+			return;
+		}
+		if (sig == SIGHUP)
+			main_reload(d, args);
+		if ((sig == SIGUSR1 || sig == SIGHUP) && log_reopen() != 0)
+			log_error("a log file could not be opened again: %s", strerror(errno));
+	}
+}
+
+/* Signals are taken by main alone, through sigwait; threads inherit the mask. */
+static void
+main_block_signals(sigset_t *set)
+{
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)sigemptyset(set);
+	(void)sigaddset(set, SIGTERM);
+	(void)sigaddset(set, SIGINT);
+	(void)sigaddset(set, SIGHUP);
+	(void)sigaddset(set, SIGUSR1);
+	AZ(pthread_sigmask(SIG_BLOCK, set, NULL));
+}
+
+/* Everything up to the first thread; false with the reason on stderr. */
+static bool
+main_prepare(struct depot *d)
+{
+	const struct config *c = d->config;
+	char *why = NULL;
+
+	if (listener_open(&d->listener, &c->listen, &why) != REASON_OK) {
+		(void)fprintf(stderr, "apt-depot: %s\n", why != NULL ? why : "cannot listen");
+		free(why);
+		return false;
+	}
+	if (!main_own_cache_dir(c) || !main_drop_privileges(c))
+		return false;
+	d->max_connections = main_raise_descriptors(c->max_connections);
+	d->route.https_upgrade = &c->https_upgrade;
+	d->route.is_self = main_is_self;
+	d->route.is_self_arg = d;
+	d->started_s = clock_wall_s();
+	main_make_id(d->id);
+	/* The index may fork a child to look at itself: before any thread. */
+	return main_open_cache(d);
+}
+
+/* Serves until told to stop. */
+static int
+main_serve(const struct main_args *args)
+{
+	struct config *c = config_load(args->file, &args->settings, stderr, stderr);
+	struct depot d = {.config = c};
+	sigset_t set;
+	int err;
+
+	if (c == NULL)
+		return 1;
+	main_block_signals(&set);
+	panic_init();
+	(void)curl_global_init(CURL_GLOBAL_DEFAULT);
+	if (!main_prepare(&d)) {
+		listener_close(&d.listener);
+		config_unref(&c);
+		return 1;
+	}
+	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
+	if (err != 0)
+		(void)fprintf(stderr, "apt-depot: log: %s\n", strerror(err));
+	if (err != 0 || !main_start(&d)) {
+		if (err == 0)
+			(void)fprintf(stderr, "apt-depot: out of memory or threads\n");
+		main_stop(&d);
+		config_unref(&c);
+		return 1;
+	}
+	main_write_pid(c->pid_file);
+	log_notice("apt-depot %s ready: port %u, %u workers, cache in %s", depot_version,
+	    listener_port(d.listener), d.workers_n, c->cache_dir);
+	main_wait(&d, args, &set);
+	main_stop(&d);
+	log_notice("stopped");
+	log_close();
+	if (c->pid_file != NULL)
+		(void)unlink(c->pid_file);
+	config_unref(&c);
+	curl_global_cleanup();
+	return 0;
+}
+
+/* ---- the other commands ---- */
+
+static int
+main_check(const struct main_args *args)
+{
+	struct config *c;
+
+	if (args->file == NULL)
+		return main_misuse("check needs -c FILE", NULL);
+	c = config_load(args->file, &args->settings, stderr, stderr);
+	if (c == NULL)
+		return 1;
+	(void)printf("%s: ok\n", args->file);
+	config_unref(&c);
+	return 0;
+}
+
+static int
+main_version(const struct main_args *args)
+{
+	(void)args;
+	(void)printf("apt-depot %s\n", depot_version);
+	return 0;
+}
+
+static int
+main_help(const struct main_args *args)
+{
+	(void)args;
+	(void)fputs(main_usage, stdout);
+	return 0;
+}
+
+/* Every command. */
+static const struct {
+	const char *name;
+	int (*run)(const struct main_args *args);
+} main_commands[] = {
+	{"serve", main_serve}, {"check", main_check}, {"version", main_version}, {"help", main_help},
+};
+
+int
+main(int argc, char **argv)
+{
+	struct main_args args;
+	int status = main_parse(argc, argv, &args);
+	size_t i;
+
+	if (status != 0)
+		return status;
+	for (i = 0; i < NELEM(main_commands); i++) {
+		if (strcmp(args.command, main_commands[i].name) == 0) {
+			status = main_commands[i].run(&args);
+			free(args.settings.v);
+			return status;
+		}
+	}
+	status = main_misuse("unknown command", args.command);
+	free(args.settings.v);
+	return status;
+}

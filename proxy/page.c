@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * The depot's own pages. conn_step.c calls page_make once for a request whose
+ * route is one of ours; the answer is put together in memory, and its body
+ * goes with the request. Text pages are here, HTML is in page_html.c.
+ */
+#include "proxy/page.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "include/counter.h"
+#include "include/key.h"
+#include "proxy/page_priv.h"
+#include "proxy/worker.h"
+
+static const char page_type_html[] = "text/html; charset=utf-8";
+static const char page_type_text[] = "text/plain; charset=utf-8";
+
+/* One page below /-/. */
+struct page_entry {
+	const char *name, *what;
+	void (*make)(FILE *out, const struct page_facts *f, struct page *page);
+};
+
+/* ---- text for others' formats ---- */
+
+void
+page_put_html(FILE *out, struct slice text)
+{
+	size_t i;
+
+	for (i = 0; i < text.n; i++)
+		switch (text.p[i]) {
+		case '&':
+			(void)fputs("&amp;", out);
+			break;
+		case '<':
+			(void)fputs("&lt;", out);
+			break;
+		case '>':
+			(void)fputs("&gt;", out);
+			break;
+		case '"':
+			(void)fputs("&quot;", out);
+			break;
+		case '\'':
+			(void)fputs("&#39;", out);
+			break;
+		default:
+			(void)putc(text.p[i], out);
+		}
+}
+
+void
+page_put_url(FILE *out, const char *url, bool html)
+{
+	for (; *url != '\0'; url++) {
+		unsigned char ch = (unsigned char)*url;
+
+		if (ch <= ' ' || ch >= 0x7f)
+			(void)fprintf(out, "%%%02X", ch);
+		else if (html)
+			page_put_html(out, (struct slice){url, 1});
+		else if (ch == '"' || ch == '\\')
+			(void)fprintf(out, "\\%c", ch);
+		else
+			(void)putc(ch, out);
+	}
+}
+
+/* A JSON string, quotes included. */
+static void
+page_put_json(FILE *out, const char *text)
+{
+	(void)putc('"', out);
+	for (; *text != '\0'; text++) {
+		unsigned char ch = (unsigned char)*text;
+
+		if (ch == '"' || ch == '\\')
+			(void)fprintf(out, "\\%c", ch);
+		else if (ch < ' ' || ch == 0x7f)
+			(void)fprintf(out, "\\u%04x", ch);
+		else
+			(void)putc(ch, out);
+	}
+	(void)putc('"', out);
+}
+
+int
+page_hit_permille(void)
+{
+	int64_t shared = counter_read(COUNTER_hits_total) + counter_read(COUNTER_joins_total);
+	int64_t hits = shared + counter_read(COUNTER_revalidated_total);
+	int64_t all = shared + counter_read(COUNTER_revalidations_total) +
+	    counter_read(COUNTER_misses_total);
+
+	if (hits > all)
+		hits = all;	/* the counters are not read at one instant */
+	return all > 0 ? (int)(hits * 1000 / all) : -1;
+}
+
+/* ---- what the client calls us ---- */
+
+/* The port that this client has connected to. */
+static unsigned
+page_local_port(int fd)
+{
+	struct sockaddr_storage sa;
+	socklen_t n = sizeof(sa);
+
+	if (getsockname(fd, (struct sockaddr *)&sa, &n) != 0)
+		return 0;
+	if (sa.ss_family == AF_INET)
+		return ntohs(((const struct sockaddr_in *)&sa)->sin_port);
+	if (sa.ss_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *)&sa)->sin6_port);
+	return 0;
+}
+
+/*
+ * Is this Host field fit to be shown as our address? It must be a plain
+ * host[:port], and not the marker that apt puts there for HTTPS sources.
+ */
+static bool
+page_host_is_sane(struct slice field)
+{
+	struct slice host;
+	uint16_t port;
+	size_t i;
+
+	if (field.n == 0 || field.n >= PAGE_HOST_BYTES ||
+	    !url_split_authority(field, &host, &port) || slice_caseeq(host, SLICE("HTTPS")))
+		return false;
+	for (i = 0; i < field.n; i++)
+		if (!isalnum((unsigned char)field.p[i]) && strchr(".-_:[]", field.p[i]) == NULL)
+			return false;
+	return true;
+}
+
+/* Does the name mean something else in a container or on another machine? */
+static bool
+page_host_is_loopback(const char *host)
+{
+	return strncasecmp(host, "localhost", 9) == 0 || strncmp(host, "127.", 4) == 0 ||
+	    strncmp(host, "[::1]", 5) == 0;
+}
+
+/* The address to write into client configurations: the one this client used, if that can be told. */
+static void
+page_find_host(const struct req *req, struct page_facts *f)
+{
+	struct slice host = req->http.host;
+	char name[256];
+	unsigned port;
+
+	if (page_host_is_sane(host)) {
+		(void)snprintf(f->host, sizeof(f->host), "%.*s", SLICE_ARG(host));
+	} else {
+		if (gethostname(name, sizeof(name)) != 0 || !page_host_is_sane(slice_of(name)))
+			(void)strcpy(name, "localhost");
+		name[sizeof(name) - 1] = '\0';
+		port = page_local_port(req->c->fd);
+		(void)snprintf(f->host, sizeof(f->host), "%s:%u", name, port != 0 ? port : 3142);
+	}
+	f->loopback = page_host_is_loopback(f->host);
+}
+
+/* ---- pages in text ---- */
+
+static void
+page_make_dashboard(FILE *out, const struct page_facts *f, struct page *page)
+{
+	page->type = page_type_html;
+	page_html_dashboard(out, f);
+}
+
+/* For probes: alive, and not about to go. */
+static void
+page_make_health(FILE *out, const struct page_facts *f, struct page *page)
+{
+	page->status = f->stopping ? 503 : 200;
+	(void)fputs(f->stopping ? "stopping\n" : "ok\n", out);
+}
+
+/* One metric that is no counter of ours. */
+static void
+page_put_metric(FILE *out, const char *name, const char *kind, const char *help)
+{
+	(void)fprintf(out, "# HELP apt_depot_%s %s\n# TYPE apt_depot_%s %s\n", name, help, name,
+	    kind);
+}
+
+static void
+page_make_metrics(FILE *out, const struct page_facts *f, struct page *page)
+{
+	unsigned i;
+
+	page->type = "text/plain; version=0.0.4; charset=utf-8";
+	for (i = 0; i < COUNTER__N; i++) {
+		enum counter c = (enum counter)i;
+
+		page_put_metric(out, counter_name(c),
+		    counter_kind_of(c) == COUNTER_TOTAL ? "counter" : "gauge", counter_text(c));
+		(void)fprintf(out, "apt_depot_%s %" PRId64 "\n", counter_name(c), counter_read(c));
+	}
+	page_put_metric(out, "cache_max_bytes", "gauge", "Bytes of bodies that may be stored.");
+	(void)fprintf(out, "apt_depot_cache_max_bytes %" PRIu64 "\n", f->cache.max_bytes);
+	page_put_metric(out, "start_time_seconds", "gauge", "When the depot started, Unix time.");
+	(void)fprintf(out, "apt_depot_start_time_seconds %" PRId64 "\n", f->started_s);
+	page_put_metric(out, "build_info", "gauge", "Always 1; the label says which version runs.");
+	(void)fprintf(out, "apt_depot_build_info{version=");
+	page_put_json(out, f->version);
+	(void)fputs("} 1\n", out);
+}
+
+/* A file for /etc/apt/apt.conf.d. */
+static void
+page_make_apt_conf(FILE *out, const struct page_facts *f, struct page *page)
+{
+	(void)page;
+	(void)fprintf(out, "// Packages through apt-depot. Save as /etc/apt/apt.conf.d/01apt-depot:\n"
+	    "//   curl -o /etc/apt/apt.conf.d/01apt-depot http://%s/-/apt.conf\n"
+	    "// To have an https:// source cached, write https://HOST/... as http://HTTPS///HOST/...\n"
+	    "Acquire::http::Proxy \"http://%s\";\n", f->host, f->host);
+	/* apt falls back on the http proxy for https:// sources, and would be refused. */
+	if (!f->connect)
+		(void)fputs("Acquire::https::Proxy \"DIRECT\";\n", out);
+}
+
+/* One flight of the JSON status. */
+static void
+page_put_flight(FILE *out, const struct flight_info *fi)
+{
+	(void)fprintf(out, "{\"id\":%" PRIu64 ",\"url\":\"", fi->id);
+	page_put_url(out, fi->url, false);
+	(void)fputs("\",\"state\":", out);
+	page_put_json(out, flight_state_name(fi->state));
+	(void)fprintf(out, ",\"bytes\":%" PRIu64 ",\"total_bytes\":", fi->visible_bytes);
+	if (fi->total_bytes >= 0)
+		(void)fprintf(out, "%" PRId64, fi->total_bytes);
+	else
+		(void)fputs("null", out);
+	(void)fprintf(out, ",\"readers\":%u,\"age_ms\":%" PRId64 "}", fi->readers_n, fi->age_ms);
+}
+
+/* The dashboard's numbers for scripts. */
+static void
+page_make_status(FILE *out, const struct page_facts *f, struct page *page)
+{
+	unsigned i;
+	int hit = page_hit_permille();
+
+	page->type = "application/json";
+	(void)fputs("{\"version\":", out);
+	page_put_json(out, f->version);
+	(void)fprintf(out, ",\"started_s\":%" PRId64 ",\"uptime_s\":%" PRId64 ",\"stopping\":%s",
+	    f->started_s, f->now_s - f->started_s, f->stopping ? "true" : "false");
+	(void)fprintf(out, ",\"cache\":{\"blobs\":%" PRIu64 ",\"bytes\":%" PRIu64
+	    ",\"max_bytes\":%" PRIu64 ",\"partial_bytes\":%" PRIu64 "}", f->cache.blobs_n,
+	    f->cache.blob_bytes, f->cache.max_bytes, f->cache.partial_bytes);
+	(void)fputs(",\"hit_ratio\":", out);
+	if (hit < 0)
+		(void)fputs("null", out);
+	else
+		(void)fprintf(out, "%d.%03d", hit / 1000, hit % 1000);
+	(void)fprintf(out, ",\"flights_n\":%u,\"flights\":[", f->flights_n);
+	for (i = 0; i < f->flights_shown; i++) {
+		if (i > 0)
+			(void)putc(',', out);
+		page_put_flight(out, &f->flights[i]);
+	}
+	(void)fputs("],\"counters\":{", out);
+	for (i = 0; i < COUNTER__N; i++)
+		(void)fprintf(out, "%s\"%s\":%" PRId64, i > 0 ? "," : "",
+		    counter_name((enum counter)i), counter_read((enum counter)i));
+	(void)fputs("}}\n", out);
+}
+
+static const struct page_entry page_entries[] = {
+	{"", "dashboard", page_make_dashboard},
+	{"healthz", "\"ok\" while the depot runs", page_make_health},
+	{"readyz", "the same, for load balancers", page_make_health},
+	{"metrics", "counters for Prometheus", page_make_metrics},
+	{"apt.conf", "ready-made client configuration", page_make_apt_conf},
+	{"api/v1/status", "the dashboard's numbers as JSON", page_make_status},
+};
+
+/* A name that no page has: which names are there? */
+static void
+page_make_unknown(FILE *out, struct page *page)
+{
+	unsigned i;
+
+	page->status = 404;
+	(void)fputs("404 Not Found\n\napt-depot has no such page. There are:\n", out);
+	for (i = 0; i < NELEM(page_entries); i++)
+		(void)fprintf(out, "  /-/%-14s %s\n", page_entries[i].name, page_entries[i].what);
+	(void)fputs("  /                 how to configure a client\n", out);
+}
+
+/* ---- which one ---- */
+
+/* What is shown, read once, so that a page agrees with itself. */
+static void
+page_gather(const struct req *req, struct page_facts *f)
+{
+	const struct depot *d = req->c->w->depot;
+	unsigned room;
+
+	memset(f, 0, sizeof(*f));
+	f->version = depot_version;
+	page_find_host(req, f);
+	f->stopping = atomic_load(&d->stopping);
+	f->connect = d->config->connect == CONNECT_TUNNEL;
+	f->paused = slice_eq(req->route.query, SLICE("refresh=0"));
+	f->now_s = req->c->w->now_s;
+	f->started_s = d->started_s;
+	cache_totals(d->cache, &f->cache);
+	f->flights = calloc(PAGE_FLIGHTS_MAX, sizeof(*f->flights));
+	room = f->flights != NULL ? PAGE_FLIGHTS_MAX : 0;
+	f->flights_n = cache_flights(d->cache, f->flights, room);
+	f->flights_shown = f->flights_n < room ? f->flights_n : room;
+}
+
+/* A page below /-/. */
+static void
+page_make_named(FILE *out, const struct req *req, const struct page_facts *f, struct page *page)
+{
+	unsigned i;
+
+	for (i = 0; i < NELEM(page_entries); i++)
+		if (slice_eq(req->route.page, slice_of(page_entries[i].name))) {
+			page_entries[i].make(out, f, page);
+			return;
+		}
+	page_make_unknown(out, page);
+}
+
+void
+page_make(const struct req *req, struct page *out)
+{
+	struct page_facts f;
+	bool failed;
+	FILE *text;
+
+	*out = (struct page){.status = 200, .type = page_type_text};
+	text = open_memstream(&out->body, &out->body_n);
+	if (text == NULL)
+		return;
+	page_gather(req, &f);
+	switch (req->route.kind) {
+	case ROUTE_USAGE:
+		/* auto-apt-proxy knows a cache by this status and phrase. */
+		out->status = 406;
+		out->phrase = "Usage Information";
+		out->type = page_type_html;
+		page_html_usage(text, &f);
+		break;
+	case ROUTE_REPORT:
+		out->status = 302;
+		out->location = "/-/";
+		(void)fputs("The report is at /-/\n", text);
+		break;
+	case ROUTE_PAGE:
+		page_make_named(text, req, &f, out);
+		break;
+	case ROUTE_OBJECT:
+	case ROUTE_TUNNEL:
+		WRONG("route is no page");
+	}
+	free(f.flights);
+	failed = ferror(text) != 0;
+	if (fclose(text) != 0 || failed) {
+		free(out->body);
+		out->body = NULL;
+	}
+}

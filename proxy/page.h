@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef PAGE_H
+#define PAGE_H
+/*
+ * The depot's own pages: usage, dashboard, metrics, health, client file. They
+ * are made in memory from what is at hand: nothing here waits.
+ */
+#include <stddef.h>
+
+struct req;
+
+struct page {
+	int status;
+	const char *phrase;	/* NULL: the standard one */
+	const char *type;	/* Content-Type */
+	const char *location;	/* NULL: none */
+	char *body;		/* malloced; NULL: out of memory */
+	size_t body_n;
+};
+
+/* For routes USAGE, PAGE and REPORT. */
+void page_make(const struct req *req, struct page *out);
+
+#endif

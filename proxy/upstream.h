@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef UPSTREAM_H
+#define UPSTREAM_H
+/*
+ * The way upstream: one thread with an event loop and a libcurl multi handle
+ * (curlev.c), the steps of each transfer (fetch.c), and the queue of
+ * transfers that wait for a connection slot (upstream.c). Workers hand it
+ * flights and hear from them through the flight.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "include/flight.h"
+#include "include/reason.h"
+#include "include/slice.h"
+#include "proxy/depot.h"
+#include "proxy/mailbox.h"
+
+struct upstream;
+
+/* How a flight is to be fetched. Text is copied. */
+struct upstream_ask {
+	bool head;		/* HEAD only: the flight ends with its head */
+	bool no_cache;		/* the client insists: caches on the way are told so */
+	bool ahead;		/* nobody waits for it yet */
+	/*
+	 * The client's own end-to-end fields, lines with CRLF: for files that
+	 * are no repository's, and with credentials. Empty: our own fields only.
+	 */
+	struct slice fields;
+};
+
+struct upstream *upstream_start(struct depot *d) MUSTCHECK;
+/* Ends all transfers (what can be continued is kept), then the thread. */
+void upstream_stop(struct upstream **u_p);
+/* Fetches the flight. From any thread, once per flight. */
+void upstream_fetch(struct upstream *u, struct flight *f, const struct upstream_ask *ask);
+
+/*
+ * A connection for a tunnel. The owner fills host, port, home and mail, keeps
+ * the memory until mail is delivered, then owns fd. Names are resolved, the
+ * address checked, a parent proxy asked as configured.
+ */
+struct upstream_dial {
+	struct mail mail;		/* to `home`, when settled */
+	struct mailbox *home;
+	char host[256];
+	uint16_t port;
+	int fd;				/* -1: failed */
+	enum reason reason;
+	char detail[512];
+	/* upstream's own */
+	struct mail order;
+	struct upstream *upstream;
+	void *curl;
+};
+void upstream_dial(struct upstream *u, struct upstream_dial *d);
+
+/* For pages: transfers running and waiting. */
+struct upstream_totals {
+	unsigned active_n, queued_n;
+};
+
+#endif

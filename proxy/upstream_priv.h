@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef UPSTREAM_PRIV_H
+#define UPSTREAM_PRIV_H
+/*
+ * What the files of the upstream thread share: upstream.c (thread, queue,
+ * how an origin is reached), fetch.c (one transfer's steps), fetch_head.c
+ * (what a response head means).
+ */
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <openssl/x509.h>
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "include/cache.h"
+#include "include/config.h"
+#include "include/key.h"
+#include "include/obj.h"
+#include "proxy/curlev.h"
+#include "proxy/httpmsg.h"
+#include "proxy/upstream.h"
+
+#define UPSTREAM_MAGIC 0x09517001u
+#define FETCH_MAGIC 0xfe7c8001u
+
+enum {
+	UPSTREAM_TICK_MS = 100,
+	UPSTREAM_INDEX_SLOTS = 2,	/* per host, that bulk can't take */
+	UPSTREAM_QUEUE_MAX = 16384,	/* fetches that may wait, in all */
+	FETCH_REDIRECTS_MAX = 10,
+	FETCH_BUFFER_BYTES = 256 << 10,	/* received bytes are written in pieces of this size */
+	FETCH_URL_BYTES = 3 * 8192 + 256,
+};
+
+TAILQ_HEAD(fetch_list, fetch);
+
+/* One origin: how much of it is in use, who waits. Gone when nobody does. */
+struct uphost {
+	TAILQ_ENTRY(uphost) link;
+	char authority[300];		/* scheme and authority */
+	const struct config_upstream *conf;
+	struct curl_slist *connect_to;	/* conf's, as libcurl wants it */
+	unsigned active_n, bulk_n;
+	struct fetch_list waiting[2];	/* indexes, bulk */
+};
+
+/* What libcurl's socket callback judges addresses by, and where it notes a refusal. */
+struct upstream_guard {
+	const struct config *config;
+	bool denied;
+};
+
+struct upstream {
+	uint32_t magic;
+	struct depot *depot;
+	pthread_t thread;
+	struct event_base *base;
+	struct event *mail_event, *tick_event, *flush_event, *start_event;
+	struct mailbox mailbox;
+	struct curlev *curlev;
+	int64_t now_ms;
+	struct fetch_list fetches;	/* all of them */
+	struct fetch_list dirty;	/* hold received bytes that are not written yet */
+	bool flush_armed;
+	TAILQ_HEAD(, uphost) hosts;
+	TAILQ_HEAD(, dial) dials;	/* connections being made for tunnels */
+	unsigned active_n, waiting_n;
+	char *spare_buffers[16];
+	unsigned spare_buffers_n;
+	struct upstream_ca *cas;	/* CA stores by ca_file */
+	struct mail stop_mail;
+};
+
+/* The steps of a fetch, and what it waits for in each. */
+#define FETCH_STATES(S)                                                        \
+	S(NEW, "its start")                                                    \
+	S(PARTIAL, "the verifier to read the kept part")                       \
+	S(QUEUED, "a connection slot")                                         \
+	S(ASK, "the origin's answer")                                          \
+	S(BODY, "the rest of the body")                                        \
+	S(PAUSE, "the time to try again")                                      \
+	S(OVER, "nothing")
+
+enum fetch_state {
+#define S(name, waits_for) FETCH_##name,
+	FETCH_STATES(S)
+#undef S
+	FETCH_STATE_N
+};
+
+/* What is to be done with the answer whose head has come. */
+enum fetch_plan {
+	PLAN_NONE,		/* no final head yet */
+	PLAN_BODY,		/* the object: hand it to the flight */
+	PLAN_COMPARE,		/* it starts over: prove that it begins with what we have, then go on */
+	PLAN_CONFIRM,		/* 304 */
+	PLAN_HEAD,		/* HEAD: the head is all */
+	PLAN_REDIRECT,
+	PLAN_RETRY,		/* 5xx: worth another try */
+	PLAN_RESTART,		/* the kept part belongs to another version: from the start */
+	PLAN_FAIL,		/* fail_reason, fail_detail */
+};
+
+struct fetch {
+	uint32_t magic;
+	struct upstream *u;
+	struct flight *f;		/* a reference */
+	TAILQ_ENTRY(fetch) link;	/* upstream's list of all */
+	TAILQ_ENTRY(fetch) wait_link;	/* host's waiting list */
+	TAILQ_ENTRY(fetch) dirty_link;
+	bool dirty;
+	enum fetch_state state;
+	int64_t state_ms;
+	struct mail order;		/* workers: start this */
+	struct mail crowd;		/* flight: readers came or went */
+	_Atomic bool crowd_posted;
+	struct mail partial;		/* verifier: the kept part is read */
+	uint64_t partial_bytes;
+	struct event pause;
+	bool dead;			/* waits only for `crowd`; then it is freed */
+
+	/* What is asked for. */
+	bool head_only, no_cache, check;	/* check: conditional */
+	char *fields;			/* client's fields, malloced; "" none */
+	struct url url;			/* where it is asked for now; text in url_text */
+	char *url_text;
+	struct key visited[FETCH_REDIRECTS_MAX + 1];
+	unsigned visited_n;
+	struct cache_validators want;	/* resume: with which the part must agree; check: what is stored */
+	int64_t want_total;
+
+	/* One try. */
+	struct uphost *host;		/* holds a slot there */
+	struct uphost *waiting_at;	/* waits for one there */
+	bool bulk;			/* of the bulk kind */
+	CURL *curl;
+	struct curl_slist *headers;
+	struct httpresp *resp;
+	enum fetch_plan plan;
+	bool sent, sniffed, began_here, reused;
+	struct upstream_guard guard;
+	uint64_t resume_at;		/* asked with Range from here; 0: whole */
+	uint64_t compare_at;
+	char *buf;			/* FETCH_BUFFER_BYTES */
+	size_t buf_n;
+	int64_t quiet_ms;		/* since when nothing has come */
+	int64_t asked_wall_ms;
+	uint64_t body_bytes;
+	enum reason fail_reason;
+	char fail_detail[512];
+	char error[CURL_ERROR_SIZE];
+
+	/* All tries. */
+	unsigned tries_n, timeouts_n;	/* since the last byte */
+	int64_t progress_ms;		/* when the body last grew */
+	int64_t lonely_ms;		/* since when nobody reads; 0: somebody does */
+	int64_t rate_ms;		/* for the rate: when the body began here */
+	uint64_t rate_from;
+};
+
+/* ---- upstream.c ---- */
+/* Waits for a slot at its host, then fetch_start. */
+void upstream_queue(struct fetch *ft);
+void upstream_unqueue(struct fetch *ft);
+void upstream_leave_slot(struct fetch *ft);
+/* Sets everything about the way to this origin: proxy, CA, addresses, limits. False: out of memory. */
+bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
+    struct upstream_guard *guard) MUSTCHECK;
+/* May a redirect lead there? */
+enum reason upstream_check_target(const struct upstream *u, const struct url *url);
+char *upstream_buffer_get(struct upstream *u);
+void upstream_buffer_put(struct upstream *u, char **buf_p);
+void upstream_flush_later(struct upstream *u);
+
+/* ---- fetch.c ---- */
+struct fetch *fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask);
+void fetch_begin(struct fetch *ft);	/* on the upstream thread */
+void fetch_start(struct fetch *ft);	/* it has its slot */
+void fetch_done(struct fetch *ft, CURLcode result);
+void fetch_flush(struct fetch *ft);
+void fetch_tick(struct fetch *ft);	/* time-outs, loneliness */
+void fetch_abort(struct fetch *ft, enum reason why);	/* the depot stops */
+
+/* ---- fetch_head.c ---- */
+/* The final head is complete: decides on the plan. */
+void fetch_judge_head(struct fetch *ft);
+/* The first bytes: a page where a repository file should be? */
+bool fetch_is_html(const char *p, size_t n);
+/* The flight's head as this answer gives it. Text is borrowed from ft->resp. */
+struct flight_head fetch_flight_head(const struct fetch *ft);
+PRINTF_LIKE(3, 4)
+void fetch_plan_fail(struct fetch *ft, enum reason r, const char *fmt, ...);
+
+#endif

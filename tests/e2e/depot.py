@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the apt-depot contributors
+"""Runs the real binary: start, stop, kill, restart, counters.
+
+For: every test, through Env.depot() in run.py.
+
+Options are given as keyword arguments named like the configuration keys; a list gives the key
+several times, None leaves it out.  Waiting is done on the daemon's own counters, never on time.
+"""
+import os
+import re
+import resource
+import signal
+import subprocess
+import time
+import urllib.parse
+
+import client
+import pki
+import ports
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TREE = os.path.dirname(os.path.dirname(HERE))
+BINARY = os.path.abspath(os.environ.get("APT_DEPOT", os.path.join(TREE, "build", "apt-depot")))
+
+
+def _find_slowness():
+    """Factor on all deadlines: E2E_SLOW, else 3 for a binary with sanitizers in it."""
+    if "E2E_SLOW" in os.environ:
+        return float(os.environ["E2E_SLOW"])
+    try:
+        with open(BINARY, "rb") as file:
+            data = file.read()
+    except OSError:
+        return 1.0
+    return 3.0 if b"__asan_init" in data or b"__tsan_init" in data else 1.0
+
+
+SLOW = _find_slowness()
+TROUBLE = re.compile(r"(?i)\bpanic\b|assertion .*failed|(Address|Leak|Thread|UndefinedBehavior)"
+                     r"Sanitizer|runtime error:")
+
+
+def wait_until(truth, what, deadline_s=15):
+    """Waits for a condition outside the daemon; returns its value."""
+    until = time.monotonic() + deadline_s * SLOW
+    while True:
+        value = truth()
+        if value:
+            return value
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {deadline_s} s: {what}")
+        time.sleep(0.01)
+
+
+def run_command(*args, timeout=15, env=None):
+    """Runs the binary to its end: a CompletedProcess with text, errors included in stdout."""
+    return subprocess.run([BINARY, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=timeout * SLOW, env=env,
+                          check=False)
+
+
+class Depot:
+    """One daemon with its cache directory, log and access log below path."""
+
+    def __init__(self, path, origin, certificates, **options):
+        self.path = path
+        self.port = ports.hold_port()
+        self.log_path = os.path.join(path, "depot.log")
+        self.access_path = os.path.join(path, "access.log")
+        self.cache_dir = os.path.join(path, "cache")
+        self.file_limit = None
+        self.process = None
+        os.makedirs(path, exist_ok=True)
+        self.options = {
+            "listen": f"127.0.0.1:{self.port}",
+            "cache_dir": self.cache_dir,
+            "access_log": self.access_path,
+            "allow_addresses": "127.0.0.0/8",
+            "allow_ports": "any",
+            "ca_file": certificates.ca,
+            "https_upgrade": "",
+        }
+        if origin is not None:
+            self.options["connect_to"] = [
+                f"{name}:{port}:127.0.0.1:{to}" for name in pki.GOOD_NAMES + pki.BAD_NAMES
+                for port, to in ((443, origin.tls_port), (80, origin.plain_port))]
+        self.options.update(options)
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def arguments(self):
+        """The command line."""
+        args = [BINARY, "serve"]
+        for key, values in self.options.items():
+            if values is None:
+                continue
+            for value in values if isinstance(values, (list, tuple)) else [values]:
+                args += ["-o", f"{key}={value}"]
+        return args
+
+    def start(self):
+        """Starts and waits for /-/healthz."""
+        def limit():
+            if self.file_limit is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_limit, self.file_limit))
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, preexec_fn=limit)
+        wait_until(self._is_up, "the depot answers /-/healthz", 10)
+        return self
+
+    def _is_up(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"the depot ended with {self.process.returncode} at start:\n"
+                                 + self.log_text()[-2000:])
+        try:
+            return self.get("/-/healthz").status == 200
+        except OSError:
+            return False
+
+    def stop(self):
+        """SIGTERM; must end with status 0 within the promised 5 s."""
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            status = process.wait(7 * SLOW)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError("the depot did not stop within 7 s of SIGTERM") from None
+        assert status == 0, f"the depot ended with {status}:\n{self.log_text()[-4000:]}"
+
+    def kill(self):
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def restart(self):
+        """An orderly stop and a start on the same port and cache."""
+        self.stop()
+        return self.start()
+
+    def log_text(self):
+        """What it wrote."""
+        try:
+            with open(self.log_path, encoding="utf-8", errors="replace") as log:
+                return log.read()
+        except FileNotFoundError:
+            return ""
+
+    def access_lines(self):
+        """The access log's lines."""
+        try:
+            with open(self.access_path, encoding="utf-8", errors="replace") as log:
+                return log.read().splitlines()
+        except FileNotFoundError:
+            return []
+
+    def find_trouble(self):
+        """A line of the log that no healthy daemon writes, or None."""
+        for line in self.log_text().splitlines():
+            if TROUBLE.search(line):
+                return line
+        return None
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def conn(self, **options):
+        """A client connection."""
+        return client.Conn(self.port, timeout=client.TIMEOUT_S * SLOW, **options)
+
+    def get(self, target, *headers, method="GET", expect=None):
+        """One request on a connection of its own; target as it goes on the request line."""
+        with self.conn() as conn:
+            return conn.get(target, *headers, method=method, expect=expect)
+
+    def fetch(self, url, *headers, method="GET", expect=None):
+        """https://host/path or http://host/path, asked for as apt does through a proxy."""
+        return self.get(target_of(url), *headers, method=method, expect=expect)
+
+    # -- counters ------------------------------------------------------------------------------
+
+    def counters(self):
+        """All counters, without their prefix."""
+        found = {}
+        for line in self.get("/-/metrics").text.splitlines():
+            if line.startswith("apt_depot_"):
+                name, value = line.rsplit(" ", 1)
+                found[name[len("apt_depot_"):]] = float(value)
+        return found
+
+    def counter(self, name):
+        """One counter."""
+        return self.counters()[name]
+
+    def wait_counter(self, name, op, value, deadline_s=15):
+        """Waits until the counter is ==, >= or <= value."""
+        test = {"==": lambda v: v == value, ">=": lambda v: v >= value,
+                "<=": lambda v: v <= value}[op]
+        last = None
+
+        def reached():
+            nonlocal last
+            last = self.counter(name)
+            return test(last)
+        try:
+            wait_until(reached, "", deadline_s)
+        except AssertionError:
+            raise AssertionError(f"{name} is {last}, expected {op} {value} "
+                                 f"within {deadline_s} s") from None
+
+    def wait_idle(self):
+        """Waits until nothing is being fetched or stored: what was fetched is committed then."""
+        self.wait_counter("flights_open", "==", 0)
+
+    def wait_access(self, n, deadline_s=10):
+        """Waits until the access log has n lines; returns them."""
+        wait_until(lambda: len(self.access_lines()) >= n,
+                   f"{n} lines in the access log", deadline_s)
+        return self.access_lines()
+
+    def blob_paths(self):
+        """Paths of the stored bodies."""
+        found = []
+        for directory, _, names in os.walk(os.path.join(self.cache_dir, "blobs")):
+            found += [os.path.join(directory, name) for name in names]
+        return found
+
+
+def target_of(url):
+    """http://HTTPS///host/path for https URLs; http ones stay."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https":
+        return "http://HTTPS///" + url[len("https://"):]
+    return url

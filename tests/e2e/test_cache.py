@@ -1,0 +1,623 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the apt-depot contributors
+"""What is kept and when it is served: freshness by class, restarts, crashes, damage, eviction."""
+import email.utils
+import hashlib
+import os
+import shutil
+import time
+
+from body import Pattern
+from client import expect_body, expect_error
+from depot import wait_until
+from origin import LAST_MODIFIED, Answer
+from support import Later, heavy
+
+URL = "https://cuda.example/x.deb"
+BODY = Pattern(1 << 20)
+V2 = {"etag": '"v2"', "last_modified": "Fri, 05 Jan 2024 00:00:00 GMT"}
+INDEXES = ["/repo/InRelease", "/repo/Release", "/repo/Release.gpg", "/repo/Packages.gz",
+           "/repo/Packages", "/dists/s/InRelease", "/dists/s/main/binary-amd64/Packages.xz",
+           "/dists/s/main/i18n/Translation-en.xz", "/dists/s/main/Contents-amd64.gz",
+           "/dists/s/main/dep11/Components-amd64.yml.gz", "/dists/s/main/cnf/Commands-amd64.xz"]
+
+
+def test_packages_are_hits_without_upstream_traffic(env):
+    """The second request costs nothing, even with the origin gone."""
+    env.origin.serve("/x.deb", BODY)
+    depot = env.depot()
+    expect_body(depot.fetch(URL), BODY)
+    depot.wait_idle()
+    before = depot.counters()
+    env.origin.stop()
+    for _ in range(3):
+        assert expect_body(depot.fetch(URL), BODY).is_hit
+    after = depot.counters()
+    assert after["hits_total"] - before["hits_total"] == 3
+    assert after["upstream_requests_total"] == before["upstream_requests_total"] == 1
+
+
+def test_indexes_are_revalidated(env):
+    """Every class of index: a conditional request each time, 304, no body; then the new version."""
+    for path in INDEXES:
+        env.origin.serve(path, f"one {path}".encode())
+    depot = env.depot()
+    for path in INDEXES:
+        url = "https://cuda.example" + path
+        expect_body(depot.fetch(url, "Cache-Control: max-age=0"), f"one {path}")
+        depot.wait_idle()
+        response = expect_body(depot.fetch(url, "Cache-Control: max-age=0"), f"one {path}")
+        first, second = env.origin.requests(path)
+        assert first.get("If-None-Match") is None and first.get("If-Modified-Since") is None
+        assert second.get("If-None-Match") or second.get("If-Modified-Since"), (path, second)
+        assert "304" in response.cache_status or response.is_hit, response.cache_status
+        env.origin.serve(path, Answer(f"two {path}", **V2))
+        expect_body(depot.fetch(url, "Cache-Control: max-age=0"), f"two {path}")
+    counters = depot.counters()
+    assert counters["revalidated_total"] == len(INDEXES)
+
+
+def test_index_with_a_date_only(env):
+    """Without an ETag the date does."""
+    env.origin.serve("/repo/InRelease", Answer(b"one", etag=None))
+    depot = env.depot()
+    for _ in range(2):
+        expect_body(depot.fetch("https://cuda.example/repo/InRelease"), b"one")
+        depot.wait_idle()
+    assert env.origin.requests()[1].get("If-Modified-Since") == LAST_MODIFIED
+    assert env.origin.body_bytes() == 3
+
+
+def test_index_without_validators(env):
+    """Fetched again in full; an If-Modified-Since of a client is answered with the object."""
+    env.origin.serve("/repo/InRelease", Answer(b"one", etag=None, last_modified=None))
+    depot = env.depot()
+    for _ in range(2):
+        now = email.utils.formatdate(usegmt=True)
+        expect_body(depot.fetch("https://cuda.example/repo/InRelease", f"If-Modified-Since: {now}"),
+                    b"one")
+        depot.wait_idle()
+    for request in env.origin.requests():
+        assert request.get("If-None-Match") is None and request.get("If-Modified-Since") is None
+
+
+def test_client_conditions_on_an_index(env):
+    """The client's validators are compared with what upstream has now; one date is the object's."""
+    env.origin.serve("/repo/InRelease", Answer(b"one", etag='"v1"'))
+    depot = env.depot()
+    url = "https://cuda.example/repo/InRelease"
+    expect_body(depot.fetch(url, f"If-Modified-Since: {V2['last_modified']}"), b"one")
+    depot.wait_idle()
+    assert depot.fetch(url, f"If-Modified-Since: {LAST_MODIFIED}").status == 304
+    assert depot.fetch(url, 'If-None-Match: "v1"').status == 304
+    env.origin.serve("/repo/InRelease", Answer(b"two", **V2))
+    expect_body(depot.fetch(url, f"If-Modified-Since: {LAST_MODIFIED}"), b"two")
+    depot.wait_idle()
+    # Back to an older one: not modified since is not the same as the same.
+    env.origin.serve("/repo/InRelease", Answer(b"one", etag='"v1"'))
+    expect_body(depot.fetch(url, f"If-Modified-Since: {V2['last_modified']}"), b"one")
+
+
+def test_parallel_clients_share_a_revalidation(env):
+    """Eight at the same time: one conditional request."""
+    gate = env.origin.gate()
+    env.origin.serve("/repo/InRelease", Answer(b"one"), Answer(b"one", gate=gate))
+    depot = env.depot(revalidate_wait="20s")
+    url = "https://cuda.example/repo/InRelease"
+    depot.fetch(url)
+    depot.wait_idle()
+    readers = [Later(lambda: depot.fetch(url, "Cache-Control: max-age=0")) for _ in range(8)]
+    gate.wait_for(1)
+    depot.wait_counter("flight_readers_open", "==", 8)
+    gate.open()
+    for reader in readers:
+        expect_body(reader.result(), b"one")
+    assert len(env.origin.requests()) == 2
+
+
+def test_new_version_reaches_parallel_clients(env):
+    """The shared revalidation brings a new body: all get it."""
+    gate, new = env.origin.gate(), Pattern(300000, seed=3)
+    env.origin.serve("/repo/Packages", Answer(b"one"), Answer(new, gate=gate, held_at=1000, **V2))
+    depot = env.depot(revalidate_wait="20s")
+    url = "https://cuda.example/repo/Packages"
+    depot.fetch(url)
+    depot.wait_idle()
+    readers = [Later(lambda: depot.fetch(url)) for _ in range(4)]
+    depot.wait_counter("flight_readers_open", "==", 4)
+    gate.open()
+    for reader in readers:
+        expect_body(reader.result(), new)
+    assert len(env.origin.requests()) == 2
+
+
+def test_index_max_age(env):
+    """Within index_max_age no question is asked, but no-cache always asks."""
+    env.origin.serve("/repo/InRelease", b"one")
+    depot = env.depot(index_max_age="1h")
+    url = "https://cuda.example/repo/InRelease"
+    depot.fetch(url)
+    depot.wait_idle()
+    assert expect_body(depot.fetch(url, "Cache-Control: max-age=0"), b"one").is_hit
+    assert len(env.origin.requests()) == 1
+    expect_body(depot.fetch(url, "Cache-Control: no-cache"), b"one")
+    assert len(env.origin.requests()) == 2
+
+
+def test_stale_index_is_served_when_upstream_fails(env):
+    """Gone, failing or answering nonsense: the last good version, marked, with a counter."""
+    url = "https://cuda.example/repo/InRelease"
+    env.origin.serve("/repo/InRelease", b"good")
+    depot = env.depot(connect_timeout="2s")
+    depot.fetch(url)
+    depot.wait_idle()
+    for n, answer in enumerate([Answer(b"busy\n", 503), Answer(drop="close"),
+                                Answer(b"<html>log in", content_type="text/html", **V2)], 1):
+        env.origin.serve("/repo/InRelease", answer)
+        response = expect_body(depot.fetch(url, "Cache-Control: max-age=0"), b"good")
+        assert "stale" in response.cache_status, response.cache_status
+        assert depot.counter("stale_served_total") == n
+    env.origin.stop()
+    expect_body(depot.fetch(url, "Cache-Control: max-age=0"), b"good")
+
+
+def test_silent_upstream_costs_revalidate_wait_once(env):
+    """An index waits at most revalidate_wait, then the stale one is served; later ones less."""
+    url = "https://cuda.example/repo/InRelease"
+    env.origin.serve("/repo/InRelease", Answer(b"good"),
+                     Answer(b"good", gate=env.origin.gate()))
+    depot = env.depot(revalidate_wait="1s")
+    depot.fetch(url)
+    depot.wait_idle()
+    started = time.monotonic()
+    expect_body(depot.fetch(url, "Cache-Control: max-age=0"), b"good")
+    took = time.monotonic() - started
+    assert 0.9 <= took < 8, took
+    for _ in range(3):
+        expect_body(depot.fetch(url, "Cache-Control: max-age=0"), b"good")
+    assert depot.counter("stale_served_total") == 4
+
+
+def test_404_of_a_stored_index_is_believed(env):
+    """The repository dropped the file: that is no failure of upstream."""
+    env.origin.serve("/repo/InRelease", Answer(b"one"), Answer(b"no\n", 404))
+    depot = env.depot()
+    expect_body(depot.fetch("https://cuda.example/repo/InRelease"), b"one")
+    depot.wait_idle()
+    expect_error(depot.fetch("https://cuda.example/repo/InRelease"), 404)
+
+
+def test_offline(env):
+    """offline=yes: everything stored is a hit, nothing else is asked for."""
+    for path in ("/repo/InRelease", "/x.deb"):
+        env.origin.serve(path, b"data")
+    depot = env.depot()
+    for path in ("/repo/InRelease", "/x.deb"):
+        depot.fetch("https://cuda.example" + path)
+    depot.wait_idle()
+    depot.options["offline"] = "yes"
+    depot.restart()
+    for path in ("/repo/InRelease", "/x.deb"):
+        expect_body(depot.fetch("https://cuda.example" + path), b"data")
+    expect_error(depot.fetch("https://cuda.example/other.deb"), 504, words=["offline"])
+    assert len(env.origin.requests()) == 2
+
+
+def hash_path(data, algorithm):
+    """The by-hash path of some bytes."""
+    digest = hashlib.new({"MD5Sum": "md5"}.get(algorithm, algorithm.lower()), data).hexdigest()
+    return f"/dists/s/main/binary-amd64/by-hash/{algorithm}/{digest}"
+
+
+def test_by_hash_is_checked_and_immutable(env):
+    """Each algorithm: stored, then a hit for ever, even with max-age=0 as apt sends it."""
+    data = Pattern(200000).bytes()
+    depot = env.depot()
+    for algorithm in ("SHA256", "SHA512", "SHA1", "MD5Sum"):
+        path = hash_path(data, algorithm)
+        env.origin.serve(path, data)
+        expect_body(depot.fetch("https://deb.example" + path, "Cache-Control: max-age=0"), data)
+        depot.wait_idle()
+        response = depot.fetch("https://deb.example" + path, "Cache-Control: max-age=0")
+        assert expect_body(response, data).is_hit
+        assert len(env.origin.requests(path)) == 1
+
+
+def test_by_hash_with_wrong_content(env):
+    """Small or large, it never completes and is not kept; the right bytes are taken later."""
+    depot = env.depot()
+    for n, size in enumerate((10, 65536, 300000), 1):
+        data = Pattern(size).bytes()
+        path = hash_path(data, "SHA256")
+        url = "https://deb.example" + path
+        env.origin.serve(path, data[:-1] + b"!")
+        response = depot.fetch(url)
+        if response.status == 200:
+            assert not response.complete, f"{size}: wrong bytes were served as complete"
+        else:
+            expect_error(response, 404, 502, 503)
+        depot.wait_idle()
+        assert depot.counter("digest_mismatches_total") >= n
+        assert depot.counter("blobs_stored_total") == n - 1
+        env.origin.serve(path, data)
+        wait_until(lambda: depot.fetch(url).complete and depot.fetch(url).body == data,
+                   "the right bytes are served", 5)
+        depot.wait_idle()
+
+
+OTHER = [
+    # fields of the answer, is a second request a hit?, does it ask upstream conditionally?
+    (["Cache-Control: max-age=1000"], True, None),
+    (["Cache-Control: s-maxage=1000, max-age=0"], True, None),
+    (["Cache-Control: public, max-age=1000", "Age: 10"], True, None),
+    (["Cache-Control: max-age=1000", "Age: 2000"], False, True),
+    (["Cache-Control: no-cache"], False, True),
+    (["Cache-Control: max-age=0, must-revalidate"], False, True),
+    (["Cache-Control: no-store"], False, False),
+    (["Cache-Control: private"], False, False),
+    (["Cache-Control: max-age=1000", "Vary: Cookie"], False, None),
+    (["Cache-Control: max-age=1000", "Vary: Accept-Encoding"], True, None),
+    (["Expires: Thu, 01 Jan 1970 00:00:00 GMT"], False, True),
+    (["Expires: 0"], False, True),
+]
+
+
+def test_other_files_follow_their_fields(env):
+    """Keys, .run files and the like: Cache-Control, Expires, Age and Vary are obeyed."""
+    for n, (fields, _, _) in enumerate(OTHER):
+        env.origin.serve(f"/{n}.run", Answer(b"data", headers=[
+            tuple(field.split(": ", 1)) for field in fields]))
+    depot = env.depot()
+    for n, (fields, hit, conditional) in enumerate(OTHER):
+        for _ in range(2):
+            expect_body(depot.fetch(f"https://cuda.example/{n}.run"), b"data")
+            depot.wait_idle()
+        requests = env.origin.requests(f"/{n}.run")
+        assert len(requests) == (1 if hit else 2), f"{fields}: {len(requests)} requests"
+        if conditional is not None:
+            assert bool(requests[-1].get("If-None-Match")) == conditional, fields
+
+
+def test_private_answers_are_not_given_to_waiting_clients(env):
+    """Two wait for one answer; it turns out to be private: the second fetches for itself."""
+    gate = env.origin.gate()
+    answers = iter(range(100))
+
+    def answer(_request):
+        n = next(answers)
+        return Answer(f"private {n}".encode(), gate=gate, etag=f'"{n}"',
+                      headers=[("Cache-Control", "private")])
+    env.origin.serve("/x.run", answer)
+    depot = env.depot()
+    readers = [Later(lambda: depot.fetch("https://cuda.example/x.run")) for _ in range(3)]
+    depot.wait_counter("flight_readers_open", ">=", 3)
+    gate.open()
+    bodies = {reader.result().body for reader in readers}
+    assert len(bodies) == 3, bodies
+
+
+def test_equal_bytes_are_stored_once(env):
+    """Two URLs with the same content share one body file."""
+    for n in range(3):
+        env.origin.serve(f"/{n}.deb", BODY)
+    depot = env.depot()
+    for n in range(3):
+        expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), BODY)
+    depot.wait_idle()
+    assert len(depot.blob_paths()) == 1
+    path, = depot.blob_paths()
+    assert os.path.basename(path) == BODY.sha256(), "a body is named by its SHA256"
+
+
+def test_stored_objects_survive_a_restart(env):
+    """Hits without upstream after an orderly stop."""
+    for n in range(20):
+        env.origin.serve(f"/{n}.deb", Pattern(10000 * n, seed=n))
+    depot = env.depot()
+    for n in range(20):
+        depot.fetch(f"https://cuda.example/{n}.deb")
+    depot.wait_idle()
+    depot.restart()
+    env.origin.stop()
+    for n in range(20):
+        assert expect_body(depot.fetch(f"https://cuda.example/{n}.deb"),
+                           Pattern(10000 * n, seed=n)).is_hit
+
+
+def test_stored_objects_survive_a_kill(env):
+    """SIGKILL right after the object was committed: a hit, byte for byte."""
+    env.origin.serve("/x.deb", BODY)
+    depot = env.depot()
+    for _ in range(3):
+        expect_body(depot.fetch(URL), BODY)
+        depot.wait_idle()
+        depot.kill()
+        depot.start()
+    assert expect_body(depot.fetch(URL), BODY).is_hit
+    assert len(env.origin.requests()) == 1
+
+
+def start_of(request):
+    """Where a resumed request begins."""
+    return int(request.get("Range")[len("bytes="):].split("-")[0])
+
+
+def test_fetch_is_resumed_after_a_kill(env):
+    """Killed in the middle of 12 MiB: the same URL goes on from what is proven, byte for byte."""
+    body = Pattern(12 << 20)
+    env.origin.serve("/x.deb", Answer(body, gate=env.origin.gate(), held_at=10 << 20), body)
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask("http://HTTPS///cuda.example/x.deb")
+        conn.read_head()
+        assert conn.read_exactly(10 << 20) == body.slice(0, 10 << 20)
+        depot.wait_counter("index_commits_total", ">=", 1)
+        wait_until(lambda: os.listdir(os.path.join(depot.cache_dir, "partial")), "a partial")
+        depot.kill()
+        assert conn.ended()
+    depot.start()
+    assert not depot.blob_paths(), "a half-fetched object became a body"
+    expect_body(depot.fetch(URL), body)
+    _, second = env.origin.requests("/x.deb")
+    assert second.get("If-Range"), "a resume needs proof"
+    assert 1 << 20 <= start_of(second) <= 10 << 20, second
+    counters = depot.counters()
+    assert counters["partials_resumed_total"] == 1
+    assert counters["partial_bytes_reused_total"] == start_of(second)
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), body).is_hit
+
+
+def test_fetch_is_resumed_after_an_orderly_stop(env):
+    """SIGTERM in the middle: ends in time, keeps the partial."""
+    body = Pattern(12 << 20)
+    env.origin.serve("/x.deb", Answer(body, gate=env.origin.gate(), held_at=10 << 20), body)
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask("http://HTTPS///cuda.example/x.deb")
+        conn.read_head()
+        conn.read_exactly(10 << 20)
+        depot.stop()
+    depot.start()
+    expect_body(depot.fetch(URL), body)
+    assert start_of(env.origin.requests("/x.deb")[1]) >= 1 << 20
+
+
+def test_partial_of_another_version_is_not_continued(env):
+    """Between kill and restart the object changed: everything is fetched anew."""
+    body, new = Pattern(12 << 20), Pattern(12 << 20, seed=2)
+    env.origin.serve("/x.deb", Answer(body, gate=env.origin.gate(), held_at=10 << 20, etag='"v1"'),
+                     Answer(new, **V2))
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask("http://HTTPS///cuda.example/x.deb")
+        conn.read_head()
+        conn.read_exactly(10 << 20)
+        depot.wait_counter("index_commits_total", ">=", 1)
+        depot.kill()
+    depot.start()
+    expect_body(depot.fetch(URL), new)
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), new).is_hit
+
+
+def test_damaged_partial_is_not_continued(env):
+    """Bytes of the partial rotted while the daemon was down: they are not believed."""
+    body = Pattern(12 << 20)
+    env.origin.serve("/x.deb", Answer(body, gate=env.origin.gate(), held_at=10 << 20), body)
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask("http://HTTPS///cuda.example/x.deb")
+        conn.read_head()
+        conn.read_exactly(10 << 20)
+        depot.wait_counter("index_commits_total", ">=", 1)
+        depot.kill()
+    directory = os.path.join(depot.cache_dir, "partial")
+    for name in os.listdir(directory):
+        with open(os.path.join(directory, name), "r+b") as file:
+            file.seek(100000)
+            file.write(b"rotten")
+    depot.start()
+    expect_body(depot.fetch(URL), body)
+
+
+def damage_index(depot):
+    """Overwrites the index with noise, as a dying disk does."""
+    path = os.path.join(depot.cache_dir, "index", "data.mdb")
+    size = os.path.getsize(path)
+    with open(path, "r+b") as file:
+        for at in range(0, size, 4096):
+            file.seek(at)
+            file.write(Pattern(min(2048, size - at), seed=9).bytes())
+
+
+def test_damaged_index_is_set_aside(env):
+    """After a clean stop and after a kill: starts, says so, serves, and keeps working."""
+    env.origin.serve("/x.deb", BODY)
+    depot = env.depot()
+    for how in (depot.stop, depot.kill):
+        expect_body(depot.fetch(URL), BODY)
+        depot.wait_idle()
+        how()
+        damage_index(depot)
+        depot.start()
+        expect_body(depot.fetch(URL), BODY)
+        depot.wait_idle()
+        assert expect_body(depot.fetch(URL), BODY).is_hit
+        assert "index" in depot.log_text()
+    assert any(name.startswith("index.damaged") for name in os.listdir(depot.cache_dir))
+
+
+def test_missing_index(env):
+    """The directory is gone, or only the file: made again."""
+    env.origin.serve("/x.deb", BODY)
+    depot = env.depot()
+    expect_body(depot.fetch(URL), BODY)
+    depot.wait_idle()
+    for path in ("index", "index/data.mdb"):
+        depot.stop()
+        path = os.path.join(depot.cache_dir, path)
+        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+        depot.start()
+        expect_body(depot.fetch(URL), BODY)
+        depot.wait_idle()
+
+
+def test_truncated_index(env):
+    """Cut to nothing, to half a page, to half."""
+    env.origin.serve("/x.deb", BODY)
+    depot = env.depot()
+    for size in (0, 2048, 4096 * 3):
+        expect_body(depot.fetch(URL), BODY)
+        depot.wait_idle()
+        depot.stop()
+        os.truncate(os.path.join(depot.cache_dir, "index", "data.mdb"), size)
+        depot.start()
+    expect_body(depot.fetch(URL), BODY)
+
+
+def test_missing_and_damaged_bodies_are_misses(env):
+    """Removed, cut short, grown, rotted, replaced by a directory: good bytes, fetched again."""
+    def remove(path):
+        os.remove(path)
+
+    def cut(path):
+        os.truncate(path, 1000)
+
+    def grow(path):
+        with open(path, "ab") as file:
+            file.write(b"more")
+
+    def rot(path):
+        with open(path, "r+b") as file:
+            file.seek(500000)
+            file.write(b"rotten")
+
+    def replace(path):
+        os.remove(path)
+        os.mkdir(path)
+    env.origin.serve("/x.deb", BODY)
+    depot = env.depot()
+    expect_body(depot.fetch(URL), BODY)
+    for n, harm in enumerate((remove, cut, grow, rot, replace), 1):
+        depot.wait_idle()
+        depot.stop()
+        for path in depot.blob_paths():
+            harm(path)
+        depot.start()
+        response = depot.fetch(URL)
+        expect_body(response, BODY)
+        assert len(env.origin.requests()) == n + 1, f"{harm.__name__}: {response.cache_status}"
+    depot.wait_idle()
+    expect_body(depot.fetch(URL), BODY)
+
+
+def test_vanished_directories_are_made_again(env):
+    """Somebody emptied the cache directory while the daemon was down, or even while it runs."""
+    env.origin.serve("/x.deb", BODY)
+    env.origin.serve("/y.deb", BODY)
+    depot = env.depot()
+    depot.fetch(URL)
+    depot.wait_idle()
+    for name in ("blobs", "partial"):
+        shutil.rmtree(os.path.join(depot.cache_dir, name))
+    expect_body(depot.fetch("https://cuda.example/y.deb"), BODY)
+    depot.stop()
+    shutil.rmtree(depot.cache_dir)
+    depot.start()
+    expect_body(depot.fetch(URL), BODY)
+
+
+def test_files_that_are_not_ours_are_left_alone(env):
+    """A stray file in the cache directory is neither served nor removed."""
+    depot = env.depot()
+    strays = [os.path.join(depot.cache_dir, name)
+              for name in ("README", "blobs/notes.txt", "partial/notes.txt")]
+    for path in strays:
+        with open(path, "w", encoding="ascii") as file:
+            file.write("mine")
+    depot.kill()
+    depot.start()
+    depot.restart()
+    for path in strays:
+        assert os.path.exists(path), path
+
+
+def wait_next_second():
+    """Use times have a resolution of a second: makes sure that the next one differs."""
+    now = int(time.time())
+    wait_until(lambda: int(time.time()) > now, "the clock", 3)
+
+
+@heavy(4)
+def test_least_recently_used_goes_first(env):
+    """Over cache_max the object that was not used longest goes, and it alone."""
+    for n in range(6):
+        env.origin.serve(f"/{n}.deb", Pattern(1 << 20, seed=n))
+    depot = env.depot(cache_max="5200K", cache_min_free=0)
+    for n in range(5):
+        depot.fetch(f"https://cuda.example/{n}.deb")
+        depot.wait_idle()
+        if n in (0, 1):
+            wait_next_second()
+    wait_next_second()
+    assert depot.fetch("https://cuda.example/0.deb").is_hit
+    depot.fetch("https://cuda.example/5.deb")
+    depot.wait_counter("blobs_evicted_total", ">=", 1)
+    depot.wait_counter("cache_bytes", "<=", 5200 << 10)
+    env.origin.forget()
+    assert expect_body(depot.fetch("https://cuda.example/0.deb"), Pattern(1 << 20, seed=0)).is_hit
+    assert expect_body(depot.fetch("https://cuda.example/5.deb"), Pattern(1 << 20, seed=5)).is_hit
+    expect_body(depot.fetch("https://cuda.example/1.deb"), Pattern(1 << 20, seed=1))
+    assert [r.path for r in env.origin.requests()] == ["/1.deb"]
+
+
+def test_body_being_read_is_not_harmed_by_eviction(env):
+    """A slow reader keeps its object whole however much comes after."""
+    big = Pattern(24 << 20)
+    env.origin.serve("/big.deb", big)
+    for n in range(12):
+        env.origin.serve(f"/{n}.deb", Pattern(4 << 20, seed=n))
+    depot = env.depot(cache_max="30M", cache_min_free=0)
+    with depot.conn(receive_buffer=65536) as slow:
+        slow.ask("http://cuda.example/big.deb")
+        response = slow.read_head()
+        slow.read_exactly(1000)
+        for n in range(12):
+            depot.fetch(f"http://cuda.example/{n}.deb", expect=Pattern(4 << 20, seed=n))
+        depot.wait_counter("blobs_evicted_total", ">=", 5)
+        rest = slow.read_exactly(len(big) - 1000)
+        assert rest == big.slice(1000, len(big)), len(rest)
+        assert response.get("Content-Length") == str(len(big))
+
+
+def test_nothing_is_kept_without_a_budget(env):
+    """cache_max=0 serves, and does not pile up."""
+    for n in range(5):
+        env.origin.serve(f"/{n}.deb", BODY)
+    depot = env.depot(cache_max=0, cache_min_free=0)
+    for n in range(5):
+        expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), BODY)
+    depot.wait_idle()
+    depot.wait_counter("cache_bytes", "==", 0)
+    assert not depot.blob_paths()
+
+
+def test_full_disk_costs_storing_not_the_daemon(env):
+    """Files may grow to 4 MiB only: what does not fit fails or is cut, the rest is served."""
+    env.origin.serve("/small.deb", Pattern(100000))
+    env.origin.serve("/large.deb", Pattern(8 << 20))
+    depot = env.new_depot()
+    depot.file_limit = 4 << 20
+    depot.start()
+    expect_body(depot.fetch("https://cuda.example/small.deb"), Pattern(100000))
+    response = depot.fetch("https://cuda.example/large.deb")
+    if response.status == 200:
+        assert response.body == Pattern(8 << 20).slice(0, len(response.body))
+    else:
+        expect_error(response, 503, 507)
+    depot.wait_idle()
+    assert depot.counter("store_failures_total") >= 1
+    expect_body(depot.fetch("https://cuda.example/small.deb"), Pattern(100000))
+    env.origin.serve("/other.deb", Pattern(100001))
+    expect_body(depot.fetch("https://cuda.example/other.deb"), Pattern(100001))

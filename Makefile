@@ -86,7 +86,8 @@ BENCH_BIN  := $(BENCH_NAMES:%=$(BUILD)/bench-%)
 # Commands are named in two words each; V=1 shows them whole.
 QUIET = $(if $(V),,@printf '  %-5s %s\n' $(1) $(patsubst $(CURDIR)/%,%,$@);)
 
-# A sub-make takes every core unless whoever called make chose a number.
+# A sub-make takes every core unless whoever called make chose a number.  Lines that use it begin
+# with +, since make cannot see through the variable that they are sub-makes.
 SUBMAKE = $(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 
 .PHONY: all lib run setup test check unit check-scripts e2e docker-test asan tsan fuzz fuzz-build \
@@ -162,16 +163,16 @@ setup:				## install missing build packages (apt-get, sudo where not root)
 
 run:				## set up, build, serve on :3142 with built-in defaults
 	@tests/support/setup run
-	@$(SUBMAKE) all
+	+@$(SUBMAKE) all
 	$(BIN)
 
 # The end-to-end tests come last: their "N passed, N failed" is the last line.
 test:				## set up, then every test
 	@tests/support/setup test
-	@$(SUBMAKE) all $(CHECK_BIN)
-	@$(SUBMAKE) check check-scripts
-	@$(SUBMAKE) docker-test
-	@$(SUBMAKE) e2e
+	+@$(SUBMAKE) all $(CHECK_BIN)
+	+@$(SUBMAKE) check check-scripts
+	+@$(SUBMAKE) docker-test
+	+@$(SUBMAKE) e2e
 
 check unit: $(CHECK_BIN)	## unit tests; SUITES="key route" runs only those
 	$(CHECK_BIN) $(SUITES)
@@ -188,22 +189,22 @@ docker-test:			## build the Dockerfile with buildah, serve a request from the re
 
 asan:				## unit and end-to-end tests under ASan and UBSan
 	@tests/support/setup test
-	@$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined all $(BUILD)/asan/check
-	E2E_SLOW=4 ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	+@$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined all $(BUILD)/asan/check
+	+E2E_SLOW=4 ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined check e2e
 
 # TSan of older compilers refuses kernels that randomise addresses widely, hence setarch -R.
 tsan:				## unit and end-to-end tests under TSan
 	@tests/support/setup test
-	@$(SUBMAKE) BUILD=$(BUILD)/tsan SAN=thread all $(BUILD)/tsan/check
-	E2E_SLOW=6 TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1 setarch $$(uname -m) -R \
+	+@$(SUBMAKE) BUILD=$(BUILD)/tsan SAN=thread all $(BUILD)/tsan/check
+	+E2E_SLOW=6 TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1 setarch $$(uname -m) -R \
 		$(SUBMAKE) BUILD=$(BUILD)/tsan SAN=thread check e2e
 
 fuzz-build: $(FUZZ_BIN)
 
 fuzz:				## run each fuzz target for FUZZ_SECONDS (20)
 	@tests/support/setup fuzz
-	@$(SUBMAKE) fuzz-build
+	+@$(SUBMAKE) fuzz-build
 	@set -e; for name in $(FUZZ_NAMES); do \
 		new=$(BUILD)/fuzz/corpus/$$name; seed=tests/fuzz/corpus/$$name; mkdir -p $$new; \
 		[ -d $$seed ] || seed=; \
@@ -215,18 +216,18 @@ bench-build: $(BENCH_BIN)
 
 bench:				## compare with nginx, apt-cacher-ng and varnish (installs them)
 	@tests/support/setup bench
-	@$(SUBMAKE) all bench-build
+	+@$(SUBMAKE) all bench-build
 	BUILD=$(abspath $(BUILD)) APT_DEPOT=$(abspath $(BIN)) $(PYTHON) tests/bench/run.py $(BENCH)
 
 demo:				## the main job in a minute: four image builds, cold, warm, origin gone
 	@tests/support/setup demo
-	@$(SUBMAKE) all
+	+@$(SUBMAKE) all
 	BUILD=$(abspath $(BUILD)) APT_DEPOT=$(abspath $(BIN)) $(PYTHON) tests/demo/demo.py
 
 # -- keeping it clean -----------------------------------------------------------------------------
 
 lint:				## a build without warnings, then clang-tidy and cppcheck where present
-	@$(SUBMAKE) BUILD=$(BUILD)/lint WERROR=1 all $(BUILD)/lint/check bench-build
+	+@$(SUBMAKE) BUILD=$(BUILD)/lint WERROR=1 all $(BUILD)/lint/check bench-build
 	@if command -v clang-tidy >/dev/null; then \
 		echo "clang-tidy: $(words $(LIB_SRC) proxy/main.c) files"; \
 		printf '%s\n' $(LIB_SRC) proxy/main.c | xargs -P $$(nproc) -I {} clang-tidy --quiet \

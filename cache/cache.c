@@ -224,9 +224,9 @@ cache_close(struct cache **c_p)
 	/* In the order in which a body passes them, so that each finishes what the one before gave it. */
 	verify_stop(&c->parts.verify);
 	sync_stop(&c->parts.sync);
-	evict_stop(&c->parts.evict);
 	if (c->parts.index != NULL)
 		index_flush(c->parts.index);
+	evict_stop(&c->parts.evict);
 	for (i = 0; i < CACHE_SHARDS; i++)
 		while ((f = TAILQ_FIRST(&c->shards[i].flights)) != NULL)
 			cache_unlist(f);

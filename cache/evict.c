@@ -60,9 +60,9 @@ struct evict {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t news, freed;	/* for the thread; for evict_make_room */
-	bool stop, kicked;
+	bool stop, kicked, asked;	/* asked: by evict_make_room */
 	bool looking;			/* a run is under way */
-	uint64_t room_bytes;		/* asked for by evict_make_room */
+	uint64_t room_bytes;		/* how much it asked for */
 	uint64_t runs_n, freed_bytes;	/* runs done, bytes freed by all of them */
 	/* The thread's own. */
 	bool stuck;			/* the last run could not free what was needed */
@@ -429,12 +429,12 @@ evict_wait(struct evict *e, uint64_t *room_bytes)
 
 	evict_deadline(&until, EVICT_LOOK_MS);
 	AZ(pthread_mutex_lock(&e->lock));
-	while (!e->stop && e->room_bytes == 0 && (!e->kicked || e->stuck) && rc == 0)
+	while (!e->stop && !e->asked && (!e->kicked || e->stuck) && rc == 0)
 		rc = pthread_cond_timedwait(&e->news, &e->lock, &until);
 	MUST(rc == 0 || rc == ETIMEDOUT);
 	*room_bytes = e->room_bytes;
 	e->room_bytes = 0;
-	e->kicked = false;
+	e->kicked = e->asked = false;
 	e->looking = true;
 	AZ(pthread_mutex_unlock(&e->lock));
 	return !evict_is_stopping(e);
@@ -528,6 +528,7 @@ evict_make_room(struct evict *e, uint64_t want_bytes, int64_t timeout_ms)
 	run = e->runs_n + (e->looking ? 2 : 1);	/* the first run that knows of this wish */
 	if (e->room_bytes < want_bytes)
 		e->room_bytes = want_bytes;
+	e->asked = true;
 	AZ(pthread_cond_signal(&e->news));
 	while (!e->stop && e->runs_n < run && rc == 0)
 		rc = pthread_cond_timedwait(&e->freed, &e->lock, &until);

@@ -77,6 +77,14 @@ index_dbs_open(struct index *ix, unsigned txn_flags, unsigned db_flags)
 	return mdb_txn_commit(txn);
 }
 
+/* LMDB met something that can't be: the next start will examine the file. */
+__attribute__((noreturn)) static void
+index_assert_cb(MDB_env *env, const char *what)
+{
+	(void)env;
+	WRONG(what);
+}
+
 /* One attempt with a given map size. */
 static int
 index_env_try(struct index *ix, const char *path, uint64_t map_bytes)
@@ -89,6 +97,8 @@ index_env_try(struct index *ix, const char *path, uint64_t map_bytes)
 		return rc;
 	}
 	rc = mdb_env_set_maxdbs(ix->env, INDEX_DB__N);
+	if (rc == 0)
+		rc = mdb_env_set_assert(ix->env, index_assert_cb);
 	if (rc == 0)
 		rc = mdb_env_set_maxreaders(ix->env, INDEX_READERS);
 	if (rc == 0)
@@ -403,7 +413,7 @@ index_close_files(struct index *ix)
 	index_uncount(ix);
 	index_env_close(ix);
 	if (whole)
-		recover_clean_write(dirfd);
+		recover_clean_write(dirfd, !ix->no_sync);
 }
 
 void

@@ -82,7 +82,7 @@ recover_clean_remove(int dirfd)
 }
 
 void
-recover_clean_write(int dirfd)
+recover_clean_write(int dirfd, bool sync)
 {
 	char text[64];
 	bool ok;
@@ -93,7 +93,8 @@ recover_clean_write(int dirfd)
 	fd = openat(dirfd, "clean.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
 	if (fd < 0)
 		return;	/* a full disk: the next start examines the index, no more */
-	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text) && fsync(fd) == 0;
+	ok = write(fd, text, strlen(text)) == (ssize_t)strlen(text) &&
+	    (!sync || fsync(fd) == 0);
 	(void)close(fd);
 	if (!ok || renameat(dirfd, "clean.new", dirfd, "clean") != 0)
 		(void)unlinkat(dirfd, "clean.new", 0);
@@ -234,7 +235,16 @@ recover_env_exit(MDB_env *env)
 	return recover_free_list_ok(env, txn) ? RECOVER_EXIT_WHOLE : RECOVER_EXIT_DAMAGED;
 }
 
-/* Is the file as long as its pages need? Reading a mapped page beyond its end is a signal. */
+/* LMDB's assertions judge the file too. */
+__attribute__((noreturn)) static void
+recover_assert_cb(MDB_env *env, const char *what)
+{
+	(void)env;
+	(void)what;
+	_exit(RECOVER_EXIT_DAMAGED);
+}
+
+/* Opens and reads. A file shorter than its pages ends this by a signal. */
 static int
 recover_files_exit(const char *path)
 {
@@ -243,6 +253,8 @@ recover_files_exit(const char *path)
 
 	if (rc == 0)
 		rc = mdb_env_set_maxdbs(env, INDEX_DB__N);
+	if (rc == 0)
+		rc = mdb_env_set_assert(env, recover_assert_cb);
 	if (rc != 0)
 		return RECOVER_EXIT_MACHINE;
 	/* Without its lock file: a process that was killed may have left that in any state. */

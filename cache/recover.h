@@ -20,7 +20,7 @@ struct recover;
 /* ---- the marker; dirfd is cache_dir's ---- */
 bool recover_clean_matches(int dirfd);
 void recover_clean_remove(int dirfd);
-void recover_clean_write(int dirfd);
+void recover_clean_write(int dirfd, bool sync);
 
 /*
  * Reads the whole index in a child process, which may die of it.

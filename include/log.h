@@ -26,6 +26,8 @@ enum log_format { LOG_TEXT, LOG_JSON };
  */
 int log_open(const char *file, const char *access, enum log_level level,
     enum log_format format) MUSTCHECK;
+/* Level and format alone, for lines before log_open (which starts a thread). */
+void log_style(enum log_level level, enum log_format format);
 int log_reopen(void) MUSTCHECK;	/* SIGUSR1: same paths again */
 void log_close(void);		/* writes what is waiting, ends the thread */
 

@@ -134,12 +134,12 @@ config_upstream_field(struct config_upstream *u, const struct config_option *o)
 
 /* One line: where, which option (NULL: none), what is wrong: what to do. */
 static void PRINTF_LIKE(4, 5)
-config_report(struct config_loader *ld, FILE *out, const char *key, const char *fmt, ...)
+config_report(struct config_loader *ld, bool error, const char *key, const char *fmt, ...)
 {
+	FILE *out = error ? ld->errors : ld->warnings;
 	va_list ap;
 
-	if (out == ld->errors)
-		ld->errors_n++;
+	ld->errors_n += error;
 	if (out == NULL)
 		return;
 	if (ld->file == NULL)
@@ -202,10 +202,10 @@ config_find_option(struct config_loader *ld, struct slice key)
 		}
 	}
 	if (least <= 1 + key.n / 3 && least < key.n)
-		config_report(ld, ld->errors, NULL, "unknown option \"%s\": did you mean %s?",
+		config_report(ld, true, NULL, "unknown option \"%s\": did you mean %s?",
 		    config_quote(key).text, nearest->name);
 	else
-		config_report(ld, ld->errors, NULL, "unknown option \"%s\": the sample file and "
+		config_report(ld, true, NULL, "unknown option \"%s\": the sample file and "
 		    "apt-depot.conf(5) name them all", config_quote(key).text);
 	return NULL;
 }
@@ -228,16 +228,16 @@ config_apply(struct config_loader *ld, const struct config_option *o, struct sli
 		ld->given[id] = true;
 	}
 	if (ld->seen[id] != 0 && !config_type_is_list(o->type) && ld->file != NULL)
-		config_report(ld, ld->warnings, o->name, "already set in line %u: this line wins; "
+		config_report(ld, false, o->name, "already set in line %u: this line wins; "
 		    "remove the other", ld->seen[id]);
 	verdict = config_value_set(o, field, value, ld->seen[id] == 0, why);
 	ld->seen[id] = ld->line != 0 ? ld->line : 1;
 	if (verdict == CONFIG_BAD)
-		config_report(ld, ld->errors, o->name, "%s", why);
+		config_report(ld, true, o->name, "%s", why);
 	else if (verdict == CONFIG_WARN)
-		config_report(ld, ld->warnings, o->name, "%s", why);
+		config_report(ld, false, o->name, "%s", why);
 	if (verdict != CONFIG_BAD && o->inert)
-		config_report(ld, ld->warnings, o->name,
+		config_report(ld, false, o->name,
 		    "accepted, does nothing in this version");
 }
 
@@ -268,12 +268,12 @@ config_read_setting(struct config_loader *ld, struct slice text)
 	struct slice key;
 
 	if (equals == NULL) {
-		config_report(ld, ld->errors, NULL, "there is no \"=\": write key = value");
+		config_report(ld, true, NULL, "there is no \"=\": write key = value");
 		return;
 	}
 	key = config_trim((struct slice){text.p, (size_t)(equals - text.p)});
 	if (key.n > 64 || memchr(key.p, ':', key.n) != NULL || memchr(key.p, '@', key.n) != NULL) {
-		config_report(ld, ld->errors, NULL, "what stands before \"=\" is no option's name: "
+		config_report(ld, true, NULL, "what stands before \"=\" is no option's name: "
 		    "write key = value");
 		return;
 	}
@@ -281,7 +281,7 @@ config_read_setting(struct config_loader *ld, struct slice text)
 	if (o == NULL)
 		return;
 	if (ld->section != NULL && !o->upstream) {
-		config_report(ld, ld->errors, o->name, "can't be set for single upstreams: move it "
+		config_report(ld, true, o->name, "can't be set for single upstreams: move it "
 		    "above the first [upstream] line");
 		return;
 	}
@@ -353,16 +353,16 @@ config_read_head(struct config_loader *ld, struct slice text)
 	ld->skip = true;
 	memset(ld->seen, 0, sizeof(ld->seen));
 	if (!config_head_parse(text, &glob))
-		config_report(ld, ld->errors, NULL, "not a section that is known here: write "
+		config_report(ld, true, NULL, "not a section that is known here: write "
 		    "[upstream \"host-glob\"]");
 	else if (config_glob_has_port(glob) || !globset_add(&match, glob))
-		config_report(ld, ld->errors, NULL, "\"%s\" is not a host glob: write a host "
+		config_report(ld, true, NULL, "\"%s\" is not a host glob: write a host "
 		    "without port, *.domain or *", config_quote(glob).text);
 	else if (ld->c->sections_n == CONFIG_SECTIONS_MAX)
-		config_report(ld, ld->errors, NULL, "more than %d sections: join some by a wider "
+		config_report(ld, true, NULL, "more than %d sections: join some by a wider "
 		    "host glob", CONFIG_SECTIONS_MAX);
 	else if (!config_section_new(ld, glob, &match))
-		config_report(ld, ld->errors, NULL, "out of memory");
+		config_report(ld, true, NULL, "out of memory");
 	else
 		ld->skip = false;
 	globset_fini(&match);
@@ -385,7 +385,7 @@ static void
 config_read_line(struct config_loader *ld, struct slice line)
 {
 	if (memchr(line.p, '\0', line.n) != NULL || line.n > CONFIG_LINE_MAX) {
-		config_report(ld, ld->errors, NULL, "not a line of text: check that this is a "
+		config_report(ld, true, NULL, "not a line of text: check that this is a "
 		    "configuration file, in UTF-8");
 		return;
 	}
@@ -417,7 +417,7 @@ config_read_stream(struct config_loader *ld, FILE *in, const char *name)
 	}
 	if (ferror(in)) {
 		ld->line = 0;
-		config_report(ld, ld->errors, NULL, "can't be read (%s): check the path given "
+		config_report(ld, true, NULL, "can't be read (%s): check the path given "
 		    "with -c", strerror(errno));
 	}
 	free(line);
@@ -487,7 +487,7 @@ config_resolve(struct config_loader *ld)
 		free(c->cache_dir);
 		c->cache_dir = config_default_cache_dir();
 		if (c->cache_dir == NULL)
-			config_report(ld, ld->errors, "cache_dir", "there is no default without "
+			config_report(ld, true, "cache_dir", "there is no default without "
 			    "HOME: set it");
 	}
 	if (c->workers == 0) {
@@ -532,14 +532,14 @@ config_resolve_upstreams(struct config_loader *ld)
 	}
 	ld->line = 0;
 	if (config_check_upstream(&c->upstream, why) == CONFIG_BAD)
-		config_report(ld, ld->errors, NULL, "%s", why);
+		config_report(ld, true, NULL, "%s", why);
 	for (i = 0; i < c->sections_n; i++) {
 		s = &c->sections[i];
 		s->alone = c->upstream;
 		config_section_lay(s, &s->alone);
 		ld->line = s->line;
 		if (config_check_upstream(&s->alone, why) == CONFIG_BAD)
-			config_report(ld, ld->errors, NULL, "%s", why);
+			config_report(ld, true, NULL, "%s", why);
 	}
 }
 
@@ -611,8 +611,7 @@ config_load_stream(FILE *in, const char *name, const struct strlist *settings, F
 	if (ld == NULL || c == NULL) {
 		fprintf(errors, "apt-depot: out of memory\n");
 		free(ld);
-		if (c != NULL)
-			config_unref(&c);
+		config_unref(&c);
 		return NULL;
 	}
 	*ld = (struct config_loader){.c = c, .errors = errors, .warnings = warnings};
@@ -661,6 +660,8 @@ config_unref(struct config **c_p)
 	struct config *c = *c_p;
 	unsigned before;
 
+	if (c == NULL)
+		return;
 	*c_p = NULL;
 	CHECK_OBJ(c, CONFIG_MAGIC);
 	before = atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel);
@@ -789,6 +790,39 @@ config_print_reference(FILE *out)
 	    "#upstream_connections = 2\n", out);
 }
 
+/* Do two sections set the same for the same hosts? */
+static bool
+config_section_equal(const struct config_section *a, const struct config_section *b)
+{
+	const struct config_option *o;
+	unsigned i;
+
+	if (strcmp(a->glob, b->glob) != 0 || memcmp(a->set, b->set, sizeof(a->set)) != 0)
+		return false;
+	for (i = 0; i < OPTION__N; i++) {
+		o = &config_table[i];
+		if (a->set[i] && !config_value_equal(o->type,
+		    (const char *)&a->values + o->upstream_at,
+		    (const char *)&b->values + o->upstream_at))
+			return false;
+	}
+	return true;
+}
+
+/* Are the sections the same, in the same order? */
+static bool
+config_sections_equal(const struct config *a, const struct config *b)
+{
+	size_t i;
+
+	if (a->sections_n != b->sections_n)
+		return false;
+	for (i = 0; i < a->sections_n; i++)
+		if (!config_section_equal(&a->sections[i], &b->sections[i]))
+			return false;
+	return true;
+}
+
 void
 config_print_restart_needed(const struct config *was, const struct config *now, FILE *out)
 {
@@ -804,4 +838,7 @@ config_print_restart_needed(const struct config *was, const struct config *now, 
 			fprintf(out, "%s: changed, but needs a restart: the old value stays\n",
 			    o->name);
 	}
+	if (!config_sections_equal(was, now))
+		fprintf(out, "[upstream] sections: changed, but need a restart: the old ones "
+		    "stay\n");
 }

@@ -151,10 +151,17 @@ conn_queue_request(struct conn *c, const char *head, size_t head_bytes)
 		c->close_when_done = true;
 		COUNT(bad_requests_total);
 	}
+	if (req->http.has_body && r == REASON_OK) {
+		/* Its bytes must never be taken for the next request. */
+		req->reason = REASON_REQ_BODY;
+		c->close_when_done = true;
+	}
 	if (c->denied)
 		req->reason = REASON_DENIED_CLIENT;
 	if (!req->http.keep_alive)
 		c->close_when_done = true;
+	/* What follows a CONNECT is not ours to parse, unless it is refused. */
+	c->connecting = req->http.method == HTTP_CONNECT && req->reason == REASON_OK;
 	TAILQ_INSERT_TAIL(&c->reqs, req, link);
 	c->reqs_n++;
 	return true;
@@ -166,7 +173,7 @@ conn_parse(struct conn *c, const char *p, size_t n)
 {
 	size_t at = 0, end;
 
-	while (at < n && c->reqs_n < CONN_LOOKAHEAD_MAX && !c->close_when_done) {
+	while (at < n && c->reqs_n < CONN_LOOKAHEAD_MAX && !c->close_when_done && !c->connecting) {
 		end = httpreq_head_end(p + at, n - at, &c->in_scanned);
 		if (end == 0 && n - at >= HTTPREQ_HEAD_MAX)
 			end = n - at;		/* too big: parsed as such, refused */
@@ -179,7 +186,9 @@ conn_parse(struct conn *c, const char *p, size_t n)
 		}
 		at += end;
 	}
-	if (c->close_when_done)
+	if (c->connecting) {
+		/* Kept for the tunnel. */
+	} else if (c->close_when_done)
 		at = n;		/* nothing after this one is answered */
 	else if (at < n && c->reqs_n >= CONN_LOOKAHEAD_MAX)
 		COUNT(lookahead_full_total);
@@ -227,7 +236,7 @@ conn_fill(struct conn *c)
 static bool
 conn_wants_input(const struct conn *c)
 {
-	return c->can_read && !c->eof && !c->close_when_done &&
+	return c->can_read && !c->eof && !c->close_when_done && !c->connecting &&
 	    c->reqs_n < CONN_LOOKAHEAD_MAX && c->in_n < HTTPREQ_HEAD_MAX;
 }
 
@@ -291,6 +300,7 @@ conn_finish_request(struct conn *c, struct req *req)
 {
 	req_log(req, REASON_OK);
 	TAILQ_REMOVE(&c->reqs, req, link);
+	c->connecting = false;
 	c->reqs_n--;
 	c->served_n++;
 	req_end(req);

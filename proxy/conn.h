@@ -131,6 +131,7 @@ struct conn {
 	TAILQ_ENTRY(conn) run_link;	/* runnable */
 	bool runnable, can_read, can_write, eof, close_when_done;
 	bool peer_closed;		/* a FIN has come; recv will say so after the data */
+	bool connecting;		/* a CONNECT is queued: what follows is not parsed */
 	bool denied;			/* its address is not in allow_clients */
 	enum conn_state state;
 	int64_t state_ms;		/* when the state began, or last made progress */

@@ -358,10 +358,6 @@ req_step_start(struct req *req)
 		r = route_parse(&req->route, &req->text, &req->http, &d->route);
 	if (r == REASON_OK && req->http.method == HTTP_OTHER)
 		r = REASON_METHOD;
-	if (r == REASON_OK && req->http.has_body) {
-		r = REASON_REQ_BODY;
-		req->c->close_when_done = true;
-	}
 	if (r == REASON_OK && req->http.via.p != NULL &&
 	    memmem(req->http.via.p, req->http.via.n, d->id, strlen(d->id)) != NULL)
 		r = REASON_LOOP;

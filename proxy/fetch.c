@@ -303,6 +303,13 @@ fetch_sniff(struct fetch *ft)
 	return ft->began_here || fetch_begin_body(ft);
 }
 
+/* Too few bytes to tell a page from a file? */
+static bool
+fetch_may_be_html(const struct fetch *ft)
+{
+	return ft->buf_n < FETCH_SNIFF_BYTES && strchr("< \t\r\n", ft->buf[0]) != NULL;
+}
+
 void
 fetch_flush(struct fetch *ft)
 {
@@ -312,6 +319,8 @@ fetch_flush(struct fetch *ft)
 	if (ft->dirty)
 		TAILQ_REMOVE(&ft->u->dirty, ft, dirty_link);
 	ft->dirty = false;
+	if (ft->buf_n > 0 && ft->plan == PLAN_BODY && !ft->began_here && !fetch_may_be_html(ft))
+		(void)fetch_sniff(ft);
 	if (ft->buf_n == 0 || !ft->began_here || ft->plan == PLAN_FAIL)
 		return;
 	r = flight_append(ft->f, ft->buf, ft->buf_n);
@@ -366,22 +375,21 @@ fetch_take(struct fetch *ft, const char *p, size_t n)
 static bool
 fetch_compare(struct fetch *ft, const char *p, size_t n)
 {
-	uint64_t have = flight_committed(ft->f);
-	size_t same = ft->compare_at < have ? (size_t)(have - ft->compare_at < n ?
-	    have - ft->compare_at : n) : 0;
+	uint64_t left = ft->rate_from - ft->compare_at;	/* what we had when this try began */
+	size_t same = left < n ? (size_t)left : n;
 
-	if (same > 0 && !flight_same_bytes(ft->f, ft->compare_at, p, same)) {
+	if (!flight_same_bytes(ft->f, ft->compare_at, p, same)) {
 		fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "
 		    "fetched (other bytes before %llu)",
 		    (unsigned long long)(ft->compare_at + same));
 		return false;
 	}
 	ft->compare_at += same;
-	if (same < n) {
-		ft->sniffed = ft->began_here = true;
-		return fetch_take(ft, p + same, n - same);
-	}
-	return true;
+	if (ft->compare_at < ft->rate_from)
+		return true;
+	ft->plan = PLAN_BODY;
+	ft->sniffed = ft->began_here = true;
+	return fetch_take(ft, p + same, n - same);
 }
 
 /* libcurl: body bytes. Anything but n ends the transfer. */
@@ -738,7 +746,7 @@ fetch_redirect(struct fetch *ft)
 static void
 fetch_finish(struct fetch *ft)
 {
-	if (ft->plan == PLAN_COMPARE && ft->compare_at < flight_committed(ft->f)) {
+	if (ft->plan == PLAN_COMPARE) {
 		fetch_fail(ft, REASON_UP_CHANGED, 0, "the file changed upstream while it was being "
 		    "fetched (it is shorter now)");
 		return;
@@ -815,9 +823,10 @@ static void
 fetch_broke(struct fetch *ft, CURLcode result)
 {
 	enum reason r = fetch_reason(ft, result);
-	char detail[768];
+	char detail[1024], way[300] = "";
 
-	(void)snprintf(detail, sizeof(detail), "%.*s: %s%s%s", SLICE_ARG(ft->url.host),
+	upstream_way_text(ft->host, way, sizeof(way));
+	(void)snprintf(detail, sizeof(detail), "%.*s%s: %s%s%s", SLICE_ARG(ft->url.host), way,
 	    reason_text(r), ft->error[0] != '\0' ? ": " : "", ft->error);
 	fetch_flush(ft);
 	if (ft->plan == PLAN_FAIL)

@@ -529,6 +529,13 @@ log_start(void)
 	return 0;
 }
 
+void
+log_style(enum log_level level, enum log_format format)
+{
+	atomic_store_explicit(&log_state.level, (int)level, memory_order_relaxed);
+	atomic_store_explicit(&log_state.format, (int)format, memory_order_relaxed);
+}
+
 int
 log_open(const char *file, const char *access, enum log_level level, enum log_format format)
 {
@@ -547,8 +554,7 @@ log_open(const char *file, const char *access, enum log_level level, enum log_fo
 		}
 		return err;
 	}
-	atomic_store_explicit(&log_state.level, (int)level, memory_order_relaxed);
-	atomic_store_explicit(&log_state.format, (int)format, memory_order_relaxed);
+	log_style(level, format);
 	atomic_store_explicit(&log_state.access_on, access != NULL, memory_order_relaxed);
 	return 0;
 }
@@ -609,6 +615,8 @@ log_msg(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 	if (n > 0)
 		text.n = (size_t)n < sizeof(msg) ? (size_t)n : sizeof(msg) - 1;
+	while (text.n != 0 && msg[text.n - 1] == '\n')
+		text.n--;
 	if (atomic_load_explicit(&log_state.format, memory_order_relaxed) == LOG_JSON)
 		log_line_json(&out, level, text);
 	else

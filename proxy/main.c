@@ -32,12 +32,6 @@
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
-#ifndef VERSION
-#define VERSION "0.1.0"
-#endif
-
-const char depot_version[] = VERSION;
-
 enum { MAIN_SPARE_FDS = 256 };	/* for logs, index, pool, upstream */
 
 /* What the command line said. */
@@ -311,7 +305,7 @@ main_stop(struct depot *d)
 	cache_close(&d->cache);
 }
 
-/* What a reload can bring into effect: the log's files. The rest is named. */
+/* What a reload can bring into effect: the log. The rest is named, and kept as it was. */
 static void
 main_reload(const struct depot *d, const struct main_args *args)
 {
@@ -319,18 +313,24 @@ main_reload(const struct depot *d, const struct main_args *args)
 	char *text = NULL;
 	size_t n = 0;
 	FILE *out = open_memstream(&text, &n);
+	int err = 0;
 
 	if (out == NULL)
 		return;
 	now = config_load(args->file, &args->settings, out, out);
-	if (now != NULL)
+	if (now != NULL) {
 		config_print_restart_needed(d->config, now, out);
+		err = log_open(now->log_file, now->access_log, now->log_level, now->log_format);
+	}
 	(void)fclose(out);
 	if (now == NULL)
 		log_error("reload: the configuration is kept as it was: %s", text);
+	else if (err != 0)
+		log_error("reload: the log is kept as it was: %s", strerror(err));
 	else
-		log_notice("reload: read; restart the depot for changed options to take effect. %s", text);
-	config_unref(&now);
+		log_notice("reload: done. %s", text);
+	if (now != NULL)
+		config_unref(&now);
 	free(text);
 }
 
@@ -338,7 +338,7 @@ main_reload(const struct depot *d, const struct main_args *args)
 static void
 main_wait(const struct depot *d, const struct main_args *args, const sigset_t *set)
 {
-	int sig;
+	int sig, err;
 
 	for (;;) {
 		if (sigwait(set, &sig) != 0)
@@ -349,8 +349,9 @@ main_wait(const struct depot *d, const struct main_args *args, const sigset_t *s
 		}
 		if (sig == SIGHUP)
 			main_reload(d, args);
-		if ((sig == SIGUSR1 || sig == SIGHUP) && log_reopen() != 0)
-			log_error("a log file could not be opened again: %s", strerror(errno));
+		err = sig == SIGUSR1 ? log_reopen() : 0;
+		if (err != 0)
+			log_error("a log file could not be opened again: %s", strerror(err));
 	}
 }
 
@@ -359,6 +360,7 @@ static void
 main_block_signals(sigset_t *set)
 {
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN);	/* a file size limit is one more full disk */
 	(void)sigemptyset(set);
 	(void)sigaddset(set, SIGTERM);
 	(void)sigaddset(set, SIGINT);
@@ -402,6 +404,7 @@ main_serve(const struct main_args *args)
 
 	if (c == NULL)
 		return 1;
+	log_style(c->log_level, c->log_format);
 	main_block_signals(&set);
 	panic_init();
 	(void)curl_global_init(CURL_GLOBAL_DEFAULT);

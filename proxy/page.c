@@ -149,7 +149,7 @@ page_host_is_loopback(const char *host)
 	    strncmp(host, "[::1]", 5) == 0;
 }
 
-/* The address to write into client configurations: the one this client used, if that can be told. */
+/* The address for client configurations: the one this client used, if that can be told. */
 static void
 page_find_host(const struct req *req, struct page_facts *f)
 {
@@ -222,9 +222,11 @@ static void
 page_make_apt_conf(FILE *out, const struct page_facts *f, struct page *page)
 {
 	(void)page;
-	(void)fprintf(out, "// Packages through apt-depot. Save as /etc/apt/apt.conf.d/01apt-depot:\n"
+	(void)fprintf(out,
+	    "// Packages through apt-depot. Save as /etc/apt/apt.conf.d/01apt-depot:\n"
 	    "//   curl -o /etc/apt/apt.conf.d/01apt-depot http://%s/-/apt.conf\n"
-	    "// To have an https:// source cached, write https://HOST/... as http://HTTPS///HOST/...\n"
+	    "// To have an https:// source cached, write https://HOST/... as "
+	    "http://HTTPS///HOST/...\n"
 	    "Acquire::http::Proxy \"http://%s\";\n", f->host, f->host);
 	/* apt falls back on the http proxy for https:// sources, and would be refused. */
 	if (!f->connect)

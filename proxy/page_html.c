@@ -17,6 +17,10 @@ enum {
 	PAGE_REFRESH_IDLE_S = 30,
 };
 
+/* The source that most come for, as the example. */
+#define PAGE_CUDA_URL                                                          \
+	"http://HTTPS///developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64"
+
 static const char page_style[] =
     ":root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--text:#1b2027;--dim:#5b6572;"
     "--line:#dde1e7;--accent:#0b6bcb;--bar:#e4e8ee;--ok:#1a7f37;--bad:#b42318}\n"
@@ -30,7 +34,8 @@ static const char page_style[] =
     "h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin:2rem 0 .5rem}\n"
     "h3{font-size:1rem;margin:1.2rem 0 .3rem}p{margin:.4rem 0}\n"
     "nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.3rem 0 1rem}\n"
-    ".dim,small{color:var(--dim)}small{font-size:.85rem}.ok{color:var(--ok)}.bad{color:var(--bad)}\n"
+    ".dim,small{color:var(--dim)}small{font-size:.85rem}\n"
+    ".ok{color:var(--ok)}.bad{color:var(--bad)}\n"
     ".tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(10.5rem,1fr));gap:.75rem}\n"
     ".card{background:var(--card);border:1px solid var(--line);border-radius:8px;"
     "padding:.75rem .9rem}\n"
@@ -141,7 +146,8 @@ page_put_header(FILE *out, const struct page_facts *f)
 	(void)fputs("</span>", out);
 	if (f->stopping)
 		(void)fputs("<span class=\"bad\">stopping</span>", out);
-	(void)fputs("</header>\n<nav><a href=\"/\">Client setup</a><a href=\"/-/apt.conf\">apt.conf</a>"
+	(void)fputs("</header>\n<nav><a href=\"/\">Client setup</a>"
+	    "<a href=\"/-/apt.conf\">apt.conf</a>"
 	    "<a href=\"/-/metrics\">Metrics</a><a href=\"/-/api/v1/status\">Status as JSON</a>"
 	    "<a href=\"/-/healthz\">Health</a>", out);
 	(void)fputs(f->paused ? "<a href=\"/-/\">Refresh by itself</a></nav>\n" :
@@ -233,23 +239,23 @@ page_put_trouble(FILE *out)
 		enum counter c;
 		const char *what;
 	} signs[] = {
-		{COUNTER_store_failures_total, "files could not be stored"},
-		{COUNTER_blobs_damaged_total, "stored files were damaged"},
-		{COUNTER_index_errors_total, "index writes failed"},
-		{COUNTER_upstream_failures_total, "fetches failed"},
-		{COUNTER_digest_mismatches_total, "files had the wrong digest"},
-		{COUNTER_cut_answers_total, "answers were cut short"},
-		{COUNTER_stale_served_total, "answers were stale"},
-		{COUNTER_refused_total, "requests were refused"},
+		{COUNTER_store_failures_total, "files not stored"},
+		{COUNTER_blobs_damaged_total, "damaged files dropped"},
+		{COUNTER_index_errors_total, "failed index writes"},
+		{COUNTER_upstream_failures_total, "failed fetches"},
+		{COUNTER_digest_mismatches_total, "wrong digests"},
+		{COUNTER_cut_answers_total, "answers cut short"},
+		{COUNTER_stale_served_total, "stale answers"},
+		{COUNTER_refused_total, "refused requests"},
 	};
 	unsigned i, n = 0;
 
 	(void)fputs("<div class=\"card strip\"><small>Trouble since start</small>", out);
 	for (i = 0; i < NELEM(signs); i++)
 		if (counter_read(signs[i].c) > 0) {
-			(void)fputs("<small class=\"bad\">", out);
+			(void)fprintf(out, "<small class=\"bad\">%s: ", signs[i].what);
 			page_put_count(out, counter_read(signs[i].c));
-			(void)fprintf(out, " %s</small>", signs[i].what);
+			(void)fputs("</small>", out);
 			n++;
 		}
 	(void)fputs(n == 0 ? "<small class=\"ok\">none</small></div>\n" : "</div>\n", out);
@@ -310,19 +316,20 @@ page_put_setup(FILE *out, const struct page_facts *f)
 {
 	struct slice host = slice_of(f->host);
 
-	(void)fputs("<h3>apt, one line</h3>\n<pre>echo &#39;Acquire::http::Proxy &quot;http://", out);
+	(void)fputs("<h3>apt, one line</h3>\n"
+	    "<pre>echo &#39;Acquire::http::Proxy &quot;http://", out);
 	page_put_html(out, host);
 	(void)fputs("&quot;;&#39; | sudo tee /etc/apt/apt.conf.d/01apt-depot</pre>\n"
 	    "<h3>CUDA&#39;s repository, cached</h3>\n<pre>deb "
 	    "[signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] "
-	    "http://HTTPS///developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/ /</pre>\n"
+	    PAGE_CUDA_URL "/ /</pre>\n"
 	    "<h3>docker build</h3>\n<pre>docker build --build-arg http_proxy=http://", out);
 	page_put_html(out, host);
 	(void)fputs(" .</pre>\n", out);
 	if (f->loopback)
-		(void)fputs("<p class=\"dim\">In a build container this address means the container "
-		    "itself: use this machine&#39;s name or address there, or <code>--network "
-		    "host</code>.</p>\n", out);
+		(void)fputs("<p class=\"dim\">In a build container this address means the "
+		    "container itself: use this machine&#39;s name or address there, or "
+		    "<code>--network host</code>.</p>\n", out);
 }
 
 void
@@ -390,7 +397,7 @@ page_put_dockerfile(FILE *out, const struct page_facts *f)
 	(void)fputs("&quot;;&#39; &gt; /etc/apt/apt.conf.d/01apt-depot</pre>\n"
 	    "<p>And the source:</p>\n<pre>RUN echo &quot;deb "
 	    "[signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] "
-	    "http://HTTPS///developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/ /&quot; "
+	    PAGE_CUDA_URL "/ /&quot; "
 	    "&gt; /etc/apt/sources.list.d/cuda.list \\\n &amp;&amp; apt-get update "
 	    "&amp;&amp; apt-get install -y cuda</pre>\n", out);
 	if (f->loopback)
@@ -405,21 +412,22 @@ page_html_usage(FILE *out, const struct page_facts *f)
 	struct slice host = slice_of(f->host);
 
 	page_put_top(out, "apt-depot: usage information", 0);
-	(void)fputs("<header><h1>apt-depot</h1><span class=\"dim\">a cache for apt repositories, TLS "
-	    "ones included</span></header>\n<nav><a href=\"/-/\">Dashboard</a>"
-	    "<a href=\"/-/apt.conf\">apt.conf</a></nav>\n<p>This is a proxy for package managers, not "
-	    "a web site. It runs; this page says how to use it.</p>\n<h2>Point apt here</h2>\n"
+	(void)fputs("<header><h1>apt-depot</h1><span class=\"dim\">a cache for apt repositories, "
+	    "TLS ones included</span></header>\n<nav><a href=\"/-/\">Dashboard</a>"
+	    "<a href=\"/-/apt.conf\">apt.conf</a></nav>\n<p>This is a proxy for package "
+	    "managers, not a web site. It runs; this page says how to use it.</p>\n"
+	    "<h2>Point apt here</h2>\n"
 	    "<pre>echo &#39;Acquire::http::Proxy &quot;http://", out);
 	page_put_html(out, host);
 	(void)fputs("&quot;;&#39; | sudo tee /etc/apt/apt.conf.d/01apt-depot</pre>\n", out);
 	page_put_forms(out, f);
 	page_put_dockerfile(out, f);
-	(void)fputs("<h2>See that it works</h2>\n<p>Run <code>apt-get update</code> and look at the <a "
-	    "href=\"/-/\">dashboard</a>, or ask for one file and read the <code>Cache-Status</code> "
-	    "field:</p>\n<pre>curl -sI -x http://", out);
+	(void)fputs("<h2>See that it works</h2>\n<p>Run <code>apt-get update</code> and look at "
+	    "the <a href=\"/-/\">dashboard</a>, or ask for one file and read the "
+	    "<code>Cache-Status</code> field:</p>\n<pre>curl -sI -x http://", out);
 	page_put_html(out, host);
-	(void)fputs(" http://HTTPS///developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/"
-	    "InRelease</pre>\n<footer class=\"dim\"><small>apt-depot ", out);
+	(void)fputs(" " PAGE_CUDA_URL "/InRelease</pre>\n"
+	    "<footer class=\"dim\"><small>apt-depot ", out);
 	page_put_html(out, slice_of(f->version));
 	(void)fputs("</small></footer>\n", out);
 	page_put_bottom(out);

@@ -31,7 +31,7 @@ struct page_facts {
 
 /* The share of lookups that needed no body from upstream, in 1/1000; -1: nothing was asked yet. */
 int page_hit_permille(void);
-/* URL text with what is not printable ASCII percent-encoded: safe for JSON and, escaped, for HTML. */
+/* URL text for HTML or JSON, with what is not printable ASCII percent-encoded. */
 void page_put_url(FILE *out, const char *url, bool html);
 /* Escapes text for HTML, attribute values included. */
 void page_put_html(FILE *out, struct slice text);

@@ -51,7 +51,7 @@ static const char *const tunnel_state_names[TUNNEL_STATE_N] = {
 /* A socket and what its edges said; the client's flags are its connection's. */
 struct tunnel_side {
 	int fd;
-	bool *can_read, *can_write, *peer_closed;
+	bool *can_read, *can_write;
 };
 
 /* One direction. */
@@ -77,7 +77,7 @@ struct tunnel {
 	struct upstream_dial dial;	/* its mail also brings our end */
 	int fd;				/* upstream */
 	struct event ev;
-	bool can_read, can_write, peer_closed;
+	bool can_read, can_write;
 	struct tunnel_side client, upstream;
 	struct tunnel_half halves[2];
 	int64_t opened_ms, moved_ms;	/* when it began; when a byte last moved */
@@ -305,9 +305,7 @@ tunnel_half_receive(struct tunnel *t, struct tunnel_half *h)
 		k = recv(h->from->fd, t->w->in, WORKER_IN_BYTES, 0);
 	while (k < 0 && errno == EINTR);
 	if (k > 0) {
-		/* A short read has emptied the socket; what follows makes an edge, but for a FIN already seen. */
-		if (k < WORKER_IN_BYTES)
-			*h->from->can_read = *h->from->peer_closed;
+		/* Read on even after a short read: a reset that came with it makes no new edge. */
 		tunnel_half_count(t, h, (size_t)k);
 		return (size_t)k;
 	}
@@ -401,8 +399,6 @@ tunnel_event_cb(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	CHECK_OBJ(t, TUNNEL_MAGIC);
 	worker_update_clock(t->w);
-	if (what & EV_CLOSED)
-		t->peer_closed = true;
 	if (what & (EV_READ | EV_CLOSED))
 		t->can_read = true;
 	if (what & EV_WRITE)
@@ -417,8 +413,8 @@ tunnel_join(struct tunnel *t)
 	struct conn *c = t->c;
 	struct tunnel_half *up = &t->halves[TUNNEL_UP], *down = &t->halves[TUNNEL_DOWN];
 
-	t->client = (struct tunnel_side){c->fd, &c->can_read, &c->can_write, &c->peer_closed};
-	t->upstream = (struct tunnel_side){t->fd, &t->can_read, &t->can_write, &t->peer_closed};
+	t->client = (struct tunnel_side){c->fd, &c->can_read, &c->can_write};
+	t->upstream = (struct tunnel_side){t->fd, &t->can_read, &t->can_write};
 	t->can_read = t->can_write = true;
 	up->from = down->to = &t->client;
 	up->to = down->from = &t->upstream;

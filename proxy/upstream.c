@@ -367,6 +367,20 @@ upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
 	return true;
 }
 
+void
+upstream_way_text(const struct uphost *h, char *out, size_t cap)
+{
+	const char *proxy = h->conf->parent_proxy.n > 0 ? h->conf->parent_proxy.v[0] : "direct";
+	struct slice rest = slice_of(proxy), userinfo, authority, path;
+	bool tls;
+
+	out[0] = '\0';
+	if (strcmp(proxy, "direct") == 0 || !url_take_scheme(&rest, &tls))
+		return;
+	url_split(rest, &userinfo, &authority, &path);
+	(void)snprintf(out, cap, " through the parent proxy %.*s", SLICE_ARG(authority));
+}
+
 enum reason
 upstream_check_target(const struct upstream *u, const struct url *url)
 {

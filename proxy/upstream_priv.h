@@ -167,6 +167,8 @@ void upstream_leave_slot(struct fetch *ft);
 /* Sets everything about the way to this origin: proxy, CA, addresses, limits. False: out of memory. */
 bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
     struct upstream_guard *guard) MUSTCHECK;
+/* " through the parent proxy host:port", or nothing; never its credentials. */
+void upstream_way_text(const struct uphost *h, char *out, size_t cap);
 /* May a redirect lead there? */
 enum reason upstream_check_target(const struct upstream *u, const struct url *url);
 char *upstream_buffer_get(struct upstream *u);

@@ -14,7 +14,7 @@
 #include "include/counter.h"
 #include "include/log.h"
 
-enum { WORKER_GRACE_MS = 4500 };
+enum { WORKER_GRACE_MS = 4000 };
 
 void
 worker_update_clock(struct worker *w)
@@ -56,6 +56,8 @@ worker_run_cb(evutil_socket_t fd, short what, void *arg)
 		if (c == last)
 			break;
 	}
+	if (!TAILQ_EMPTY(&w->runnable))
+		event_active(w->run_event, EV_TIMEOUT, 0);
 }
 
 void

@@ -699,6 +699,7 @@ START_TEST(test_references)
 	ck_assert_ptr_null(c);
 	ck_assert_int_eq(again->read_timeout, 12000);
 	config_unref(&again);
+	config_unref(&again);	/* as free(NULL) */
 }
 END_TEST
 
@@ -721,14 +722,20 @@ restart_needed(const char *was_text, const char *now_text)
 START_TEST(test_restart_needed)
 {
 	char *said = restart_needed("offline = no\n",
-		"listen = :1\nread_timeout = 3\nworkers = 7\ncache_max = 1G\ncache_dir = /x\n"
-		"allow_ports = 1\n");
+		"listen = :1\nworkers = 7\ncache_max = 1G\ncache_dir = /x\nallow_ports = 1\n"
+		"log_level = debug\n");
 
 	ck_assert_str_eq(said,
 		"listen: changed, but needs a restart: the old value stays\n"
 		"cache_dir: changed, but needs a restart: the old value stays\n"
 		"cache_max: changed, but needs a restart: the old value stays\n"
-		"workers: changed, but needs a restart: the old value stays\n");
+		"workers: changed, but needs a restart: the old value stays\n"
+		"allow_ports: changed, but needs a restart: the old value stays\n");
+	free(said);
+	said = restart_needed("[upstream a]\nread_timeout = 3\n",
+		"[upstream a]\nread_timeout = 4\n");
+	ck_assert_str_eq(said,
+		"[upstream] sections: changed, but need a restart: the old ones stay\n");
 	free(said);
 	said = restart_needed(sections_text, sections_text);
 	ck_assert_str_eq(said, "");

@@ -91,7 +91,7 @@ START_TEST(test_text)
 	ck_assert(log_access_enabled());
 	ck_assert(!log_enabled(LOG_DEBUG));
 	log_debug("not shown");
-	log_info("req=%d flight=%d started", 17, 5);
+	log_info("req=%d flight=%d started\n", 17, 5);
 	log_warning("one\ntwo \x1b[31m caf\xc3\xa9 \xff \xc2\x9b");
 	log_access_line(&whole_request);
 	log_access_line(&cut_request);

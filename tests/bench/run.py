@@ -8,7 +8,7 @@ shows medians, and ratios to the best peer of the same run. Absolute numbers mea
 
     make bench                       everything, about ten minutes
     make bench BENCH=--quick         short rounds, about two minutes
-    make bench BENCH='-k small'      scenarios whose key contains "small"; --list names them
+    make bench BENCH='-k warm,idle'  scenarios with these words in their key; --list names them
 """
 import argparse
 import json
@@ -264,7 +264,7 @@ def parse_arguments():
     p = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     p.add_argument("--quick", action="store_true", help="one short round of each")
     p.add_argument("-k", action="append", default=[], metavar="KEY",
-                   help="only scenarios whose key contains KEY (repeat for more)")
+                   help="only scenarios with this key, or this word in their key")
     p.add_argument("--rounds", type=int, default=0, help="instead of each scenario's own number")
     p.add_argument("--servers", default="", metavar="A,B", help="only these")
     p.add_argument("--json", action="store_true", help="all numbers as JSON")
@@ -288,8 +288,11 @@ def refuse_taken_ports(env):
 
 def choose_scenarios(env, args):
     chosen = [c(env) for c in scenarios.SCENARIOS]
-    if args.k:
-        return [s for s in chosen if any(k in s.key for k in args.k)]
+    words = [w for k in args.k for w in k.split(",")]
+    if words:
+        # A word that is a whole key means only that one ("small" is not "coldsmall").
+        keys = {s.key for s in chosen}
+        return [s for s in chosen if any(w == s.key if w in keys else w in s.key for w in words)]
     return [s for s in chosen if s.quick or not args.quick]
 
 
@@ -348,6 +351,9 @@ def main():
     if free < need:
         sys.exit(f"bench: {env.dir} has {free >> 30} GiB free, {need >> 30} are needed; see --dir")
 
+    env.busy = os.getloadavg()[0]
+    if env.busy > 0.5:
+        say(f"the machine is not idle (load {env.busy:.1f}): expect worse numbers, for everybody")
     say("making the origin's files")
     wanted = {kind for s in chosen for kind in s.files}
     env.origin.make_files((8000 if args.quick else 40000) if "cold" in wanted else 0,
@@ -371,6 +377,8 @@ def main():
             shutil.rmtree(server.dir, ignore_errors=True)
 
     machine, peers = machine_line(), peers_line()
+    if env.busy > 0.5:
+        machine += f"; load {env.busy:.1f} before it began"
     if args.json:
         print(json.dumps({"machine": machine, "peers": peers, "rows": rows,
                           "results": env.results}, indent=1))

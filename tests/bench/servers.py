@@ -90,7 +90,7 @@ class Process:
 
     def __init__(self, argv, log, env=None):
         self.log = log
-        with open(log, "ab") as out:
+        with open(log, "wb") as out:
             self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                           start_new_session=True, env=env)
 
@@ -120,7 +120,7 @@ class Process:
             except OSError:
                 time.sleep(0.005)
         with open(self.log, "rb") as f:
-            tail = f.read()[-300:].decode("utf-8", "replace").strip().replace("\n", " | ")
+            tail = f.read()[-200:].decode("utf-8", "replace").strip().replace("\n", " | ")
         raise BenchError(f"does not listen: {tail}")
 
 
@@ -139,7 +139,7 @@ def write_file(path, size, seed):
         block = write_file.block
         left, n = size, 0
         while left > 0:
-            part = (b"%016x%016x" % (seed, n) + block[32:])[:left] if left > 32 else block[:left]
+            part = (b"%016x%016x" % (seed, n))[:left] + block[32:max(32, min(left, MIB))]
             f.write(part)
             left -= len(part)
             n += 1
@@ -394,7 +394,7 @@ class Depot(Server):
     def launch(self, origin_port, options):
         values = {"listen": f"127.0.0.1:{self.port}", "cache_dir": self.cache_dir(),
                   "allow_addresses": "127.0.0.0/8", "allow_ports": "any", "https_upgrade": "",
-                  "ca_file": self.env.origin.ca, "log_level": "warn",
+                  "ca_file": self.env.origin.ca, "log_level": "warning",
                   "connect_to": f"{HOST}:443:127.0.0.1:{origin_port}"}
         values.update(options.get("depot", {}))
         self.run(self.env.binary, "serve", *(x for k, v in values.items() for x in ("-o", f"{k}={v}")))

@@ -6,6 +6,8 @@ For: tests/e2e/test_apt.py.  State, cache, configuration and sources lie below o
 status file is empty, so that install finds nothing installed.
 """
 import os
+import shutil
+import signal
 import subprocess
 import time
 
@@ -65,22 +67,35 @@ class AptRoot:
         with open(os.path.join(self.path, "etc", "sources.list"), "w", encoding="ascii") as out:
             out.write("\n".join(sources) + "\n")
 
+    def copy_lists(self, other):
+        """Takes another client's lists over, as an image layer made by `apt-get update` does."""
+        for name in ("state", "cache"):
+            shutil.rmtree(os.path.join(self.path, name))
+            shutil.copytree(os.path.join(other.path, name), os.path.join(self.path, name))
+
     def start(self, *args):
-        """Starts apt-get in its own process group; finish() waits for it."""
+        """Starts apt-get in its own process group; finish() waits for it, kill() ends it."""
         env = {"PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
                "LC_ALL": "C.UTF-8", "APT_CONFIG": self.config, "DEBIAN_FRONTEND": "noninteractive"}
         return subprocess.Popen(["apt-get", "-q", "-y", *args], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                cwd=os.path.join(self.path, "work"), env=env)
+                                cwd=os.path.join(self.path, "work"), env=env,
+                                start_new_session=True)
 
     @staticmethod
-    def finish(process, timeout=28):
+    def kill(process):
+        """SIGKILL to apt-get and its methods, as when a build is cancelled."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    @staticmethod
+    def finish(process, timeout=50):
         """Waits and gathers what it said."""
         started = time.monotonic()
         try:
             text, _ = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             text, _ = process.communicate()
             raise AssertionError(f"apt-get still ran after {time.monotonic() - started:.0f} s:\n"
                                  + text) from None

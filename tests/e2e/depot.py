@@ -44,13 +44,15 @@ TROUBLE = re.compile(r"(?i)\bpanic\b|assertion .*failed|(Address|Leak|Thread|Und
 def wait_until(truth, what, deadline_s=15):
     """Waits for a condition outside the daemon; returns its value."""
     until = time.monotonic() + deadline_s * SLOW
+    pause = 0.005
     while True:
         value = truth()
         if value:
             return value
         if time.monotonic() > until:
             raise AssertionError(f"not within {deadline_s} s: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.05)
 
 
 def run_command(*args, timeout=15, env=None):
@@ -170,9 +172,9 @@ class Depot:
 
     # -- asking --------------------------------------------------------------------------------
 
-    def conn(self, **options):
+    def conn(self, timeout=client.TIMEOUT_S * SLOW, **options):
         """A client connection."""
-        return client.Conn(self.port, timeout=client.TIMEOUT_S * SLOW, **options)
+        return client.Conn(self.port, timeout=timeout, **options)
 
     def get(self, target, *headers, method="GET", expect=None):
         """One request on a connection of its own; target as it goes on the request line."""
@@ -218,11 +220,14 @@ class Depot:
         """Waits until nothing is being fetched or stored: what was fetched is committed then."""
         self.wait_counter("flights_open", "==", 0)
 
-    def wait_access(self, n, deadline_s=10):
-        """Waits until the access log has n lines; returns them."""
-        wait_until(lambda: len(self.access_lines()) >= n,
-                   f"{n} lines in the access log", deadline_s)
-        return self.access_lines()
+    def wait_access(self, part, n=1, deadline_s=10):
+        """Waits until the access log has n lines with this part in them; returns those."""
+        return wait_until(lambda: self._find_access(part, n),
+                          f"{n} lines with {part} in the access log", deadline_s)
+
+    def _find_access(self, part, n):
+        found = [line for line in self.access_lines() if part in line]
+        return found if len(found) >= n else None
 
     def blob_paths(self):
         """Paths of the stored bodies."""

@@ -69,7 +69,7 @@ def test_every_error_is_reported_at_once(env):
 def test_settings_on_the_command_line(env):
     """-o is checked like the file; a missing file and unknown arguments are errors."""
     for args, word in [(["serve", "-o", "no_such_key=1"], "no_such_key"),
-                       (["serve", "-o", "workers"], "workers"),
+                       (["serve", "-o", "workers"], "="),
                        (["serve", "-o", "workers=x"], "workers"),
                        (["serve", "-c", os.path.join(env.path, "none.conf")], "none.conf"),
                        (["check", "-c", env.path], env.path), (["dance"], "dance"),
@@ -241,7 +241,7 @@ def test_usr1_reopens_the_logs(env):
     depot.options["log_file"] = log_file
     depot.restart()
     depot.fetch("https://cuda.example/x.deb")
-    depot.wait_access(1)
+    depot.wait_access("x.deb")
     before = len(depot.access_lines())
     for path in (depot.access_path, log_file):
         os.rename(path, path + ".1")
@@ -256,8 +256,8 @@ def test_usr1_reopens_the_logs(env):
 def test_access_log_has_one_line_per_request(env):
     """Hits, misses, errors, HEAD, 304, cut answers: a line each, with status and bytes."""
     env.origin.serve("/x.deb", Answer(Pattern(5000), etag='"t"'))
-    env.origin.serve("/cut.deb", Answer(Pattern(1 << 20), stop_at=300000),
-                     Answer(drop="close"))
+    env.origin.serve("/cut.deb", Answer(Pattern(1 << 20), stop_at=300000, etag='"v1"'),
+                     Answer(Pattern(1 << 20, seed=2), etag='"v2"'))
     depot = env.depot()
     asked = [("GET", "/x.deb", [], 200), ("GET", "/x.deb", [], 200),
              ("HEAD", "/x.deb", [], 200), ("GET", "/x.deb", ["Range: bytes=0-9"], 206),
@@ -302,7 +302,7 @@ def test_json_log(env):
     env.origin.serve("/x.deb", b"data")
     depot = env.depot(log_format="json")
     depot.fetch("https://cuda.example/x.deb", 'User-Agent: a "quoted" \\ one')
-    depot.wait_access(1)
+    depot.wait_access("x.deb")
     depot.stop()
     for line in depot.access_lines() + depot.log_text().splitlines():
         assert isinstance(json.loads(line), dict), line

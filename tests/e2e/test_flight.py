@@ -3,6 +3,7 @@
 """One fetch, many readers: it belongs to the object, never to a client."""
 from body import Pattern
 from client import expect_body
+from depot import SLOW
 from origin import Answer
 from support import Later, heavy, together
 
@@ -36,6 +37,19 @@ def test_parallel_clients_cause_one_fetch(env):
     assert expect_body(depot.fetch(URL), BODY).is_hit
     assert len(env.origin.requests(PATH)) == 1
     assert depot.counter("upstream_body_bytes_total") == SIZE
+
+
+def test_parallel_clients_of_a_large_body(env):
+    """The same with a body larger than all socket buffers, held in the middle."""
+    body = Pattern(24 << 20)
+    gate = held(env, body=body, at=6 << 20)
+    depot = env.depot()
+    readers = [Later(lambda: depot.fetch(URL, expect=body)) for _ in range(8)]
+    depot.wait_counter("flight_readers_open", "==", 8)
+    gate.open()
+    for reader in readers:
+        assert reader.result().complete
+    assert env.origin.body_bytes(PATH) == len(body)
 
 
 def test_clients_that_wait_for_the_head_share_it(env):
@@ -104,14 +118,16 @@ def test_late_reader_starts_from_what_is_there(env):
 
 def test_first_bytes_are_not_held_back(env):
     """Even a few bytes reach the client while the origin is silent."""
-    gate = held(env, at=10)
-    depot = env.depot()
-    with depot.conn() as conn:
-        conn.ask(TARGET)
-        conn.read_head()
-        assert conn.read_exactly(10) == BODY.slice(0, 10)
-        gate.open()
-        assert conn.read_exactly(SIZE - 10) == BODY.slice(10, SIZE)
+    for at in (1, 10, 100):
+        path = f"/{at}.deb"
+        gate = held(env, at=at, path=path)
+        depot = env.depots[0] if env.depots else env.depot(read_timeout="20s")
+        with depot.conn(timeout=4 * SLOW) as conn:
+            conn.ask("http://HTTPS///cuda.example" + path)
+            conn.read_head()
+            assert conn.read_exactly(at) == BODY.slice(0, at), at
+            gate.open()
+            assert conn.read_exactly(SIZE - at) == BODY.slice(at, SIZE)
 
 
 def test_range_on_a_running_fetch(env):

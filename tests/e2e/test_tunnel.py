@@ -9,6 +9,7 @@ import threading
 import ports
 from body import Pattern
 from client import expect_body, expect_error
+from depot import wait_until
 from support import Later, Skip
 
 
@@ -105,6 +106,7 @@ def test_half_close_by_the_upstream(env):
         conn.send(body.bytes())
         conn.sock.shutdown(socket.SHUT_WR)
         depot.wait_counter("tunnels_open", "==", 0)
+    wait_until(lambda: got, "upstream has read to the end")
     assert got == [body.bytes()]
 
 

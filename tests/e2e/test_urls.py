@@ -152,6 +152,7 @@ def test_accept_is_no_part_of_the_identity(env):
     depot = env.depot()
     url = "https://deb.example/dists/s/by-hash/MD5Sum/8d777f385d3dfec8815d20f7496026dc"
     expect_body(depot.fetch(url, "Accept: text/*"), b"data")
+    depot.wait_idle()
     assert expect_body(depot.fetch(url, "Accept: */*"), b"data").is_hit
 
 
@@ -162,7 +163,7 @@ def test_credentials_in_the_url_stay_secret(env):
     for target in ("http://us:sEcret1@HTTPS///cuda.example/x.run",
                    "http://HTTPS///us:sEcret1@cuda.example/x.run"):
         expect_body(depot.get(target), b"data")
-    depot.wait_access(2)
+    depot.wait_access("x.run", 2)
     for request in env.origin.requests():
         assert "sEcret1" not in request.target and request.host == "cuda.example"
     depot.stop()

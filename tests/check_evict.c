@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/* Eviction: the least recently used go, never what is held, and nobody spins when nothing can go. */
+#include "cache/evict.h"
+#include "include/clock.h"
+#include "include/counter.h"
+#include "tests/support/cachedir.h"
+
+#include <check.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+enum { BLOBS_N = 10, BODY_BYTES = 100 };
+
+Suite *check_evict_suite(void);
+
+static struct cachedir cd;
+static struct evict *e;
+static _Atomic uint64_t partials;
+
+static const char *
+url_of(int i)
+{
+	static char url[64];
+
+	(void)snprintf(url, sizeof(url), "https://repo.example/%d_1_all.deb", i);
+	return url;
+}
+
+static const char *
+body_of(int i)
+{
+	static char body[BODY_BYTES + 1];
+
+	(void)snprintf(body, sizeof(body), "%-*d", BODY_BYTES, i);
+	return body;
+}
+
+static void
+digest_of(int i, uint8_t digest[32])
+{
+	cachedir_digest(body_of(i), BODY_BYTES, digest);
+}
+
+/* Ten bodies, of which the last was used longest ago. */
+static void
+setup(void)
+{
+	int64_t now_s = clock_wall_s();
+	uint8_t digest[32];
+
+	cachedir_make(&cd);
+	cachedir_open(&cd);
+	for (int i = 0; i < BLOBS_N; i++) {
+		ck_assert_int_eq(cachedir_store(&cd, url_of(i), body_of(i)), REASON_OK);
+		digest_of(i, digest);
+		index_view_touch(cd.view, digest, now_s + 1000 - 10 * i);
+	}
+}
+
+static void
+teardown(void)
+{
+	evict_stop(&e);
+	cachedir_remove(&cd);
+}
+
+static uint64_t
+partial_bytes(void *arg)
+{
+	(void)arg;
+	return atomic_load(&partials);
+}
+
+static void
+start(uint64_t max_bytes, uint64_t min_free_bytes)
+{
+	struct evict_conf conf = {.index = cd.index, .blobs = cd.blobs,
+		.cache_max_bytes = max_bytes, .min_free_bytes = min_free_bytes,
+		.partial_bytes = partial_bytes};
+
+	e = evict_start(&conf);
+	ck_assert_ptr_nonnull(e);
+}
+
+/* Waits until so many bodies are left, or fails. */
+static void
+await_blobs(uint64_t n)
+{
+	struct timespec ms = {0, 1000000};
+
+	for (int i = 0; i < 5000 && index_blob_count(cd.index) != n; i++)
+		(void)nanosleep(&ms, NULL);
+	ck_assert_uint_eq(index_blob_count(cd.index), n);
+	index_flush(cd.index);
+}
+
+static bool
+is_there(int i)
+{
+	struct blob_rec blob;
+	bool file = cachedir_has_file(&cd, body_of(i));
+
+	ck_assert_int_eq(cachedir_lookup(&cd, url_of(i), &blob) == REASON_OK, file);
+	return file;
+}
+
+START_TEST(test_within_budget)
+{
+	start(BLOBS_N * BODY_BYTES, 0);
+	ck_assert(evict_make_room(e, 0, 5000));		/* a run has been */
+	ck_assert_uint_eq(index_blob_count(cd.index), BLOBS_N);
+}
+END_TEST
+
+/* 1000 bytes against a budget of 600: down to 570, the five oldest go. */
+START_TEST(test_oldest_first)
+{
+	start(600, 0);
+	await_blobs(5);
+	for (int i = 0; i < BLOBS_N; i++)
+		ck_assert_int_eq(is_there(i), i < 5);
+	ck_assert_int_eq(counter_read(COUNTER_blobs_evicted_total), 5);
+	ck_assert_uint_eq(index_blob_bytes(cd.index), 500);
+}
+END_TEST
+
+START_TEST(test_held_stay)
+{
+	uint8_t digest[32];
+	int slot;
+
+	digest_of(9, digest);
+	slot = index_view_hold(cd.view, digest);
+	ck_assert_int_ge(slot, 0);
+	start(600, 0);
+	await_blobs(5);
+	for (int i = 0; i < BLOBS_N; i++)
+		ck_assert_int_eq(is_there(i), i < 4 || i == 9);
+	index_view_release(cd.view, slot);
+}
+END_TEST
+
+/* All held, far over the budget: looks end, and kicks do not make it look again and again. */
+START_TEST(test_nothing_can_go)
+{
+	struct timespec was, now;
+	int slot[BLOBS_N];
+	uint8_t digest[32];
+	int64_t commits, cpu_us;
+
+	for (int i = 0; i < BLOBS_N; i++) {
+		digest_of(i, digest);
+		slot[i] = index_view_hold(cd.view, digest);
+	}
+	start(0, 0);
+	ck_assert(!evict_make_room(e, 1, 5000));
+	commits = counter_read(COUNTER_index_commits_total);
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &was);
+	for (int i = 0; i < 1000; i++)
+		evict_kick(e);
+	ck_assert(!evict_make_room(e, 1, 5000));
+	(void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+	cpu_us = (now.tv_sec - was.tv_sec) * 1000000 + (now.tv_nsec - was.tv_nsec) / 1000;
+	ck_assert_int_lt(cpu_us, 50000);
+	ck_assert_int_eq(counter_read(COUNTER_index_commits_total), commits);
+	ck_assert_uint_eq(index_blob_count(cd.index), BLOBS_N);
+	for (int i = 0; i < BLOBS_N; i++)
+		index_view_release(cd.view, slot[i]);
+	ck_assert(evict_make_room(e, 1, 5000));
+	await_blobs(0);
+}
+END_TEST
+
+/* What is being fetched counts, and a kick is enough to notice. */
+START_TEST(test_partials_count)
+{
+	start(1000, 0);
+	ck_assert(evict_make_room(e, 0, 5000));
+	ck_assert_uint_eq(index_blob_count(cd.index), BLOBS_N);
+	atomic_store(&partials, 200);
+	evict_kick(e);
+	await_blobs(7);		/* 1200 down to 950 */
+	ck_assert(is_there(6));
+	ck_assert(!is_there(7));
+}
+END_TEST
+
+START_TEST(test_nothing_kept)
+{
+	start(0, 0);
+	await_blobs(0);
+	ck_assert_uint_eq(index_blob_bytes(cd.index), 0);
+}
+END_TEST
+
+START_TEST(test_file_system_full)
+{
+	start(UINT64_MAX, UINT64_C(1) << 62);
+	await_blobs(0);
+}
+END_TEST
+
+START_TEST(test_make_room)
+{
+	start(UINT64_MAX, 0);
+	ck_assert(evict_make_room(e, 250, 5000));
+	await_blobs(7);
+	ck_assert(!is_there(7));
+	ck_assert(is_there(6));
+	ck_assert(!evict_make_room(e, 5000, 5000));	/* more than there is */
+	await_blobs(0);
+}
+END_TEST
+
+static void
+count_object(void *arg, const struct key *key, const struct object_rec *rec)
+{
+	(void)key;
+	(void)rec;
+	(*(unsigned *)arg)++;
+}
+
+/* More bodies than one step walks; their URLs are forgotten an hour later. */
+START_TEST(test_dangling_urls)
+{
+	struct timespec ms = {0, 1000000};
+	struct object_rec rec;
+	struct key key, last;
+	uint32_t seen_n = 1;
+	unsigned n = 0;
+
+	for (int i = BLOBS_N; i < 2500; i++) {
+		cachedir_key(url_of(i), &key);
+		cachedir_partial(&cd, url_of(i), body_of(i), BODY_BYTES);
+		cachedir_rec(&rec, url_of(i), body_of(i), BODY_BYTES);
+		index_store(cd.index, &key, &rec, NULL, NULL);
+	}
+	index_flush(cd.index);
+	ck_assert_uint_eq(index_blob_count(cd.index), 2500);
+	start(0, 0);
+	await_blobs(0);
+	ck_assert_int_eq(index_walk_objects(cd.view, NULL, 9999, count_object, &n, &last, &seen_n),
+	    REASON_OK);
+	ck_assert_uint_eq(n, 2500);
+	clock_test_advance(2 * 3600 * 1000);
+	(void)evict_make_room(e, 1, 5000);
+	for (int i = 0; i < 5000 && seen_n != 0; i++) {
+		(void)nanosleep(&ms, NULL);
+		ck_assert_int_eq(index_walk_objects(cd.view, NULL, 9999, count_object, &n, &last,
+		    &seen_n), REASON_OK);
+	}
+	ck_assert_uint_eq(seen_n, 0);
+}
+END_TEST
+
+Suite *
+check_evict_suite(void)
+{
+	Suite *s = suite_create("evict");
+	TCase *tc = tcase_create("evict");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 30);
+	tcase_add_test(tc, test_within_budget);
+	tcase_add_test(tc, test_oldest_first);
+	tcase_add_test(tc, test_held_stay);
+	tcase_add_test(tc, test_nothing_can_go);
+	tcase_add_test(tc, test_partials_count);
+	tcase_add_test(tc, test_nothing_kept);
+	tcase_add_test(tc, test_file_system_full);
+	tcase_add_test(tc, test_make_room);
+	tcase_add_test(tc, test_dangling_urls);
+	suite_add_tcase(s, tc);
+	return s;
+}

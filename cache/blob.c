@@ -245,7 +245,8 @@ blob_openat_cached(struct blobstore *bs, const char *path)
 		atomic_store(&bs->no_cached, true);	/* before Linux 5.12 */
 		errno = EAGAIN;
 	}
-	if (got < 0 && errno == EPERM)	/* O_NOATIME, or a filter on openat2: the other way sorts it out */
+	/* O_NOATIME is refused, or a filter does not let openat2 pass: blob_open sorts it out. */
+	if (got < 0 && errno == EPERM)
 		errno = EAGAIN;
 	return (int)got;
 }
@@ -402,7 +403,7 @@ blob_scratch_create(struct blobstore *bs, int *fd)
 	if (got < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
 		(void)snprintf(path, sizeof(path), "partial/scratch-%ld-%u", (long)getpid(),
 		    atomic_fetch_add(&bs->scratch_n, 1));
-		(void)unlinkat(bs->dirfd, path, 0);	/* a killed process with our number left it */
+		(void)unlinkat(bs->dirfd, path, 0); /* left by a killed process with our number */
 		got = blob_file_create(bs, path);
 		if (got >= 0)
 			(void)unlinkat(bs->dirfd, path, 0);

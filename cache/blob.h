@@ -27,10 +27,10 @@ enum reason blobstore_open(struct blobstore **bs_p, const char *dir) MUSTCHECK;
 void blobstore_close(struct blobstore **bs_p);
 int blobstore_dirfd(const struct blobstore *bs);	/* cache_dir, for syncfs and statvfs */
 
-/* Opens a body for reading and says what is there. NOT_FOUND, NO_DESCRIPTORS or DISK_ERROR otherwise. */
+/* Opens a body for reading, says what is there. Else NOT_FOUND, NO_DESCRIPTORS or DISK_ERROR. */
 enum reason blob_open(struct blobstore *bs, const uint8_t digest[32], int *fd,
     struct blob_stat *st) MUSTCHECK;
-/* As blob_open, but never reads the disk: *must_wait, and OK, where the system would have to or can't tell. */
+/* As blob_open, but without reading the disk: OK and *must_wait where that is not possible. */
 enum reason blob_open_nowait(struct blobstore *bs, const uint8_t digest[32], int *fd,
     struct blob_stat *st, bool *must_wait) MUSTCHECK;
 /*
@@ -51,10 +51,10 @@ enum reason blob_scratch_create(struct blobstore *bs, int *fd) MUSTCHECK;
 enum reason blob_partial_open(struct blobstore *bs, const struct key *key, int *fd,
     struct blob_stat *st) MUSTCHECK;
 enum reason blob_partial_remove(struct blobstore *bs, const struct key *key) MUSTCHECK;
-/* Maps errno of a write, sync or create to NO_DISK (ENOSPC EDQUOT EROFS EFBIG), NO_DESCRIPTORS, NO_MEMORY or DISK_ERROR. */
+/* errno as NO_DISK (ENOSPC EDQUOT EROFS EFBIG), NO_DESCRIPTORS, NO_MEMORY or DISK_ERROR. */
 enum reason blob_errno_reason(int err);
 
-/* Walks blobs/ (digest) or partial/ (key); the callback returns false to stop. Names that are not ours are skipped. */
+/* Walks blobs/ (digests) or partial/ (keys), past foreign names; the callback's false stops it. */
 typedef bool blob_walk_f(void *arg, const uint8_t name[32], const struct blob_stat *st);
 enum reason blob_walk(struct blobstore *bs, blob_walk_f *fn, void *arg) MUSTCHECK;
 enum reason blob_partial_walk(struct blobstore *bs, blob_walk_f *fn, void *arg) MUSTCHECK;

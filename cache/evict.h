@@ -28,7 +28,8 @@ struct evict *evict_start(const struct evict_conf *conf);
 void evict_stop(struct evict **e_p);
 /* Something grew: look soon. From any thread, never waits. */
 void evict_kick(struct evict *e);
-/* Frees at least want_bytes now, waiting at most timeout_ms; true when done. For writers that met a full disk; not from loops. */
+/* Frees want_bytes now, waiting at most timeout_ms; true when done. For writers that met a full
+ * disk; not from loops. */
 bool evict_make_room(struct evict *e, uint64_t want_bytes, int64_t timeout_ms);
 
 #endif

@@ -38,7 +38,7 @@ enum {
 	INDEX_DIR_MODE = 0750,
 	INDEX_FILE_MODE = 0640,
 };
-/* Address space only; the file grows as it is written. Resizing under readers is not safe, hence generous. */
+/* Address space only, the file grows as it is written. Resizing is not safe under readers. */
 static const uint64_t index_map_max_bytes = UINT64_C(64) << 30;
 static const uint64_t index_map_min_bytes = UINT64_C(64) << 20;
 

@@ -28,7 +28,7 @@ struct index_view;
 enum {
 	OBJECT_FIELDS_MAX = 8192,	/* bytes of kept response fields */
 	OBJECT_TEXT_MAX = 8192 + 8192 + 512,	/* buffer that holds any record's text */
-	PARTIAL_MARK_BYTES = 8 << 20,	/* distance of prefix digests in the journal; the first ones are closer */
+	PARTIAL_MARK_BYTES = 8 << 20,	/* between prefix digests; the first are closer */
 };
 
 /* What is known of one URL. Text points into the caller's buffer (get) or is copied (store). */
@@ -42,7 +42,8 @@ struct object_rec {
 	struct fresh_terms terms;
 	struct slice url;		/* canonical text */
 	struct slice etag;		/* empty: none */
-	struct slice fields;		/* kept end-to-end fields as lines with CRLF, Last-Modified and ETag among them */
+	/* Kept end-to-end fields as lines with CRLF, Last-Modified and ETag among them. */
+	struct slice fields;
 };
 
 struct blob_rec {
@@ -50,7 +51,7 @@ struct blob_rec {
 	int64_t mtime_ns;
 	int64_t stored_at_s, used_at_s;
 	uint32_t refs_n;		/* URLs that name it */
-	bool suspect;			/* must be hashed before its next hit (after an unclean stop, or found by a rebuild) */
+	bool suspect;			/* to be hashed before its next hit */
 };
 
 /* An unfinished body: what it is and which validators prove that a resumed part belongs to it. */
@@ -58,7 +59,7 @@ struct partial_rec {
 	int64_t total_bytes;		/* -1 unknown */
 	int64_t started_at_s;
 	int64_t last_modified_s;	/* INT64_MIN none */
-	uint32_t marks_n;		/* journalled prefix digests: mark i covers bytes [0, flight_mark_end(i)) */
+	uint32_t marks_n;		/* prefix digests: mark i covers [0, flight_mark_end(i)) */
 	struct slice url, etag;
 	struct slice fields;
 };
@@ -102,7 +103,7 @@ enum reason index_get_partial_mark(struct index_view *v, const struct key *key, 
 uint32_t index_version(const struct index *ix, const struct key *key);
 uint32_t index_drop_version(const struct index *ix);
 
-/* Walks in key order from *after (NULL: start), at most max_n records a call, own short transaction. */
+/* Walk in key order from *after (NULL: start), max_n records a call; fn must not use the view. */
 typedef void index_blob_f(void *arg, const uint8_t digest[32], const struct blob_rec *rec);
 enum reason index_walk_blobs(struct index_view *v, const uint8_t *after, uint32_t max_n,
     index_blob_f *fn, void *arg, uint8_t last[32], uint32_t *seen_n) MUSTCHECK;
@@ -123,22 +124,25 @@ void index_store(struct index *ix, const struct key *key, const struct object_re
 /* The URL names a blob that is here already (equal digest known without a fetch). */
 void index_link(struct index *ix, const struct key *key, const struct object_rec *rec,
     index_done_f *done, void *arg);
-/* The origin confirmed the object (304): new terms and fields, same digest. Repeats in a batch are merged. */
+/* The origin confirmed it (304): new terms and fields, same digest. Repeats are merged. */
 void index_confirm(struct index *ix, const struct key *key, const struct object_rec *rec);
 void index_forget(struct index *ix, const struct key *key);		/* drops the URL */
-void index_forget_dangling(struct index *ix, const struct key *key);	/* drops the URL if its blob is gone */
-void index_drop_blob(struct index *ix, const uint8_t digest[32]);	/* drops record and file; URLs that name it are misses */
+/* Drops the URL if its blob is gone. */
+void index_forget_dangling(struct index *ix, const struct key *key);
+/* Drops record and file; URLs that name it are misses. */
+void index_drop_blob(struct index *ix, const uint8_t digest[32]);
 void index_clear_suspect(struct index *ix, const uint8_t digest[32], int64_t mtime_ns);
 void index_partial_begin(struct index *ix, const struct key *key, const struct partial_rec *rec);
 void index_partial_mark(struct index *ix, const struct key *key, uint32_t mark,
     const uint8_t digest[32]);
-void index_partial_end(struct index *ix, const struct key *key);	/* drops the journal (and not the file) */
+/* Drops the journal (and not the file). */
+void index_partial_end(struct index *ix, const struct key *key);
 /* Everything queued before is durable when this returns. Not from loops. */
 void index_flush(struct index *ix);
 
-/* Remembers that a blob was used; from the view's own thread, no lock, no wait; lost when its ring is full. */
+/* Remembers that a blob was used; by the view's own thread; no wait; lost when its ring is full. */
 void index_view_touch(struct index_view *v, const uint8_t digest[32], int64_t now_s);
-/* Marks a blob as being read now (slot >= 0), so that eviction passes over it; -1 when all slots are taken. */
+/* Marks a blob as being read (slot >= 0): eviction passes over it. -1 when all slots are taken. */
 int index_view_hold(struct index_view *v, const uint8_t digest[32]);
 void index_view_release(struct index_view *v, int slot);
 bool index_is_held(const struct index *ix, const uint8_t digest[32]);
@@ -146,8 +150,9 @@ bool index_is_held(const struct index *ix, const uint8_t digest[32]);
 uint64_t index_blob_bytes(const struct index *ix);	/* sum of all blobs, kept up to date */
 uint64_t index_blob_count(const struct index *ix);
 
-/* All queued small bodies written before now are on disk (syncfs done): records up to here are no longer suspect after a crash. */
-uint64_t index_sync_point(const struct index *ix);		/* number of the newest committed store */
+/* Number of the newest committed store: ask, syncfs, then say index_synced. */
+uint64_t index_sync_point(const struct index *ix);
+/* Stores up to sync_point are on disk: not suspect when the power goes. */
 void index_synced(struct index *ix, uint64_t sync_point);
 
 #endif

@@ -69,8 +69,8 @@ struct index_view {
 	uint32_t magic;
 	struct index *ix;
 	TAILQ_ENTRY(index_view) link;
-	pthread_mutex_t lock;		/* a lookup against the replacement of env; never contended else */
-	MDB_txn *txn;			/* parked between lookups; NULL: env could not be reopened */
+	pthread_mutex_t lock;		/* lookups against the replacement of env */
+	MDB_txn *txn;			/* parked between lookups; NULL: no env now */
 	_Atomic(struct index_ring *) ring;	/* made by the first touch */
 	_Atomic(struct index_holds *) holds;	/* made by the first hold */
 };
@@ -94,7 +94,7 @@ enum index_op_kind {
 	INDEX_OP_FAILED,		/* no memory for the operation itself: only the outcome */
 };
 
-/* One queued change; its text lies behind it. Owned by the queue, then by the writer, which frees it after `done`. */
+/* One queued change, its text behind it. The queue's, then the writer's, who frees it. */
 struct index_op {
 	struct index_op *next;
 	enum index_op_kind kind;
@@ -179,7 +179,7 @@ struct index {
 
 /* index.c */
 enum reason index_rc_reason(int rc);
-/* Opens env and dbs (they must exist); on failure ix->env stays NULL. Returns 0, an LMDB code or errno. */
+/* Opens env and dbs, making what is missing; on failure env is NULL. 0, an LMDB code or errno. */
 int index_env_open(struct index *ix) MUSTCHECK;
 void index_env_close(struct index *ix);
 /* Replaces an environment that LMDB declared dead, under all views. Writer thread. */
@@ -201,18 +201,19 @@ enum reason index_writer_start(struct index *ix) MUSTCHECK;
 void index_writer_stop(struct index *ix);
 void index_op_free(struct index *ix, struct index_op *op);
 
-/* index_write.c: the writer thread's (before it runs and after, its starter's). int: 0 or LMDB's code. */
+/* index_write.c: for the writer thread, or while there is none. int: 0 or LMDB's code. */
 void index_batch_run(struct index *ix, struct index_op *first);
 int index_batch_begin(struct index *ix) MUSTCHECK;
 int index_batch_commit(struct index *ix) MUSTCHECK;
 void index_batch_publish(struct index *ix);
-int index_txn_get_blob(struct index *ix, const uint8_t digest[32], struct record_blob *rec) MUSTCHECK;
+int index_txn_get_blob(struct index *ix, const uint8_t digest[32], struct record_blob *rec)
+    MUSTCHECK;
 int index_txn_put_blob(struct index *ix, const uint8_t digest[32], const struct record_blob *rec)
     MUSTCHECK;
 void index_note_error(struct index *ix, int rc);
 bool index_state_commit(struct index *ix, const struct record_state *st) MUSTCHECK;
 
-/* index_touch.c. leave: a view closes. The others are the writer thread's; step returns when to look again. */
+/* index_touch.c; leave: a view closes. The rest is the writer's; step says when to look again. */
 void index_touch_leave(struct index *ix, struct index_ring *ring);
 int64_t index_touch_step(struct index *ix, int64_t now_ms);
 void index_touch_drain(struct index *ix);

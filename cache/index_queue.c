@@ -75,7 +75,7 @@ index_op_new_spare(struct index *ix)
 	return op;
 }
 
-/* A change with room for text_n bytes of text; NULL when memory is out and nobody waits for the outcome. */
+/* A change with room for text; NULL when memory is out and nobody waits for the outcome. */
 static struct index_op *
 index_op_new(struct index *ix, enum index_op_kind kind, size_t text_n, index_done_f *done,
     void *arg)

@@ -185,7 +185,7 @@ index_op_adopt(struct index *ix, struct index_op *op, const struct record_blob *
 
 	if (op->adopted)
 		return true;
-	/* A file without a record, or whose bytes are in doubt, is worth less than the one just verified. */
+	/* A file without a record, or in doubt, is worth less than the one just verified. */
 	trusted = !is_new && !blob->pub.suspect && !index_seq_is_suspect(ix, blob->seq) &&
 	    blob->pub.size_bytes == rec->size_bytes;
 	if (trusted)
@@ -546,7 +546,7 @@ index_batch_unlink_files(struct index *ix)
 
 	for (uint32_t i = 0; i < b->unlink_n; i++)
 		if (blob_remove(ix->blobs, b->unlink[i]) != REASON_OK)
-			COUNT(index_errors_total);	/* found again after the next unclean stop */
+			COUNT(index_errors_total); /* swept after the next unclean stop */
 	b->unlink_n = 0;
 }
 
@@ -694,7 +694,7 @@ index_op_bump(struct index *ix, const struct index_op *op)
 	atomic_fetch_add_explicit(&ix->versions[bucket], 1, memory_order_release);
 }
 
-/* Versions, outcomes, memory. A flush reports last: it promises the unlinks and last-used times too. */
+/* Versions, outcomes, memory. Flushes report last: they promise unlinks and last-used times too. */
 static void
 index_batch_finish(struct index *ix, struct index_op *first)
 {

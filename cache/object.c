@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/queue.h>
 #include <unistd.h>
 
@@ -40,6 +41,7 @@ struct object {
 	struct object_rec rec;
 	char *text;			/* malloced; rec's slices point into it */
 	int fd;				/* -1: not open */
+	const char *map;		/* the whole body, once it was asked for; NULL */
 	bool gone, warm;
 	int hold;			/* slot, -1: not held */
 	int64_t used_ms, touched_s;
@@ -113,6 +115,8 @@ object_unref(struct object **o_p)
 	MUST(!o->listed);
 	if (o->hold >= 0)
 		index_view_release(o->table->view, o->hold);
+	if (o->map != NULL)
+		(void)munmap((void *)(uintptr_t)o->map, (size_t)o->rec.size_bytes);
 	if (o->fd >= 0)
 		(void)close(o->fd);
 	free(o->text);
@@ -334,6 +338,19 @@ object_fd(const struct object *o)
 {
 	CHECK_OBJ(o, OBJECT_MAGIC);
 	return o->fd;
+}
+
+const char *
+object_map(struct object *o)
+{
+	void *p;
+
+	CHECK_OBJ(o, OBJECT_MAGIC);
+	if (o->map == NULL && o->fd >= 0 && o->rec.size_bytes > 0) {
+		p = mmap(NULL, (size_t)o->rec.size_bytes, PROT_READ, MAP_SHARED, o->fd, 0);
+		o->map = p != MAP_FAILED ? p : NULL;
+	}
+	return o->map;
 }
 
 /* The body is not what the record says: both go, the next request fetches it anew. */

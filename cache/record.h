@@ -30,8 +30,8 @@ enum {
 /* A blob's record: what others may know, and two numbers of the index's own. */
 struct record_blob {
 	struct blob_rec pub;	/* pub.suspect: marked so in the record */
-	uint64_t born_seq;	/* store number that made the record; URLs count as references when they carry it */
-	uint64_t seq;		/* store number of its bytes: above the synced one, they may be lost with the power */
+	uint64_t born_seq;	/* store that made the record: URLs that carry it are references */
+	uint64_t seq;		/* store of its bytes: perhaps not on disk above the synced one */
 };
 
 /* Store numbers in (above, upto] were not known to be on disk when the power went. */
@@ -57,8 +57,8 @@ size_t record_blob_encode(uint8_t out[RECORD_BLOB_BYTES], const uint8_t digest[3
     const struct record_blob *rec);
 size_t record_partial_encode(uint8_t out[RECORD_MAX_BYTES], const struct key *key,
     const struct partial_rec *rec);
-size_t record_mark_encode(uint8_t out[RECORD_MARK_BYTES], const uint8_t mark_key[RECORD_MARK_KEY_BYTES],
-    const uint8_t digest[32]);
+size_t record_mark_encode(uint8_t out[RECORD_MARK_BYTES],
+    const uint8_t mark_key[RECORD_MARK_KEY_BYTES], const uint8_t digest[32]);
 size_t record_state_encode(uint8_t out[RECORD_STATE_BYTES], const struct record_state *st);
 
 /* Each decoder returns false for damaged bytes. Text of objects and partials points into `in`. */

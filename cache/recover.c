@@ -42,7 +42,7 @@ enum {
 	RECOVER_EXIT_WHOLE = 0,
 	RECOVER_EXIT_DAMAGED = 1,
 	RECOVER_EXIT_NEWER = 2,
-	RECOVER_EXIT_MACHINE = 3,	/* out of memory or the like: says nothing about the index */
+	RECOVER_EXIT_MACHINE = 3,	/* out of memory: says nothing about the index */
 };
 
 /* ---- the marker ---- */

@@ -31,7 +31,7 @@ enum reason recover_check_index(int dirfd, const char *dir) MUSTCHECK;
 /* Renames index to index.damaged-DATE, with a log line; keeps the newest two of these. */
 enum reason recover_set_aside(int dirfd, const char *dir) MUSTCHECK;
 
-/* Partials without journal go, preallocated room beyond a partial's end is given back. Before any fetch. */
+/* Partials without journal go, room preallocated beyond an end is given back. Before any fetch. */
 void recover_partials(struct index *ix, struct blobstore *bs);
 
 /*

@@ -603,8 +603,9 @@ req_give_up_waiting(struct req *req)
 	}
 	if (waited < REQ_HEAD_WAIT_MS)
 		return false;
-	(void)req_fail(req, REASON_UP_TIMEOUT, "no answer from upstream within 25 seconds; the fetch "
-	    "goes on, and a repeat of this request joins it");
+	(void)req_fail(req, REASON_UP_TIMEOUT, req->step == REQ_FOLLOW ? "no answer from upstream "
+	    "within 25 seconds; the fetch goes on, and a repeat of this request joins it" :
+	    "no connection to the upstream within 25 seconds");
 	return true;
 }
 
@@ -636,18 +637,28 @@ static const char *const req_error_advice[REASON__N] = {
 	    "configure a client.\n",
 };
 
+/* What was asked for, without credentials: canonical where it has come so far. */
+static struct slice
+req_url(const struct req *req)
+{
+	if (req->route.url.text.n != 0)
+		return req->route.url.text;
+	return memchr(req->http.target.p != NULL ? req->http.target.p : "", '@',
+	    req->http.target.n) == NULL ? req->http.target : SLICE("(hidden)");
+}
+
 /* The body of an error, for a tired operator at night. */
 static bool
 req_error_body(struct req *req, int status)
 {
-	const char *url = req->route.url.text.n != 0 ? req->route.url.text.p : NULL;
+	struct slice url = req_url(req);
 	const char *detail = req->detail != NULL ? req->detail : reason_text(req->reason);
 	const char *advice = req_error_advice[req->reason];
 	int n;
 
-	n = asprintf(&req->text_body, "%d %s\n\napt-depot: %s.\n%s%s%s%sreason %s, request %llu\n",
-	    status, http_phrase(status), detail, url != NULL ? "URL: " : "", url != NULL ? url : "",
-	    url != NULL ? "\n" : "", advice != NULL ? advice : "", reason_name(req->reason),
+	n = asprintf(&req->text_body, "%d %s\n\napt-depot: %s.\n%s%.*s%s%sreason %s, request %llu\n",
+	    status, http_phrase(status), detail, url.n != 0 ? "URL: " : "", SLICE_ARG(url),
+	    url.n != 0 ? "\n" : "", advice != NULL ? advice : "", reason_name(req->reason),
 	    (unsigned long long)req->id);
 	if (n < 0) {
 		req->text_body = NULL;
@@ -686,7 +697,7 @@ req_make_error(struct req *req, struct headbuf *h)
 	log_msg(status >= 500 ? LOG_WARNING : LOG_INFO,
 	    "req=%llu flight=%llu %d %s: %.*s: %s", (unsigned long long)req->id,
 	    (unsigned long long)req->flight_id, status, reason_name(req->reason),
-	    SLICE_ARG(req->route.url.text), req->detail != NULL ? req->detail :
+	    SLICE_ARG(req_url(req)), req->detail != NULL ? req->detail :
 	    reason_text(req->reason));
 	return true;
 }
@@ -968,7 +979,7 @@ req_log(const struct req *req, enum reason end)
 	a = (struct log_access){
 		.req_id = req->id, .flight_id = req->flight_id, .client = peer,
 		.method = req->http.method_text,
-		.url = req->route.url.text.n != 0 ? req->route.url.text : req->http.target,
+		.url = req_url(req),
 		.user_agent = req->http.user_agent,
 		.status = req->status, .body_bytes = req->sent_bytes,
 		.total_bytes = req->end_known,

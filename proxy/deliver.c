@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The sending end. A body that fits into the worker's buffer goes out with
- * its head in one call; larger ones by sendfile. Before bytes of a stored
- * body are sent that were not sent lately, one byte at the end of the next
- * window is read with RWF_NOWAIT: when that would have to wait for the disk,
- * the caller has the window read by a pool thread first.
+ * The sending end. A stored body is sent from its mapping, with its head in
+ * one call; a flight's, which still grows, by sendfile. Before bytes of a
+ * stored body are sent that were not sent lately, one byte at the end of the
+ * next window is read with RWF_NOWAIT: when that would have to wait for the
+ * disk, the caller has the window read by a pool thread first.
  */
 #include "proxy/deliver.h"
 
@@ -160,14 +160,24 @@ deliver_is_cold(struct req *req)
 	return false;
 }
 
-/* One piece by sendfile. */
+/*
+ * One piece of a body. A stored one is sent from its mapping: one copy, in
+ * large pieces, which on loopback costs less than sendfile's page by page.
+ */
 static enum deliver_result
 deliver_piece(struct req *req, uint64_t n)
 {
 	struct conn *c = req->c;
+	const char *map = req->source == SOURCE_OBJECT ? object_map(req->object) : NULL;
 	off_t at = (off_t)req->at;
-	ssize_t k = sendfile(c->fd, deliver_fd(req), &at, (size_t)n);
+	ssize_t k;
 
+	if (map != NULL)
+		k = send(c->fd, map + at, (size_t)n, MSG_NOSIGNAL);
+	else
+		k = sendfile(c->fd, deliver_fd(req), &at, (size_t)n);
+	if (k < 0 && errno == EFAULT)
+		return DELIVER_CUT;	/* the disk failed, or the file was cut */
 	if (k < 0)
 		return deliver_errno(c);
 	if (k == 0)
@@ -243,24 +253,43 @@ deliver_more(struct req *req)
 	}
 }
 
-/* Puts a small body behind its head: how many bytes, or 0 when it must go another way. */
+/* A small body behind its head, from memory; 0: it must go another way. */
 static size_t
 deliver_append_small(struct req *req, char *p)
 {
 	uint64_t n = req->end - req->at;
-	struct iovec iov = {p, (size_t)n};
 	bool final;
 
-	if (req->chunked || n == 0 || n > DELIVER_COPY_BYTES || deliver_limit(req, &final) < req->end)
+	if (req->chunked || n == 0 || n > DELIVER_COPY_BYTES || req->source == SOURCE_OBJECT ||
+	    deliver_limit(req, &final) < req->end)
 		return 0;
-	if (req->source == SOURCE_TEXT) {
+	if (req->source == SOURCE_TEXT)
 		memcpy(p, req->text_body + req->at, (size_t)n);
-		return (size_t)n;
-	}
-	if (preadv2(deliver_fd(req), &iov, 1, (off_t)req->at,
-	    req->source == SOURCE_OBJECT ? RWF_NOWAIT : 0) != (ssize_t)n)
+	else if (pread(deliver_fd(req), p, (size_t)n, (off_t)req->at) != (ssize_t)n)
 		return 0;
 	return (size_t)n;
+}
+
+/* Head and as much of a stored body as the socket takes, in one call. */
+static enum deliver_result
+deliver_mapped(struct req *req, const char *map, size_t head_bytes)
+{
+	struct conn *c = req->c;
+	uint64_t n = req->end - req->at;
+	struct iovec iov[2] = {
+		{c->w->out, head_bytes},
+		{(void *)(uintptr_t)(map + req->at), n < DELIVER_TURN_BYTES ? (size_t)n :
+		    DELIVER_TURN_BYTES},
+	};
+	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
+	ssize_t k = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+
+	if (k < (ssize_t)head_bytes)	/* an unwilling socket: the long way */
+		return k < 0 ? deliver_memory(req, c->w->out, head_bytes, 0) :
+		    deliver_memory(req, c->w->out + k, head_bytes - (size_t)k, 0);
+	deliver_progress(req, (uint64_t)k);
+	deliver_count_body(req, (uint64_t)k - head_bytes);
+	return DELIVER_DONE;
 }
 
 enum deliver_result
@@ -292,6 +321,14 @@ deliver_start(struct req *req, size_t head_bytes)
 		free(all);
 		deliver_count_body(req, n);
 		return r;
+	}
+	if (req->source == SOURCE_OBJECT && req->at < req->end && !deliver_is_cold(req)) {
+		const char *map = object_map(req->object);
+
+		if (map != NULL) {
+			r = deliver_mapped(req, map, head_bytes);
+			return r == DELIVER_DONE ? deliver_more(req) : r;
+		}
 	}
 	/* MSG_MORE only when more follows at once: the kernel would sit on the head for 200 ms. */
 	r = deliver_memory(req, w->out, head_bytes, deliver_limit(req, &final) > req->at ?

@@ -109,7 +109,7 @@ page_hit_permille(void)
 static unsigned
 page_local_port(int fd)
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = {.ss_family = AF_UNSPEC};
 	socklen_t n = sizeof(sa);
 
 	if (getsockname(fd, (struct sockaddr *)&sa, &n) != 0)
@@ -154,15 +154,14 @@ static void
 page_find_host(const struct req *req, struct page_facts *f)
 {
 	struct slice host = req->http.host;
-	char name[256];
+	char name[256] = "";
 	unsigned port;
 
 	if (page_host_is_sane(host)) {
 		(void)snprintf(f->host, sizeof(f->host), "%.*s", SLICE_ARG(host));
 	} else {
-		if (gethostname(name, sizeof(name)) != 0 || !page_host_is_sane(slice_of(name)))
+		if (gethostname(name, sizeof(name) - 1) != 0 || !page_host_is_sane(slice_of(name)))
 			(void)strcpy(name, "localhost");
-		name[sizeof(name) - 1] = '\0';
 		port = page_local_port(req->c->fd);
 		(void)snprintf(f->host, sizeof(f->host), "%s:%u", name, port != 0 ? port : 3142);
 	}

@@ -188,8 +188,8 @@ START_TEST(test_walk)
 	ck_assert_ptr_nonnull(f);
 	(void)fclose(f);
 	/* The right form in the wrong directory. */
-	f = fopen(below("blobs/00/ff00000000000000000000000000000000000000000000000000000000000000"),
-	    "w");
+	f = fopen(below("blobs/00/ff000000000000000000000000000000"
+	    "00000000000000000000000000000000"), "w");
 	ck_assert_ptr_nonnull(f);
 	(void)fclose(f);
 	ck_assert_int_eq(blob_walk(cd.blobs, walk_each, &stop_at), REASON_OK);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
-/* Eviction: the least recently used go, never what is held, and nobody spins when nothing can go. */
+/* Eviction: the least recently used go, never what is held; nobody spins when nothing can go. */
 #include "cache/evict.h"
 #include "include/clock.h"
 #include "include/counter.h"

@@ -92,7 +92,7 @@ START_TEST(test_references)
 	ck_assert_int_eq(counter_read(COUNTER_blobs_shared_total), 1);
 	ck_assert_int_eq(cachedir_lookup(&cd, URL_A, &blob), REASON_OK);
 	ck_assert_uint_eq(blob.refs_n, 2);
-	ck_assert_int_eq(cachedir_store(&cd, URL_B, "same"), REASON_OK);	/* again: still two */
+	ck_assert_int_eq(cachedir_store(&cd, URL_B, "same"), REASON_OK);	/* still two */
 	ck_assert_int_eq(cachedir_lookup(&cd, URL_A, &blob), REASON_OK);
 	ck_assert_uint_eq(blob.refs_n, 2);
 	ck_assert_int_eq(cachedir_store(&cd, URL_A, "other"), REASON_OK);
@@ -285,7 +285,7 @@ START_TEST(test_store_refused)
 }
 END_TEST
 
-/* A failing transaction fails one store, whose file goes; the next works, also after LMDB gave up. */
+/* A failing transaction fails one store, whose file goes; the next works, whatever LMDB said. */
 START_TEST(test_commit_fails)
 {
 	static const struct {
@@ -448,7 +448,7 @@ child_stores_and_reboots(void)
 	ck_assert(index_state_commit(cd.index, &st));
 }
 
-/* When the system went down, bodies after the last sync point are suspect, until they were hashed. */
+/* When the system went down, bodies after the last sync point are suspect until hashed. */
 START_TEST(test_power_loss)
 {
 	uint8_t digest[32];

@@ -156,8 +156,9 @@ START_TEST(page_metrics_are_whole)
 		enum counter c = (enum counter)i;
 
 		(void)snprintf(line, sizeof(line), "# HELP apt_depot_%s %s\n"
-		    "# TYPE apt_depot_%s %s\napt_depot_%s ", counter_name(c), counter_text(c), counter_name(c),
-		    counter_kind_of(c) == COUNTER_TOTAL ? "counter" : "gauge", counter_name(c));
+		    "# TYPE apt_depot_%s %s\napt_depot_%s ", counter_name(c), counter_text(c),
+		    counter_name(c), counter_kind_of(c) == COUNTER_TOTAL ? "counter" : "gauge",
+		    counter_name(c));
 		p = strstr(page.body, line);
 		ck_assert_msg(p != NULL, "missing: %s", line);
 		ck_assert_ptr_null(strstr(p + 1, line));
@@ -203,8 +204,8 @@ START_TEST(page_host_is_judged)
 		page = env_get(ROUTE_PAGE, "apt.conf", host_rows[i].host);
 		(void)snprintf(want, sizeof(want), "\nAcquire::http::Proxy \"http://%s\";\n",
 		    host_rows[i].host != NULL ? host_rows[i].host : "");
-		ck_assert_msg((strstr(page.body, want) != NULL) == host_rows[i].taken, "row %u: %s", i,
-		    page.body);
+		ck_assert_msg((strstr(page.body, want) != NULL) == host_rows[i].taken,
+		    "row %u: %s", i, page.body);
 		ck_assert_ptr_nonnull(strstr(page.body, "\nAcquire::http::Proxy \"http://"));
 		free(page.body);
 	}

@@ -268,7 +268,7 @@ copy_file(const char *from_path, const char *to_path)
 	ck_assert_int_eq(fclose(from) | fclose(to), 0);
 }
 
-/* Whatever page is damaged, and however: the index opens, whole or made anew, and no body is lost. */
+/* Whatever page is damaged, however: the index opens, whole or made anew, and no body is lost. */
 START_TEST(test_damaged_pages)
 {
 	char data[256], saved[256];

@@ -89,7 +89,7 @@ fill_real(struct fill *f, const struct key *key, const char *url)
 	return r;
 }
 
-/* A URL and a blob without a body: the blob's name is the digest of the URL's key. */
+/* A URL and a blob without a body; its name is next to the URL's key, so that both sort alike. */
 static void
 fill_bare(struct fill *f, const struct key *key, const char *url)
 {
@@ -97,30 +97,66 @@ fill_bare(struct fill *f, const struct key *key, const char *url)
 	struct object_rec rec;
 
 	fill_rec_make(&rec, url, st.size_bytes);
-	fill_digest(key->b, KEY_BYTES, rec.digest);
+	memcpy(rec.digest, key->b, KEY_BYTES);
+	rec.digest[KEY_BYTES - 1] ^= 1;
 	index_record_blob(f->ix, rec.digest, &st, false);
 	index_link(f->ix, key, &rec, fill_done_cb, f);
 }
 
+/* One URL to be. */
+struct fill_url {
+	struct key key;
+	uint64_t number;
+};
+
+static void
+fill_url_text(char url[80], uint64_t number)
+{
+	(void)snprintf(url, 80, "https://bulk.example/pool/obj-%" PRIu64 "_1.0_amd64.deb", number);
+}
+
+static int
+fill_url_compare(const void *a, const void *b)
+{
+	return memcmp(a, b, KEY_BYTES);
+}
+
+/* All keys, in the order in which they lie in the index: a batch then touches few pages. */
+static struct fill_url *
+fill_urls_new(uint64_t total_n)
+{
+	struct fill_url *u = calloc(total_n, sizeof(*u));
+	char url[80];
+
+	for (uint64_t i = 0; u != NULL && i < total_n; i++) {
+		u[i].number = i;
+		fill_url_text(url, i);
+		fill_digest(url, strlen(url), u[i].key.b);
+	}
+	if (u != NULL)
+		qsort(u, total_n, sizeof(*u), fill_url_compare);
+	return u;
+}
+
+/* Queues them all, waiting for the writer now and then. */
 static enum reason
 fill_all(struct fill *f, uint64_t total_n)
 {
-	enum reason r = REASON_OK;
-	struct key key;
+	struct fill_url *u = fill_urls_new(total_n);
+	enum reason r = u != NULL ? REASON_OK : REASON_NO_MEMORY;
 	char url[80];
 
 	for (uint64_t i = 0; i < total_n && r == REASON_OK; i++) {
-		(void)snprintf(url, sizeof(url),
-		    "https://bulk.example/pool/obj-%" PRIu64 "_1.0_amd64.deb", i);
-		fill_digest(url, strlen(url), key.b);
-		if (i < FILL_FILES_N)
-			r = fill_real(f, &key, url);
+		fill_url_text(url, u[i].number);
+		if (u[i].number < FILL_FILES_N)
+			r = fill_real(f, &u[i].key, url);
 		else
-			fill_bare(f, &key, url);
+			fill_bare(f, &u[i].key, url);
 		if (i % FILL_STEP_N == FILL_STEP_N - 1)
 			index_flush(f->ix);
 	}
 	index_flush(f->ix);
+	free(u);
 	return r == REASON_OK && f->failed_n > 0 ? REASON_INDEX_ERROR : r;
 }
 

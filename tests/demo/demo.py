@@ -10,6 +10,8 @@ sent, by the server's own count.
 
 Where images cannot be built, four isolated apt installations download the same packages instead;
 the output says so.
+
+    tests/demo/demo.py [--keep]         --keep leaves the logs of depot and builds under build/
 """
 import os
 import shutil
@@ -350,7 +352,10 @@ def main():
         say(f"demo: {err}")
         return 1
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        if "--keep" in sys.argv[1:]:
+            say(f"logs are in {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
     return 0
 
 

@@ -188,11 +188,18 @@ class Runner:
 
     def run(self):
         """All tests; returns the number of failures."""
+        patient = [test for test in self.waiting if hasattr(test[1], "patient")]
+        busy = [test for test in self.waiting if not hasattr(test[1], "patient")]
         try:
-            while self.waiting or self.running:
-                while self.waiting and len(self.running) < self.jobs:
-                    self._start(*self.waiting.pop(0))
-                self._reap()
+            while patient or busy or self.running:
+                # One more slot is for tests that wait more than they work.
+                waiting_now = sum(1 for entry in self.running.values() if entry[5])
+                if patient and waiting_now == 0 and self.jobs > 1:
+                    self._start(*patient.pop(0), True)
+                elif (busy or patient) and len(self.running) - waiting_now < self.jobs:
+                    self._start(*(busy or patient).pop(0), False)
+                else:
+                    self._reap()
         finally:
             for pid in self.running:
                 _kill_group(pid)
@@ -200,7 +207,7 @@ class Runner:
                 self._workshop.close()
         return self.counts["FAIL"]
 
-    def _start(self, name, function):
+    def _start(self, name, function, patient):
         path = os.path.join(self.session, f"t{sum(self.counts.values()) + len(self.running)}")
         while os.path.exists(path):
             path += "x"
@@ -219,19 +226,19 @@ class Runner:
             finally:
                 os._exit(status)
         limit = (getattr(function, "limit_s", TEST_LIMIT_S) + 20) * depots.SLOW
-        self.running[pid] = (name, path, result, time.monotonic(), limit)
+        self.running[pid] = (name, path, result, time.monotonic(), limit, patient)
 
     def _reap(self):
         pid, _ = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
-            for pid, (_, _, _, started, limit) in self.running.items():
-                if time.monotonic() - started > limit:
+            for pid, entry in self.running.items():
+                if time.monotonic() - entry[3] > entry[4]:
                     _kill_group(pid)
             time.sleep(0.01)
             return
         if pid not in self.running:
             return
-        name, path, result, started, _ = self.running.pop(pid)
+        name, path, result, started = self.running.pop(pid)[:4]
         _kill_group(pid)
         try:
             with open(result, "rb") as file:

@@ -18,6 +18,12 @@ def heavy(weight=1, limit_s=None):
     return mark
 
 
+def patient(function):
+    """Marks a test that mostly waits for the daemon's own deadlines: runs beside the others."""
+    function.patient = True
+    return function
+
+
 def together(*jobs):
     """Runs functions at the same time; returns their results, or raises the first failure."""
     results, errors = [None] * len(jobs), []

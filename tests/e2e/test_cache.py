@@ -11,7 +11,7 @@ from body import Pattern
 from client import expect_body, expect_error
 from depot import wait_until
 from origin import LAST_MODIFIED, Answer
-from support import Later, heavy
+from support import Later, heavy, patient
 
 URL = "https://cuda.example/x.deb"
 BODY = Pattern(1 << 20)
@@ -161,6 +161,7 @@ def test_stale_index_is_served_when_upstream_fails(env):
     expect_body(depot.fetch(url, "Cache-Control: max-age=0"), b"good")
 
 
+@patient
 def test_silent_upstream_costs_revalidate_wait_once(env):
     """An index waits at most revalidate_wait, then the stale one is served; later ones less."""
     url = "https://cuda.example/repo/InRelease"
@@ -368,6 +369,7 @@ def test_fetch_is_resumed_after_a_kill(env):
     assert expect_body(depot.fetch(URL), body).is_hit
 
 
+@patient
 def test_fetch_is_resumed_after_an_orderly_stop(env):
     """SIGTERM in the middle: ends in time, keeps the partial."""
     body = Pattern(12 << 20)
@@ -550,6 +552,7 @@ def wait_next_second():
 
 
 @heavy(4)
+@patient
 def test_least_recently_used_goes_first(env):
     """Over cache_max the object that was not used longest goes, and it alone."""
     for n in range(6):
@@ -591,6 +594,7 @@ def test_body_being_read_is_not_harmed_by_eviction(env):
         assert response.get("Content-Length") == str(len(big))
 
 
+@patient
 def test_nothing_is_kept_without_a_budget(env):
     """cache_max=0 serves, and does not pile up."""
     for n in range(5):

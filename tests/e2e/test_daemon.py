@@ -11,6 +11,7 @@ from body import Pattern
 from client import expect_body
 from depot import SLOW, run_command, wait_until
 from origin import Answer
+from support import patient
 
 
 def write(env, text, name="depot.conf"):
@@ -177,6 +178,7 @@ def test_cache_of_a_newer_version_is_not_touched(env):
         assert file.read(len(data)) == data, "the newer index was changed"
 
 
+@patient
 def test_stop_in_the_middle(env):
     """SIGTERM and SIGINT with transfers, idle clients and a stuck upstream: status 0 within 5 s."""
     body = Pattern(8 << 20)

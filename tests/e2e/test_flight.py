@@ -5,7 +5,7 @@ from body import Pattern
 from client import expect_body
 from depot import SLOW
 from origin import Answer
-from support import Later, heavy, together
+from support import Later, heavy, patient, together
 
 PATH = "/big.deb"
 URL = "https://cuda.example" + PATH
@@ -230,6 +230,7 @@ def test_last_reader_leaves_and_little_remains(env):
 
 
 @heavy(5)
+@patient
 def test_last_reader_leaves_an_unknown_length(env):
     """Without a length, or with under a tenth fetched: stopped 5 s after the last reader left."""
     for name, options in (("chunked", {"length": "chunked"}), ("tenth", {})):

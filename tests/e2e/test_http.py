@@ -10,7 +10,7 @@ from body import Pattern
 from client import Conn, expect_body, expect_error, make_request
 from depot import HERE, wait_until
 from origin import LAST_MODIFIED, Answer
-from support import heavy, together
+from support import Skip, heavy, patient, together
 
 OTHER_DATE = "Wed, 03 Jan 2024 03:04:05 GMT"
 TAG = '"tag-1"'
@@ -510,7 +510,6 @@ def test_object_beyond_4_gib(env):
     size = (4 << 30) + (64 << 20) + 5
     free = os.statvfs(env.path)
     if free.f_bavail * free.f_frsize < 3 * size:
-        from support import Skip
         raise Skip("not enough room on the disk")
     body = Pattern(size)
     env.origin.serve("/nvhpc.deb", body)
@@ -527,6 +526,7 @@ def test_object_beyond_4_gib(env):
     assert env.origin.body_bytes() == size
 
 
+@patient
 def test_slow_clients_are_dropped(env):
     """client_timeout: no byte, half a header, a byte at times, silence between requests."""
     depot = env.depot(client_timeout="1s")
@@ -568,6 +568,7 @@ def test_slow_clients_are_dropped(env):
     wait_until(lambda: depot.counter("client_timeouts_total") >= 1, "timeouts are counted")
 
 
+@patient
 def test_client_that_stops_reading_is_dropped(env):
     """A write that makes no progress for client_timeout ends the connection."""
     body = Pattern(32 << 20)

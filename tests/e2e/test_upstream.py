@@ -8,7 +8,7 @@ from body import Pattern
 from client import expect_body, expect_error
 from depot import wait_until
 from origin import Answer, redirect
-from support import heavy, together
+from support import heavy, patient, together
 
 URL = "https://cuda.example/x.deb"
 BODY = Pattern(1 << 20)
@@ -58,6 +58,7 @@ def test_failure_that_stays_is_told_in_words(env):
         expect_body(depot.fetch(f"https://cuda.example/{name}.deb"), b"good again")
 
 
+@patient
 def test_client_errors_are_passed_on_and_not_kept(env):
     """404 stays exactly 404, asked once; it is forgotten within seconds, whatever its max-age."""
     for status in (404, 410, 403, 401, 451):
@@ -156,6 +157,7 @@ def good_or_none(response):
 
 
 @heavy(9, limit_s=40)
+@patient
 def test_body_that_cannot_be_finished_ends_in_a_cut(env):
     """Upstream gone for good in the middle: a short body and a closed connection, never padding."""
     env.origin.serve("/x.deb", Answer(BODY, stop_at=CUT_AT), Answer(drop="close"))
@@ -182,6 +184,8 @@ def test_body_that_cannot_be_finished_ends_in_a_cut(env):
         expect_body(depot.fetch("https://cuda.example" + path), BODY)
 
 
+@heavy(9, limit_s=40)
+@patient
 def test_lying_lengths(env):
     """Two lengths, none that can be read, broken chunks: never a hit, never a clean short end."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-deb\r\n"
@@ -355,6 +359,7 @@ def test_unreachable_upstreams(env):
     assert time.monotonic() - started < 20
 
 
+@patient
 def test_silent_upstream(env):
     """No head: 504 in words, with a length, in bounded time; the next client is not harmed."""
     gate = env.origin.gate()
@@ -368,6 +373,7 @@ def test_silent_upstream(env):
     expect_body(depot.fetch("https://cuda.example/y.deb"), b"data")
 
 
+@patient
 def test_trickling_interim_answers_are_silence(env):
     """An upstream that sends nothing but 1xx does not keep a client waiting for ever."""
     def endless(_request):
@@ -380,6 +386,7 @@ def test_trickling_interim_answers_are_silence(env):
     assert time.monotonic() - started < 15
 
 
+@patient
 def test_slow_head_after_one_timeout(env):
     """A time-out is tried once more, on a new connection."""
     env.origin.serve("/x.deb", Answer(BODY, gate=env.origin.gate()), BODY)

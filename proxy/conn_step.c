@@ -15,15 +15,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/answer.h"
 #include "proxy/deliver.h"
-#include "proxy/httpmsg.h"
+#include "proxy/forward.h"
 #include "proxy/iopool.h"
 #include "proxy/page.h"
 #include "proxy/tunnel.h"
@@ -102,49 +102,6 @@ req_depot(const struct req *req)
 
 /* ---- START ---- */
 
-/* A host that is written as a number, in any notation, is judged before anything is asked. */
-static bool
-req_address_ok(const struct req *req, struct slice host)
-{
-	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *ai;
-	const struct config *cfg = req_depot(req)->config;
-	char text[256];
-	bool ok;
-
-	if (slice_caseeq(host, SLICE("localhost")) || slice_ends(host, SLICE(".localhost")))
-		(void)strcpy(text, "127.0.0.1");
-	else if (host.n == 0 || host.n >= sizeof(text) ||
-	    (memchr(host.p, ':', host.n) == NULL &&
-	    !(host.p[0] >= '0' && host.p[0] <= '9')))
-		return true;	/* a name: its addresses are judged when it is connected to */
-	else {
-		memcpy(text, host.p, host.n);
-		text[host.n] = '\0';
-	}
-	if (getaddrinfo(text, NULL, &hints, &ai) != 0)
-		return true;
-	ok = access_address_ok(&cfg->allow_addresses, &cfg->deny_addresses, ai->ai_addr);
-	freeaddrinfo(ai);
-	return ok;
-}
-
-/* May this host and port be asked at all? */
-static enum reason
-req_check_target(const struct req *req, struct slice host, uint16_t port,
-    const struct portset *ports)
-{
-	const struct config *cfg = req_depot(req)->config;
-
-	if (globset_has(&cfg->deny_upstreams, host, port) ||
-	    !globset_has(&cfg->allow_upstreams, host, port))
-		return REASON_DENIED_UPSTREAM;
-	if (!portset_has(ports, port))
-		return REASON_DENIED_PORT;
-	if (!req_address_ok(req, host))
-		return REASON_DENIED_ADDRESS;
-	return REASON_OK;
-}
-
 /* One of our own pages: made at once. */
 static enum step
 req_serve_page(struct req *req)
@@ -158,87 +115,6 @@ req_serve_page(struct req *req)
 	return req_go(req, REQ_HEAD);
 }
 
-/* Fields of the client that go upstream with files that are no repository's (RFC 9110 7.6.1). */
-static struct slice
-req_forwarded_fields(struct req *req)
-{
-	static const struct slice never[] = {
-		{"host", 4}, {"connection", 10}, {"proxy-connection", 16}, {"keep-alive", 10},
-		{"proxy-authorization", 19}, {"proxy-authenticate", 18}, {"te", 2},
-		{"trailer", 7}, {"transfer-encoding", 17}, {"upgrade", 7}, {"expect", 6},
-		{"accept-encoding", 15}, {"range", 5}, {"if-range", 8}, {"if-match", 8},
-		{"if-none-match", 13}, {"if-modified-since", 17}, {"if-unmodified-since", 19},
-		{"content-length", 14}, {"via", 3}, {"user-agent", 10}, {"max-forwards", 12},
-	};
-	size_t start = req->text.used;
-	unsigned i, j;
-	char *p;
-
-	for (i = 0; i < req->http.fields_n; i++) {
-		const struct httpfield *f = &req->http.fields[i];
-
-		for (j = 0; j < NELEM(never); j++)
-			if (slice_caseeq(f->name, never[j]))
-				break;
-		if (j < NELEM(never) || http_list_has(req->http.connection, f->name))
-			continue;
-		p = arena_text(&req->text, f->name.n + f->value.n + 4);
-		if (p == NULL)
-			break;
-		memcpy(p, f->name.p, f->name.n);
-		memcpy(p + f->name.n, ": ", 2);
-		if (f->value.n != 0)
-			memcpy(p + f->name.n + 2, f->value.p, f->value.n);
-		memcpy(p + f->name.n + 2 + f->value.n, "\r\n", 2);
-	}
-	return (struct slice){req->text.base + start, req->text.used - start};
-}
-
-/* user:password of a URL as the Authorization that it means (RFC 9110 11.4, RFC 7617). */
-static struct slice
-req_basic_field(struct req *req)
-{
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	struct slice in = req->route.userinfo;
-	unsigned char raw[512];
-	size_t n = 0, i;
-	char *p;
-
-	for (i = 0; i < in.n && n < sizeof(raw); i++) {
-		unsigned v;
-		char hex[3] = {0};
-
-		if (in.p[i] == '%' && i + 2 < in.n) {
-			memcpy(hex, in.p + i + 1, 2);
-			if (sscanf(hex, "%2x", &v) == 1) {
-				raw[n++] = (unsigned char)v;
-				i += 2;
-				continue;
-			}
-		}
-		raw[n++] = (unsigned char)in.p[i];
-	}
-	p = arena_text(&req->text, 21 + (n + 2) / 3 * 4 + 2);
-	if (p == NULL)
-		return SLICE_NONE;
-	in.p = p;
-	memcpy(p, "Authorization: Basic ", 21);
-	p += 21;
-	for (i = 0; i < n; i += 3) {
-		uint32_t v = (uint32_t)raw[i] << 16 | (uint32_t)(i + 1 < n ? raw[i + 1] : 0) << 8 |
-		    (i + 2 < n ? raw[i + 2] : 0);
-
-		*p++ = digits[v >> 18];
-		*p++ = digits[v >> 12 & 63];
-		*p++ = i + 1 < n ? digits[v >> 6 & 63] : '=';
-		*p++ = i + 2 < n ? digits[v & 63] : '=';
-	}
-	*p++ = '\r';
-	*p++ = '\n';
-	return (struct slice){in.p, (size_t)(p - in.p)};
-}
-
 /* Sends the flight on its way, with the fields that belong to it. */
 static void
 req_launch(struct req *req, bool alone)
@@ -249,18 +125,8 @@ req_launch(struct req *req, bool alone)
 		.ahead = req->front_ms == 0,
 	};
 
-	if (req->af.class == APTFILE_OTHER || alone) {
-		/* Both write to the arena's end, one behind the other. */
-		ask.fields = req_forwarded_fields(req);
-		if (req->route.userinfo.n != 0 && req->http.authorization.p == NULL) {
-			struct slice basic = req_basic_field(req);
-
-			if (ask.fields.n == 0)
-				ask.fields = basic;
-			else
-				ask.fields.n += basic.n;
-		}
-	}
+	if (req->af.class == APTFILE_OTHER || alone)
+		ask.fields = forward_client_fields(req);
 	upstream_fetch(req_depot(req)->upstream, req->reader.f, &ask);
 }
 
@@ -371,7 +237,7 @@ req_step_start(struct req *req)
 	case ROUTE_TUNNEL:
 		if (d->config->connect == CONNECT_REFUSE)
 			return req_fail(req, REASON_DENIED_CONNECT, NULL);
-		r = req_check_target(req, req->route.host, req->route.port,
+		r = depot_check_target(d->config, req->route.host, req->route.port,
 		    &d->config->connect_ports);
 		if (r == REASON_DENIED_PORT)
 			r = REASON_DENIED_CONNECT;
@@ -382,7 +248,7 @@ req_step_start(struct req *req)
 	if (req->route.at.n != 0)
 		return req_fail(req, REASON_NOT_FOUND_LOCAL,
 		    "no earlier generation of this repository is kept");
-	r = req_check_target(req, req->route.url.host, req->route.url.port,
+	r = depot_check_target(d->config, req->route.url.host, req->route.url.port,
 	    &d->config->allow_ports);
 	if (r != REASON_OK)
 		return req_fail(req, r, NULL);
@@ -611,195 +477,6 @@ req_give_up_waiting(struct req *req)
 
 /* ---- HEAD ---- */
 
-/* The error's status as the client sees it. */
-static int
-req_error_status(const struct req *req)
-{
-	if (req->error_status >= 400 && req->error_status <= 599)
-		return req->error_status;
-	return reason_status(req->reason) != 0 ? reason_status(req->reason) : 502;
-}
-
-/* Which key opens the door that was closed, and what else would help. */
-static const char *const req_error_advice[REASON__N] = {
-	[REASON_DENIED_CLIENT] = "Add the client's network to allow_clients in the depot's "
-	    "configuration.\n",
-	[REASON_DENIED_UPSTREAM] = "See allow_upstreams and deny_upstreams in the depot's "
-	    "configuration.\n",
-	[REASON_DENIED_PORT] = "Add the port to allow_ports in the depot's configuration.\n",
-	[REASON_DENIED_ADDRESS] = "If this upstream is yours, add its network to allow_addresses "
-	    "in the depot's configuration.\n",
-	[REASON_DENIED_CONNECT] = "See connect and connect_ports in the depot's configuration.\n",
-	[REASON_UP_CERT] = "If a proxy on the way inspects TLS, give its CA to the depot with "
-	    "ca_file.\n",
-	[REASON_OFFLINE] = "The depot runs with offline = yes.\n",
-	[REASON_NOT_FOUND_LOCAL] = "Ask for /HTTPS///host/path or /host/path; / explains how to "
-	    "configure a client.\n",
-};
-
-/* What was asked for, without credentials: canonical where it has come so far. */
-static struct slice
-req_url(const struct req *req)
-{
-	if (req->route.url.text.n != 0)
-		return req->route.url.text;
-	return memchr(req->http.target.p != NULL ? req->http.target.p : "", '@',
-	    req->http.target.n) == NULL ? req->http.target : SLICE("(hidden)");
-}
-
-/* The body of an error, for a tired operator at night. */
-static bool
-req_error_body(struct req *req, int status)
-{
-	struct slice url = req_url(req);
-	const char *detail = req->detail != NULL ? req->detail : reason_text(req->reason);
-	const char *advice = req_error_advice[req->reason];
-	int n;
-
-	n = asprintf(&req->text_body, "%d %s\n\napt-depot: %s.\n%s%.*s%s%sreason %s, request %llu\n",
-	    status, http_phrase(status), detail, url.n != 0 ? "URL: " : "", SLICE_ARG(url),
-	    url.n != 0 ? "\n" : "", advice != NULL ? advice : "", reason_name(req->reason),
-	    (unsigned long long)req->id);
-	if (n < 0) {
-		req->text_body = NULL;
-		return false;
-	}
-	req->end = (uint64_t)n;
-	return true;
-}
-
-/* A head that says what went wrong, with a body that says what to do. */
-static bool
-req_make_error(struct req *req, struct headbuf *h)
-{
-	int status = req_error_status(req);
-
-	req->source = SOURCE_TEXT;
-	req->at = 0;
-	if (!req_error_body(req, status))
-		return false;
-	req->status = status;
-	if (status >= 500)
-		COUNT(errors_sent_total);
-	if (status == 403)
-		COUNT(refused_total);
-	headbuf_status(h, status, SLICE_NONE);
-	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
-	headbuf_text(h, SLICE("Content-Type: text/plain; charset=utf-8\r\n"));
-	headbuf_field_u64(h, SLICE("Content-Length"), req->end);
-	if (req->reason == REASON_METHOD)
-		headbuf_text(h, SLICE("Allow: GET, HEAD, CONNECT\r\n"));
-	headbuf_printf(h, "Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"
-	    "Cache-Status: apt-depot%s%s; detail=%s\r\n", req->cache_status != NULL ? "; " : "",
-	    req->cache_status != NULL ? req->cache_status : "", reason_name(req->reason));
-	if (req->http.method == HTTP_HEAD)
-		req->end = 0;
-	log_msg(status >= 500 ? LOG_WARNING : LOG_INFO,
-	    "req=%llu flight=%llu %d %s: %.*s: %s", (unsigned long long)req->id,
-	    (unsigned long long)req->flight_id, status, reason_name(req->reason),
-	    SLICE_ARG(req_url(req)), req->detail != NULL ? req->detail :
-	    reason_text(req->reason));
-	return true;
-}
-
-/* The head of one of our own pages. */
-static bool
-req_make_page(struct req *req, struct headbuf *h)
-{
-	const struct page *page = &req->page;
-
-	req->status = page->status;
-	req->at = 0;
-	req->end = req->http.method == HTTP_HEAD ? 0 : page->body_n;
-	req->end_known = (int64_t)req->end;
-	headbuf_status(h, page->status, slice_of(page->phrase));
-	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
-	headbuf_field(h, SLICE("Content-Type"), slice_of(page->type));
-	headbuf_field_u64(h, SLICE("Content-Length"), page->body_n);
-	headbuf_text(h, SLICE("Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"
-	    "Cache-Status: apt-depot; detail=page\r\n"));
-	if (page->location != NULL)
-		headbuf_field(h, SLICE("Location"), slice_of(page->location));
-	return true;
-}
-
-/* Age, Via, Cache-Status, X-Original-Source: what every object's answer says. */
-static void
-req_head_tail(const struct req *req, struct headbuf *h, const struct fresh_terms *t, bool stored)
-{
-	int64_t now_s = req->c->w->now_s, age = fresh_age(t, now_s);
-
-	headbuf_field_date(h, SLICE("Date"), t->date_s > 0 && t->date_s <= now_s ? t->date_s :
-	    now_s);
-	if (req->source == SOURCE_OBJECT || age > 0)
-		headbuf_field_u64(h, SLICE("Age"), age > 0 ? (uint64_t)age : 0);
-	headbuf_text(h, SLICE("Accept-Ranges: bytes\r\nVia: 1.1 apt-depot\r\n"));
-	headbuf_text(h, SLICE("Cache-Status: apt-depot; "));
-	headbuf_text(h, slice_of(req->cache_status));
-	headbuf_text(h, stored ? SLICE("; stored\r\n") : SLICE("\r\n"));
-	headbuf_field(h, SLICE("X-Original-Source"), req->route.url.text);
-}
-
-/* The answer for an object or a flight: status by RFC 9110, fields by the origin. */
-static bool
-req_make_head(struct req *req, struct headbuf *h, const struct httpcond_verdict *v,
-    int64_t total)
-{
-	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
-	    flight_head(req->reader.f) : NULL;
-	struct slice fields = fh != NULL ? fh->fields : object_fields(req->object);
-
-	req->status = v->status;
-	req->at = v->status == 206 ? v->first : 0;
-	req->end = v->status == 206 ? v->end : total >= 0 ? (uint64_t)total : UINT64_MAX;
-	if (v->status == 304 || v->status == 412 || v->status == 416)
-		req->at = req->end = 0;
-	req->end_known = req->end == UINT64_MAX ? -1 : (int64_t)req->end;
-	headbuf_status(h, v->status, SLICE_NONE);
-	headbuf_text(h, fields);
-	if (v->status == 206)
-		headbuf_printf(h, "Content-Range: bytes %llu-%llu/%lld\r\n",
-		    (unsigned long long)v->first, (unsigned long long)v->end - 1, (long long)total);
-	if (v->status == 416)
-		headbuf_printf(h, "Content-Range: bytes */%lld\r\n", (long long)total);
-	if (v->status == 304)
-		;	/* no length: RFC 9110 8.6 */
-	else if (req->end_known >= 0)
-		headbuf_field_u64(h, SLICE("Content-Length"), req->end - req->at);
-	else if (req->http.method == HTTP_HEAD)
-		;
-	else if (req->http.minor >= 1) {
-		req->chunked = true;
-		headbuf_text(h, SLICE("Transfer-Encoding: chunked\r\n"));
-	} else
-		req->c->close_when_done = true;
-	req_head_tail(req, h, fh != NULL ? &fh->terms : object_terms(req->object),
-	    fh != NULL && fh->keep);
-	if (req->http.method == HTTP_HEAD) {
-		req->at = req->end = 0;
-		req->end_known = 0;
-		req->chunked = false;
-	}
-	return true;
-}
-
-/* What the request's conditions make of the object. */
-static void
-req_judge(struct req *req, int64_t total, struct httpcond_verdict *v)
-{
-	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
-	    flight_head(req->reader.f) : NULL;
-	struct httpcond_object o = {
-		.etag = fh != NULL ? fh->etag : object_etag(req->object),
-		.last_modified = fh != NULL ? fh->terms.last_modified_s :
-		    object_terms(req->object)->last_modified_s,
-		.size_bytes = total,
-		.exact_dates = req->af.class != APTFILE_OTHER,
-	};
-
-	httpcond_evaluate(&req->http, &o, v);
-}
-
 /* A range that the flight has not reached and that If-Range lets us ignore: worth a short wait only. */
 static bool
 req_range_too_far(const struct req *req, const struct httpcond_verdict *v)
@@ -870,13 +547,13 @@ req_step_head(struct req *req)
 
 	headbuf_init(&h, w->out, WORKER_HEAD_BYTES);
 	if (req->reason != REASON_OK)
-		ok = req_make_error(req, &h);
+		ok = answer_make_error(req, &h);
 	else if (req->source == SOURCE_TEXT)
-		ok = req_make_page(req, &h);
+		ok = answer_make_page(req, &h);
 	else {
 		total = req->source == SOURCE_FLIGHT ? flight_total(req->reader.f) :
 		    (int64_t)object_size(req->object);
-		req_judge(req, total, &v);
+		answer_judge(req, total, &v);
 		if (req_range_too_far(req, &v)) {
 			if (w->now_ms - req->front_ms < REQ_RANGE_WAIT_MS) {
 				conn_set_state(req->c, CONN_FLIGHT);
@@ -885,7 +562,7 @@ req_step_head(struct req *req)
 			}
 			v.status = 200;
 		}
-		ok = req_make_head(req, &h, &v, total);
+		ok = answer_make_object(req, &h, &v, total);
 	}
 	headbuf_text(&h, req->c->close_when_done ? SLICE("Connection: close\r\n") :
 	    req->http.minor == 0 ? SLICE("Connection: keep-alive\r\n") : SLICE(""));
@@ -979,7 +656,7 @@ req_log(const struct req *req, enum reason end)
 	a = (struct log_access){
 		.req_id = req->id, .flight_id = req->flight_id, .client = peer,
 		.method = req->http.method_text,
-		.url = req_url(req),
+		.url = answer_url(req),
 		.user_agent = req->http.user_agent,
 		.status = req->status, .body_bytes = req->sent_bytes,
 		.total_bytes = req->end_known,

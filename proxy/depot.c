@@ -1,6 +1,48 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
-/* Which version this is; see depot.h. */
+/* Which version this is, and which upstreams may be asked at all; see depot.h. */
 #include "proxy/depot.h"
 
+#include <netdb.h>
+#include <stdio.h>
+
 const char depot_version[] = APT_DEPOT_VERSION;
+
+/* A host that is written as a number, in any notation, is judged before anything is asked. */
+static bool
+depot_address_ok(const struct config *cfg, struct slice host)
+{
+	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *ai;
+	char text[256];
+	bool ok;
+
+	if (slice_caseeq(host, SLICE("localhost")) || slice_ends(host, SLICE(".localhost")))
+		(void)strcpy(text, "127.0.0.1");
+	else if (host.n == 0 || host.n >= sizeof(text) ||
+	    (memchr(host.p, ':', host.n) == NULL &&
+	    !(host.p[0] >= '0' && host.p[0] <= '9')))
+		return true;	/* a name: its addresses are judged when it is connected to */
+	else {
+		memcpy(text, host.p, host.n);
+		text[host.n] = '\0';
+	}
+	if (getaddrinfo(text, NULL, &hints, &ai) != 0)
+		return true;
+	ok = access_address_ok(&cfg->allow_addresses, &cfg->deny_addresses, ai->ai_addr);
+	freeaddrinfo(ai);
+	return ok;
+}
+
+enum reason
+depot_check_target(const struct config *cfg, struct slice host, uint16_t port,
+    const struct portset *ports)
+{
+	if (globset_has(&cfg->deny_upstreams, host, port) ||
+	    !globset_has(&cfg->allow_upstreams, host, port))
+		return REASON_DENIED_UPSTREAM;
+	if (!portset_has(ports, port))
+		return REASON_DENIED_PORT;
+	if (!depot_address_ok(cfg, host))
+		return REASON_DENIED_ADDRESS;
+	return REASON_OK;
+}

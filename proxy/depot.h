@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "include/config.h"
+#include "include/reason.h"
 #include "proxy/route.h"
 
 struct cache;
@@ -31,5 +32,13 @@ struct depot {
 };
 
 extern const char depot_version[];
+
+/*
+ * May this host and port be asked at all: by name, port, and, where the host
+ * is written as a number in any notation, by address? Names are judged again
+ * by each address that is connected to. Pure.
+ */
+enum reason depot_check_target(const struct config *cfg, struct slice host, uint16_t port,
+    const struct portset *ports) MUSTCHECK;
 
 #endif

@@ -381,19 +381,6 @@ upstream_way_text(const struct uphost *h, char *out, size_t cap)
 	(void)snprintf(out, cap, " through the parent proxy %.*s", SLICE_ARG(authority));
 }
 
-enum reason
-upstream_check_target(const struct upstream *u, const struct url *url)
-{
-	const struct config *config = u->depot->config;
-
-	if (globset_has(&config->deny_upstreams, url->host, url->port) ||
-	    !globset_has(&config->allow_upstreams, url->host, url->port))
-		return REASON_DENIED_UPSTREAM;
-	if (!portset_has(&config->allow_ports, url->port))
-		return REASON_DENIED_PORT;
-	return REASON_OK;
-}
-
 /* ---- connections for tunnels ---- */
 
 #define DIAL_MAGIC 0xd1a10001u

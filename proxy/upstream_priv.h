@@ -169,8 +169,6 @@ bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
     struct upstream_guard *guard) MUSTCHECK;
 /* " through the parent proxy host:port", or nothing; never its credentials. */
 void upstream_way_text(const struct uphost *h, char *out, size_t cap);
-/* May a redirect lead there? */
-enum reason upstream_check_target(const struct upstream *u, const struct url *url);
 char *upstream_buffer_get(struct upstream *u);
 void upstream_buffer_put(struct upstream *u, char **buf_p);
 void upstream_flush_later(struct upstream *u);
@@ -183,6 +181,12 @@ void fetch_done(struct fetch *ft, CURLcode result);
 void fetch_flush(struct fetch *ft);
 void fetch_tick(struct fetch *ft);	/* time-outs, loneliness */
 void fetch_abort(struct fetch *ft, enum reason why);	/* the depot stops */
+
+/* ---- fetch_request.c ---- */
+/* From which byte on to ask, and whether with conditions. */
+void fetch_choose_range(struct fetch *ft);
+/* URL, header fields, and the way to the origin. False: out of memory. */
+bool fetch_make_request(struct fetch *ft) MUSTCHECK;
 
 /* ---- fetch_head.c ---- */
 /* The final head is complete: decides on the plan. */

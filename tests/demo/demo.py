@@ -59,7 +59,9 @@ class Depot:
             "cache_dir": os.path.join(directory, "cache"),
             "ca_file": ca,
             "connect_to": f"{cudarepo.HOST}:443:127.0.0.1:{origin.port}",
-            "allow_addresses": "127.0.0.0/8",
+            # The origin stands on loopback, the machine's mirror wherever it is; only this machine
+            # can ask.
+            "allow_addresses": "0.0.0.0/0,::/0",
             "allow_ports": "any",
             "access_log": os.path.join(directory, "access.log"),
         }
@@ -69,13 +71,16 @@ class Depot:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT)
+        self.page_bytes = 0
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self.wait_until_healthy()
 
     def get(self, path):
         """One page of the depot's own."""
         with self.opener.open(self.url + path, timeout=5) as answer:
-            return answer.read().decode()
+            body = answer.read()
+        self.page_bytes += len(body)
+        return body.decode()
 
     def wait_until_healthy(self):
         """It answers within a fraction of a second, or says why not."""
@@ -96,6 +101,11 @@ class Depot:
             if line.startswith(f"apt_depot_{name} "):
                 return int(float(line.split()[1]))
         return 0
+
+    def count_sent_bytes(self):
+        """Bodies sent to builds: what it counts, less what this program itself was sent."""
+        pages_bytes = self.page_bytes
+        return self.count("sent_body_bytes_total") - pages_bytes
 
     def stop(self):
         """SIGTERM, and patience."""
@@ -234,7 +244,7 @@ class Phase:
         self.slug = name.replace(" ", "-")
         self.origin = origin
         self.depot = depot
-        self.before = (origin.sent_bytes, origin.requests_n, depot.count("sent_body_bytes_total"))
+        self.before = (origin.sent_bytes, origin.requests_n, depot.count_sent_bytes())
         self.origin_bytes = self.requests_n = self.got_bytes = 0
         self.packages_s = self.seconds = 0.0
 
@@ -243,7 +253,7 @@ class Phase:
         self.seconds = seconds
         self.origin_bytes = self.origin.sent_bytes - self.before[0]
         self.requests_n = self.origin.requests_n - self.before[1]
-        got_bytes = self.depot.count("sent_body_bytes_total") - self.before[2]
+        got_bytes = self.depot.count_sent_bytes() - self.before[2]
         if got_bytes > self.got_bytes:
             self.got_bytes, self.packages_s = got_bytes, seconds
 

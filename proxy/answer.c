@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * Response heads: for stored objects and flights (status by RFC 9110, fields
+ * by the origin), for our own pages, and for errors, whose bodies say what
+ * happened, to which upstream, and what to do. No I/O.
+ */
+#include "proxy/answer.h"
+
+#include <stdio.h>
+
+#include "include/counter.h"
+#include "include/log.h"
+#include "proxy/worker.h"
+
+/* The error's status as the client sees it. */
+static int
+answer_error_status(const struct req *req)
+{
+	if (req->error_status >= 400 && req->error_status <= 599)
+		return req->error_status;
+	return reason_status(req->reason) != 0 ? reason_status(req->reason) : 502;
+}
+
+/* Which key opens the door that was closed, and what else would help. */
+static const char *const answer_advice[REASON__N] = {
+	[REASON_DENIED_CLIENT] = "Add the client's network to allow_clients in the depot's "
+	    "configuration.\n",
+	[REASON_DENIED_UPSTREAM] = "See allow_upstreams and deny_upstreams in the depot's "
+	    "configuration.\n",
+	[REASON_DENIED_PORT] = "Add the port to allow_ports in the depot's configuration.\n",
+	[REASON_DENIED_ADDRESS] = "If this upstream is yours, add its network to allow_addresses "
+	    "in the depot's configuration.\n",
+	[REASON_DENIED_CONNECT] = "See connect and connect_ports in the depot's configuration.\n",
+	[REASON_UP_CERT] = "If a proxy on the way inspects TLS, give its CA to the depot with "
+	    "ca_file.\n",
+	[REASON_OFFLINE] = "The depot runs with offline = yes.\n",
+	[REASON_NOT_FOUND_LOCAL] = "Ask for /HTTPS///host/path or /host/path; / explains how to "
+	    "configure a client.\n",
+};
+
+struct slice
+answer_url(const struct req *req)
+{
+	if (req->route.url.text.n != 0)
+		return req->route.url.text;
+	return memchr(req->http.target.p != NULL ? req->http.target.p : "", '@',
+	    req->http.target.n) == NULL ? req->http.target : SLICE("(hidden)");
+}
+
+/* The body of an error, for a tired operator at night. */
+static bool
+answer_error_body(struct req *req, int status)
+{
+	struct slice url = answer_url(req);
+	const char *detail = req->detail != NULL ? req->detail : reason_text(req->reason);
+	const char *advice = answer_advice[req->reason];
+	int n;
+
+	n = asprintf(&req->text_body, "%d %s\n\napt-depot: %s.\n%s%.*s%s%sreason %s, request %llu\n",
+	    status, http_phrase(status), detail, url.n != 0 ? "URL: " : "", SLICE_ARG(url),
+	    url.n != 0 ? "\n" : "", advice != NULL ? advice : "", reason_name(req->reason),
+	    (unsigned long long)req->id);
+	if (n < 0) {
+		req->text_body = NULL;
+		return false;
+	}
+	req->end = (uint64_t)n;
+	return true;
+}
+
+bool
+answer_make_error(struct req *req, struct headbuf *h)
+{
+	int status = answer_error_status(req);
+
+	req->source = SOURCE_TEXT;
+	req->at = 0;
+	if (!answer_error_body(req, status))
+		return false;
+	req->status = status;
+	if (status >= 500)
+		COUNT(errors_sent_total);
+	if (status == 403)
+		COUNT(refused_total);
+	headbuf_status(h, status, SLICE_NONE);
+	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
+	headbuf_text(h, SLICE("Content-Type: text/plain; charset=utf-8\r\n"));
+	headbuf_field_u64(h, SLICE("Content-Length"), req->end);
+	if (req->reason == REASON_METHOD)
+		headbuf_text(h, SLICE("Allow: GET, HEAD, CONNECT\r\n"));
+	headbuf_printf(h, "Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"
+	    "Cache-Status: apt-depot%s%s; detail=%s\r\n", req->cache_status != NULL ? "; " : "",
+	    req->cache_status != NULL ? req->cache_status : "", reason_name(req->reason));
+	if (req->http.method == HTTP_HEAD)
+		req->end = 0;
+	log_msg(status >= 500 ? LOG_WARNING : LOG_INFO,
+	    "req=%llu flight=%llu %d %s: %.*s: %s", (unsigned long long)req->id,
+	    (unsigned long long)req->flight_id, status, reason_name(req->reason),
+	    SLICE_ARG(answer_url(req)), req->detail != NULL ? req->detail :
+	    reason_text(req->reason));
+	return true;
+}
+
+bool
+answer_make_page(struct req *req, struct headbuf *h)
+{
+	const struct page *page = &req->page;
+
+	req->status = page->status;
+	req->at = 0;
+	req->end = req->http.method == HTTP_HEAD ? 0 : page->body_n;
+	req->end_known = (int64_t)req->end;
+	headbuf_status(h, page->status, slice_of(page->phrase));
+	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
+	headbuf_field(h, SLICE("Content-Type"), slice_of(page->type));
+	headbuf_field_u64(h, SLICE("Content-Length"), page->body_n);
+	headbuf_text(h, SLICE("Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"
+	    "Cache-Status: apt-depot; detail=page\r\n"));
+	if (page->location != NULL)
+		headbuf_field(h, SLICE("Location"), slice_of(page->location));
+	return true;
+}
+
+/* Age, Via, Cache-Status, X-Original-Source: what every object's answer says. */
+static void
+answer_head_tail(const struct req *req, struct headbuf *h, const struct fresh_terms *t, bool stored)
+{
+	int64_t now_s = req->c->w->now_s, age = fresh_age(t, now_s);
+
+	headbuf_field_date(h, SLICE("Date"), t->date_s > 0 && t->date_s <= now_s ? t->date_s :
+	    now_s);
+	if (req->source == SOURCE_OBJECT || age > 0)
+		headbuf_field_u64(h, SLICE("Age"), age > 0 ? (uint64_t)age : 0);
+	headbuf_text(h, SLICE("Accept-Ranges: bytes\r\nVia: 1.1 apt-depot\r\n"));
+	headbuf_text(h, SLICE("Cache-Status: apt-depot; "));
+	headbuf_text(h, slice_of(req->cache_status));
+	headbuf_text(h, stored ? SLICE("; stored\r\n") : SLICE("\r\n"));
+	headbuf_field(h, SLICE("X-Original-Source"), req->route.url.text);
+}
+
+bool
+answer_make_object(struct req *req, struct headbuf *h, const struct httpcond_verdict *v,
+    int64_t total)
+{
+	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
+	    flight_head(req->reader.f) : NULL;
+	struct slice fields = fh != NULL ? fh->fields : object_fields(req->object);
+
+	req->status = v->status;
+	req->at = v->status == 206 ? v->first : 0;
+	req->end = v->status == 206 ? v->end : total >= 0 ? (uint64_t)total : UINT64_MAX;
+	if (v->status == 304 || v->status == 412 || v->status == 416)
+		req->at = req->end = 0;
+	req->end_known = req->end == UINT64_MAX ? -1 : (int64_t)req->end;
+	headbuf_status(h, v->status, SLICE_NONE);
+	headbuf_text(h, fields);
+	if (v->status == 206)
+		headbuf_printf(h, "Content-Range: bytes %llu-%llu/%lld\r\n",
+		    (unsigned long long)v->first, (unsigned long long)v->end - 1, (long long)total);
+	if (v->status == 416)
+		headbuf_printf(h, "Content-Range: bytes */%lld\r\n", (long long)total);
+	if (v->status == 304)
+		;	/* no length: RFC 9110 8.6 */
+	else if (req->end_known >= 0)
+		headbuf_field_u64(h, SLICE("Content-Length"), req->end - req->at);
+	else if (req->http.method == HTTP_HEAD)
+		;
+	else if (req->http.minor >= 1) {
+		req->chunked = true;
+		headbuf_text(h, SLICE("Transfer-Encoding: chunked\r\n"));
+	} else
+		req->c->close_when_done = true;
+	answer_head_tail(req, h, fh != NULL ? &fh->terms : object_terms(req->object),
+	    fh != NULL && fh->keep);
+	if (req->http.method == HTTP_HEAD) {
+		req->at = req->end = 0;
+		req->end_known = 0;
+		req->chunked = false;
+	}
+	return true;
+}
+
+void
+answer_judge(struct req *req, int64_t total, struct httpcond_verdict *v)
+{
+	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
+	    flight_head(req->reader.f) : NULL;
+	struct httpcond_object o = {
+		.etag = fh != NULL ? fh->etag : object_etag(req->object),
+		.last_modified = fh != NULL ? fh->terms.last_modified_s :
+		    object_terms(req->object)->last_modified_s,
+		.size_bytes = total,
+		.exact_dates = req->af.class != APTFILE_OTHER,
+	};
+
+	httpcond_evaluate(&req->http, &o, v);
+}

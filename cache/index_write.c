@@ -175,6 +175,14 @@ index_txn_drop_journal(struct index *ix, const struct key *key)
 
 /* ---- the changes ---- */
 
+/* Are the bytes of a recorded blob of this size beyond doubt? */
+static bool
+index_blob_is_trusted(const struct index *ix, const struct record_blob *blob, uint64_t size_bytes)
+{
+	return !blob->pub.suspect && !index_seq_is_suspect(ix, blob->seq) &&
+	    blob->pub.size_bytes == size_bytes;
+}
+
 /* Puts the file in its place and says what is there, once however often the change is tried. */
 static bool
 index_op_adopt(struct index *ix, struct index_op *op, const struct record_blob *blob, bool is_new)
@@ -186,8 +194,7 @@ index_op_adopt(struct index *ix, struct index_op *op, const struct record_blob *
 	if (op->adopted)
 		return true;
 	/* A file without a record, or in doubt, is worth less than the one just verified. */
-	trusted = !is_new && !blob->pub.suspect && !index_seq_is_suspect(ix, blob->seq) &&
-	    blob->pub.size_bytes == rec->size_bytes;
+	trusted = !is_new && index_blob_is_trusted(ix, blob, rec->size_bytes);
 	if (trusted)
 		known = (struct blob_stat){blob->pub.size_bytes, blob->pub.mtime_ns};
 	op->result = blob_adopt(ix->blobs, &op->key, rec->digest, rec->size_bytes,
@@ -252,7 +259,7 @@ index_apply_store(struct index *ix, struct index_op *op)
 		return rc;
 	if (!index_op_fits(op) || !index_op_adopt(ix, op, &blob, is_new))
 		return 0;
-	same = !is_new && !blob.pub.suspect && blob.pub.size_bytes == op->adopted_st.size_bytes &&
+	same = !is_new && index_blob_is_trusted(ix, &blob, op->adopted_st.size_bytes) &&
 	    blob.pub.mtime_ns == op->adopted_st.mtime_ns;
 	if (!same) {
 		if (!is_new)	/* a record of another size can only be damage */
@@ -615,15 +622,15 @@ index_batch_try(struct index *ix, struct index_op *first, const struct index_op 
 		op->result = REASON_OK;
 		rc = index_apply(ix, op);
 	}
-	if (rc != 0) {
-		if (ix->batch.txn != NULL)
-			mdb_txn_abort(ix->batch.txn);
-		ix->batch.txn = NULL;
-		return rc;
-	}
-	rc = index_batch_commit(ix);
+	if (rc == 0)
+		rc = index_batch_commit(ix);
+	else if (ix->batch.txn != NULL)
+		mdb_txn_abort(ix->batch.txn);
+	ix->batch.txn = NULL;
 	if (rc == 0)
 		index_batch_publish(ix);
+	else
+		ix->batch.unlink_n = 0;		/* their records are still there */
 	return rc;
 }
 

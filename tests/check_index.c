@@ -301,12 +301,15 @@ START_TEST(test_commit_fails)
 	int64_t errors = counter_read(COUNTER_index_errors_total);
 	uint8_t digest[32];
 	struct blob_rec blob;
+	struct key key;
 	char body[32];
 
-	/* Once: the retry succeeds. */
+	/* Once: the retry succeeds, in a new environment where LMDB gave the old one up. */
+	ck_assert_int_eq(mdb_env_set_userctx(cd.index->env, &errors), 0);
 	atomic_store(&cd.index->test_commit_rc, cases[_i].rc);
 	ck_assert_int_eq(cachedir_store(&cd, URL_A, "first"), REASON_OK);
 	ck_assert_int_gt(counter_read(COUNTER_index_errors_total), errors);
+	ck_assert_int_eq(mdb_env_get_userctx(cd.index->env) == NULL, cases[_i].rc == MDB_PANIC);
 	ck_assert_int_eq(cachedir_lookup(&cd, URL_A, &blob), REASON_OK);
 	ck_assert_uint_eq(index_blob_count(cd.index), 1);
 	/* For good. */
@@ -316,8 +319,14 @@ START_TEST(test_commit_fails)
 	ck_assert(!cachedir_has_file(&cd, body));
 	ck_assert_int_eq(cachedir_lookup(&cd, URL_B, &blob), REASON_NOT_FOUND);
 	ck_assert_uint_eq(index_blob_count(cd.index), 1);
-	/* Dropping frees the disk even so. */
+	/* What would have been replaced or forgotten is still there. */
+	ck_assert_int_eq(cachedir_store(&cd, URL_A, body), cases[_i].want);
+	cachedir_key(URL_A, &key);
+	index_forget(cd.index, &key);
+	index_flush(cd.index);
+	ck_assert_int_eq(cachedir_lookup(&cd, URL_A, &blob), REASON_OK);
 	ck_assert(cachedir_has_file(&cd, "first"));
+	/* Dropping frees the disk even so. */
 	cachedir_digest("first", 5, digest);
 	index_drop_blob(cd.index, digest);
 	index_flush(cd.index);
@@ -468,12 +477,24 @@ START_TEST(test_power_loss)
 	index_flush(cd.index);
 	ck_assert_int_eq(cachedir_lookup(&cd, URL_B, &blob), REASON_OK);
 	ck_assert(!blob.suspect);
-	/* A fetched body takes the place of a suspect one. */
+}
+END_TEST
+
+/* A fetched body takes the place of a suspect one. */
+START_TEST(test_fetched_over_suspect)
+{
+	struct blob_rec was, blob;
+
 	in_killed_child(child_stores_and_reboots);
 	cachedir_open(&cd);
+	ck_assert_int_eq(cachedir_lookup(&cd, URL_B, &was), REASON_OK);
+	ck_assert(was.suspect);
 	ck_assert_int_eq(cachedir_store(&cd, URL_B, "body b"), REASON_OK);
 	ck_assert_int_eq(cachedir_lookup(&cd, URL_B, &blob), REASON_OK);
 	ck_assert(!blob.suspect);
+	ck_assert_int_ne(blob.mtime_ns, was.mtime_ns);
+	ck_assert_uint_eq(blob.refs_n, 1);
+	ck_assert_uint_eq(index_blob_bytes(cd.index), 12);
 }
 END_TEST
 
@@ -716,6 +737,7 @@ check_index_suite(void)
 	tcase_add_test(tc, test_damaged_record);
 	tcase_add_test(tc, test_killed);
 	tcase_add_test(tc, test_power_loss);
+	tcase_add_test(tc, test_fetched_over_suspect);
 	tcase_add_test(tc, test_newer_format);
 	tcase_add_test(tc, test_touch);
 	tcase_add_test(tc, test_holds);

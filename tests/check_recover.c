@@ -282,7 +282,7 @@ START_TEST(test_damaged_pages)
 	(void)snprintf(saved, sizeof(saved), "%s/saved", cd.dir);
 	copy_file(data, saved);
 	ck_assert_int_eq(stat(saved, &sb), 0);
-	for (off_t at = 0; at < sb.st_size; at += PAGE_BYTES * (at < 6 * PAGE_BYTES ? 1 : 4)) {
+	for (off_t at = 0; at < sb.st_size; at += PAGE_BYTES * (at < 6 * PAGE_BYTES ? 1 : 6)) {
 		copy_file(saved, data);
 		(void)unlink(below("clean"));
 		fd = open(data, O_RDWR);

@@ -236,16 +236,19 @@ lint:				## a build without warnings, then clang-tidy and cppcheck where present
 	@if command -v cppcheck >/dev/null; then \
 		cppcheck --quiet --enable=warning,performance,portability --inline-suppr \
 			--suppress=missingIncludeSystem --suppress=unusedStructMember --std=c11 \
-			--error-exitcode=1 -j $$(nproc) -I. -Iinclude proxy cache; \
+			--error-exitcode=1 -j $$(nproc) -I. -Iinclude \
+			$(patsubst %,--include=%,$(wildcard /usr/include/*/sys/queue.h)) proxy cache; \
 	else echo "cppcheck: not installed, skipped"; fi
 
-# The analyzer's strcpy family and bounded-buffer checks want Annex K, which glibc lacks; its
-# padding check trades the order of fields for bytes.
+# Left out: what wants Annex K, which glibc lacks; use after free, which the analyzer sees in every
+# loop that empties a TAILQ (make asan looks for the real ones); what takes bytes with a length for a
+# string; and matters of taste.
 TIDY := clang-analyzer-*,-clang-analyzer-security.insecureAPI.DeprecatedOrUnsafeBufferHandling,$\
-	-clang-analyzer-optin.performance.Padding,bugprone-*,-bugprone-easily-swappable-parameters,$\
-	-bugprone-assignment-in-if-condition,-bugprone-narrowing-conversions,$\
-	-bugprone-implicit-widening-of-multiplication-result,-bugprone-reserved-identifier,$\
-	-bugprone-macro-parentheses,-bugprone-branch-clone
+	-clang-analyzer-unix.Malloc,-clang-analyzer-optin.performance.Padding,$\
+	bugprone-*,-bugprone-not-null-terminated-result,-bugprone-suspicious-missing-comma,$\
+	-bugprone-easily-swappable-parameters,-bugprone-assignment-in-if-condition,$\
+	-bugprone-narrowing-conversions,-bugprone-implicit-widening-of-multiplication-result,$\
+	-bugprone-reserved-identifier,-bugprone-macro-parentheses,-bugprone-branch-clone
 
 FORMATTED = $(wildcard proxy/*.[ch] cache/*.[ch] include/*.h include/*.def tests/*.c \
 	tests/fuzz/*.c tests/bench/*.c tests/support/*.c)

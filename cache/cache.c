@@ -558,19 +558,19 @@ cache_ask(struct cache_view *v, const struct cache_ask *ask, struct cache_answer
 			cache_fly_alone(v, ask, out);
 			return;
 		}
-		if (out->object == NULL) {
-			switch (cache_memo_get(v->cache, ask->key, ask->now_ms, &out->status)) {
-			case MEMO_STATUS:
-				out->reason = out->status == 410 ? REASON_UP_GONE :
-				    REASON_UP_NOT_FOUND;
-				return;
-			case MEMO_UNSHAREABLE:
-				cache_fly_alone(v, ask, out);
-				return;
-			case MEMO_NONE:
-			case MEMO_HOST_SLOW:
+		switch (cache_memo_get(v->cache, ask->key, ask->now_ms, &out->status)) {
+		case MEMO_STATUS:
+			if (out->object != NULL)
 				break;
-			}
+			out->reason = out->status == 410 ? REASON_UP_GONE : REASON_UP_NOT_FOUND;
+			return;
+		case MEMO_UNSHAREABLE:
+			object_unref(&out->object);
+			cache_fly_alone(v, ask, out);
+			return;
+		case MEMO_NONE:
+		case MEMO_HOST_SLOW:
+			break;
 		}
 		if (cache_fly(v, ask, out))
 			return;

@@ -159,6 +159,7 @@ flight_free(struct flight *f)
 	free(f->head_text);
 	free(f->partial_text);
 	free(f->detail);
+	free(f->challenge);
 	free((void *)(uintptr_t)f->url.p);
 	OBJ_FREE(f);
 }
@@ -281,8 +282,9 @@ flight_head(const struct flight *f)
 	case FLIGHT_CONFIRMED:
 		return &f->head;
 	case FLIGHT_WAITING:
-	case FLIGHT_FAILED:
 		return NULL;
+	case FLIGHT_FAILED:
+		return f->begun ? &f->head : NULL;
 	}
 	WRONG("flight state");
 }
@@ -299,6 +301,26 @@ flight_upstream_status(const struct flight *f)
 {
 	MUST(flight_state(f) == FLIGHT_FAILED);
 	return f->upstream_status;
+}
+
+const char *
+flight_challenge(const struct flight *f)
+{
+	MUST(flight_state(f) == FLIGHT_FAILED);
+	return f->challenge != NULL ? f->challenge : "";
+}
+
+void
+flight_set_credentials(struct flight *f)
+{
+	f->from_credentials = true;
+}
+
+void
+flight_set_challenge(struct flight *f, const char *challenge)
+{
+	free(f->challenge);
+	f->challenge = challenge[0] != '\0' ? strdup(challenge) : NULL;
 }
 
 const char *
@@ -393,7 +415,7 @@ flight_publish(struct flight *f)
 		flight_wake_readers(f);
 	}
 	if (flight_state(f) == FLIGHT_WAITING && f->begun &&
-	    (!f->expected || f->verified || n > 0))
+	    (!f->expected || f->verified || n > 0 || f->head.no_body))
 		flight_set_state(f, FLIGHT_STREAMING);
 }
 
@@ -442,13 +464,28 @@ flight_copy_head(struct flight *f, const struct flight_head *h)
 	return REASON_OK;
 }
 
-/* A body file in memory, for when no disk takes it. */
-static enum reason
-flight_memory_file(struct flight *f, int *fd)
+/* Has room for n more bytes in memory been granted? */
+static bool
+flight_memory_grant(struct flight *f, uint64_t n)
 {
+	if (atomic_fetch_add(&flight_memory_bytes, n) + n > FLIGHT_MEMORY_MAX) {
+		(void)atomic_fetch_sub(&flight_memory_bytes, n);
+		return false;
+	}
+	f->memory_bytes += n;
+	return true;
+}
+
+/* A body file in memory of up to n bytes, for when no disk takes it. */
+static enum reason
+flight_memory_file(struct flight *f, uint64_t n, int *fd)
+{
+	if (!flight_memory_grant(f, n))
+		return REASON_NO_DISK;
 	*fd = memfd_create("apt-depot-body", MFD_CLOEXEC);
 	if (*fd < 0)
 		return blob_errno_reason(errno);
+	f->in_memory = true;
 	COUNT(store_failures_total);
 	log_warning("flight=%llu the cache's disk takes no more: streaming %.*s without keeping it",
 	    (unsigned long long)f->id, SLICE_ARG(f->url));
@@ -469,7 +506,7 @@ flight_begin_journal(struct flight *f)
 	if (!f->head.keep || f->private_ || (f->head.total_bytes >= 0 &&
 	    f->head.total_bytes <= FLIGHT_MARK_FIRST))
 		return;
-	if (p.etag.n == 0 && p.last_modified_s == INT64_MIN)
+	if ((p.etag.n == 0 || p.etag.p[0] == 'W') && p.last_modified_s == INT64_MIN)
 		return;		/* nothing could prove that a resumed part belongs to it */
 	index_partial_begin(cache_parts(f->cache)->index, &f->key, &p);
 	f->journal = true;
@@ -494,10 +531,91 @@ flight_open_body(struct flight *f)
 		r = blob_scratch_create(parts->blobs, &fd);
 	}
 	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
-		r = flight_memory_file(f, &fd);
+		r = flight_memory_file(f, f->head.total_bytes >= 0 ?
+		    (uint64_t)f->head.total_bytes : FLIGHT_RESERVE_BYTES, &fd);
 	if (r == REASON_OK)
 		atomic_store_explicit(&f->fd, fd, memory_order_release);
 	return r;
+}
+
+/* Writes all of it at its place. */
+static enum reason
+flight_write(int fd, uint64_t at, const char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t k = pwrite(fd, p, n, (off_t)at);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return k == 0 ? REASON_NO_DISK : blob_errno_reason(errno);
+		p += k;
+		at += (uint64_t)k;
+		n -= (size_t)k;
+	}
+	return REASON_OK;
+}
+
+/*
+ * The disk took no more: goes on in memory, where the body is small enough.
+ * Readers that still use the old file find there all that was visible then.
+ */
+static enum reason
+flight_move_to_memory(struct flight *f)
+{
+	uint64_t at = 0, have = flight_committed(f);
+	int64_t total = flight_total(f);
+	uint64_t need = total >= 0 ? (uint64_t)total : have + FLIGHT_RESERVE_BYTES;
+	char buf[65536];
+	int fd = -1;
+	enum reason r;
+
+	evict_kick(cache_parts(f->cache)->evict);
+	if (f->in_memory)
+		return REASON_NO_DISK;
+	r = flight_memory_file(f, need, &fd);
+	while (r == REASON_OK && at < have) {
+		ssize_t k = pread(flight_fd(f), buf, sizeof(buf) < have - at ? sizeof(buf) :
+		    (size_t)(have - at), (off_t)at);
+
+		r = k > 0 ? flight_write(fd, at, buf, (size_t)k) : REASON_DISK_ERROR;
+		at += k > 0 ? (uint64_t)k : 0;
+	}
+	if (r != REASON_OK) {
+		if (fd >= 0)
+			(void)close(fd);
+		return r;
+	}
+	f->memory_fd_was = atomic_exchange(&f->fd, fd);
+	if (f->head.keep && f->journal)
+		index_partial_end(cache_parts(f->cache)->index, &f->key);
+	if (f->head.keep)
+		(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
+	f->journal = false;
+	f->head.keep = false;
+	return REASON_OK;
+}
+
+/* Takes disk space ahead of the writer, so that a full disk shows before the bytes do. */
+static enum reason
+flight_reserve(struct flight *f, uint64_t upto)
+{
+	int64_t total = flight_total(f);
+	uint64_t n;
+
+	if (f->in_memory)
+		return upto <= f->memory_bytes || flight_memory_grant(f, FLIGHT_RESERVE_BYTES) ?
+		    REASON_OK : REASON_NO_DISK;
+	if (total < FLIGHT_RESERVE_MIN || upto <= f->reserved_bytes)
+		return REASON_OK;
+	n = (uint64_t)total - f->reserved_bytes;
+	if (n > FLIGHT_RESERVE_BYTES)
+		n = FLIGHT_RESERVE_BYTES;
+	if (fallocate(flight_fd(f), FALLOC_FL_KEEP_SIZE, (off_t)f->reserved_bytes, (off_t)n) != 0 &&
+	    errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS)
+		return blob_errno_reason(errno);
+	f->reserved_bytes += n;
+	return REASON_OK;
 }
 
 enum reason
@@ -528,102 +646,22 @@ flight_begin(struct flight *f, const struct flight_head *h)
 		}
 		flight_begin_journal(f);
 	}
+	atomic_store_explicit(&f->total, h->total_bytes, memory_order_release);
+	/* A disk that won't take it should show before a client has its 200. */
+	r = flight_reserve(f, 1);
+	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
+		r = flight_move_to_memory(f);
+	if (r != REASON_OK)
+		return r;
 	AZ(pthread_mutex_lock(&f->lock));
 	f->begun = true;
-	atomic_store_explicit(&f->total, h->total_bytes, memory_order_release);
 	atomic_store_explicit(&f->committed, f->partial_bytes, memory_order_release);
 	flight_publish(f);
 	AZ(pthread_mutex_unlock(&f->lock));
 	flight_count(f, f->partial_bytes);
-	return REASON_OK;
-}
-
-/* Writes all of it at its place. */
-static enum reason
-flight_write(int fd, uint64_t at, const char *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t k = pwrite(fd, p, n, (off_t)at);
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return k == 0 ? REASON_NO_DISK : blob_errno_reason(errno);
-		p += k;
-		at += (uint64_t)k;
-		n -= (size_t)k;
-	}
-	return REASON_OK;
-}
-
-/* Has room for n more bytes in memory been granted? */
-static bool
-flight_memory_grant(struct flight *f, uint64_t n)
-{
-	if (atomic_fetch_add(&flight_memory_bytes, n) + n > FLIGHT_MEMORY_MAX) {
-		(void)atomic_fetch_sub(&flight_memory_bytes, n);
-		return false;
-	}
-	f->memory_bytes += n;
-	return true;
-}
-
-/*
- * The disk took no more: goes on in memory, where the body is small enough.
- * Readers that still use the old file find there all that was visible then.
- */
-static enum reason
-flight_move_to_memory(struct flight *f)
-{
-	uint64_t at = 0, have = flight_committed(f);
-	int64_t total = flight_total(f);
-	uint64_t need = total >= 0 ? (uint64_t)total : have + FLIGHT_RESERVE_BYTES;
-	char buf[65536];
-	int fd;
-	enum reason r;
-
-	evict_kick(cache_parts(f->cache)->evict);
-	if (f->memory_bytes != 0 || !flight_memory_grant(f, need))
-		return REASON_NO_DISK;
-	r = flight_memory_file(f, &fd);
-	while (r == REASON_OK && at < have) {
-		ssize_t k = pread(flight_fd(f), buf, sizeof(buf) < have - at ? sizeof(buf) :
-		    (size_t)(have - at), (off_t)at);
-
-		r = k > 0 ? flight_write(fd, at, buf, (size_t)k) : REASON_DISK_ERROR;
-		at += k > 0 ? (uint64_t)k : 0;
-	}
-	if (r != REASON_OK) {
-		if (fd >= 0)
-			(void)close(fd);
-		return r;
-	}
-	f->memory_fd_was = atomic_exchange(&f->fd, fd);
-	if (f->head.keep && f->journal)
-		index_partial_end(cache_parts(f->cache)->index, &f->key);
-	if (f->head.keep)
-		(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
-	f->journal = false;
-	f->head.keep = false;
-	return REASON_OK;
-}
-
-/* Takes disk space ahead of the writer, so that a full disk shows before the bytes do. */
-static enum reason
-flight_reserve(struct flight *f, uint64_t upto)
-{
-	int64_t total = flight_total(f);
-	uint64_t n;
-
-	if (total < FLIGHT_RESERVE_MIN || upto <= f->reserved_bytes || f->memory_bytes != 0)
-		return REASON_OK;
-	n = (uint64_t)total - f->reserved_bytes;
-	if (n > FLIGHT_RESERVE_BYTES)
-		n = FLIGHT_RESERVE_BYTES;
-	if (fallocate(flight_fd(f), FALLOC_FL_KEEP_SIZE, (off_t)f->reserved_bytes, (off_t)n) != 0 &&
-	    errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS)
-		return blob_errno_reason(errno);
-	f->reserved_bytes += n;
+	/* What belongs to one client can't be found by others. */
+	if (!f->head.shareable)
+		cache_unlist(f);
 	return REASON_OK;
 }
 
@@ -717,15 +755,17 @@ flight_end_partial(struct flight *f, bool keep)
 	(void)!blob_partial_remove(parts->blobs, &f->key);
 }
 
-/* Writer and verifier may both find that it failed: true for the first. */
+/* Writer and verifier may both find that it failed: true for the first, if it is not complete by then. */
 static bool
 flight_claim_end(struct flight *f)
 {
+	enum flight_state s;
 	bool mine;
 
 	AZ(pthread_mutex_lock(&f->lock));
-	mine = !f->ending;
-	f->ending = true;
+	s = flight_state(f);
+	mine = !f->ending && s != FLIGHT_COMPLETE && s != FLIGHT_CONFIRMED;
+	f->ending |= mine;
 	AZ(pthread_mutex_unlock(&f->lock));
 	return mine;
 }
@@ -752,8 +792,9 @@ flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_part
 	f->reason = r;
 	f->upstream_status = upstream_status;
 	f->detail = text;
-	atomic_store(&f->writer_done, true);
+	/* In this order: who sees that the writer is done sees also that it failed. */
 	flight_set_state(f, FLIGHT_FAILED);
+	atomic_store(&f->writer_done, true);
 	AZ(pthread_mutex_unlock(&f->lock));
 	if (f->begun && f->head.keep)
 		verify_poke(cache_parts(f->cache)->verify, f);	/* so that it lets go */
@@ -797,6 +838,12 @@ flight_find_partial(struct flight *f, flight_partial_f *done, void *arg)
 	f->partial_arg = arg;
 	verify_poke(parts->verify, f);
 	return true;
+}
+
+bool
+flight_cancel_partial(struct flight *f)
+{
+	return verify_cancel_partial(cache_parts(f->cache)->verify, f);
 }
 
 void
@@ -853,12 +900,12 @@ flight_verify_failed(struct flight *f, enum reason r)
 	COUNT(store_failures_total);
 	log_error("flight=%llu %.*s could not be read back for its digest: %s; not kept",
 	    (unsigned long long)f->id, SLICE_ARG(f->url), reason_text(r));
-	if (flight_state(f) != FLIGHT_COMPLETE) {
-		flight_fail(f, r, 0, false, "%s", reason_text(r));
-		return;
+	flight_fail(f, r, 0, false, "%s", reason_text(r));
+	if (flight_state(f) == FLIGHT_COMPLETE) {
+		/* Its readers have every byte; it is only not kept. */
+		flight_end_partial(f, false);
+		cache_unlist(f);
 	}
-	flight_end_partial(f, false);
-	cache_unlist(f);
 }
 
 /* The index has it, or could not take it: either way the flight has done its work. */

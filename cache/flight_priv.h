@@ -51,6 +51,7 @@ struct flight {
 	enum reason reason;
 	int upstream_status;
 	char *detail;			/* malloced, or NULL */
+	char *challenge;		/* malloced, or NULL */
 
 	/* Written by the writer under the lock, read without it (published in this order). */
 	_Atomic int fd;
@@ -65,7 +66,8 @@ struct flight {
 	uint64_t reserved_bytes;	/* preallocated up to here */
 	_Atomic uint64_t counted_bytes;	/* part of the cache's bytes being fetched */
 	int memory_fd_was;		/* the file left behind when the body moved to memory; -1 */
-	uint64_t memory_bytes;		/* counted against the limit of bodies in memory */
+	bool in_memory;			/* the body file is in memory: no disk took it */
+	uint64_t memory_bytes;		/* granted of what bodies in memory may use */
 	bool journal;			/* partial_begin was written */
 
 	/* The verifier's own, but for writer_done. */
@@ -77,7 +79,7 @@ struct flight {
 	uint64_t hashed_bytes;
 	uint32_t marks_n;
 	uint8_t digest[32];
-	flight_partial_f *partial_done;	/* set: read the partial through first */
+	_Atomic(flight_partial_f *) partial_done;	/* set: read the partial through first */
 	void *partial_arg;
 	struct partial_rec partial;
 	char *partial_text;
@@ -112,6 +114,7 @@ struct verify *verify_start(struct cache *c) MUSTCHECK;
 void verify_stop(struct verify **v_p);
 /* More bytes, the writer is done, or a partial is to be read through. Takes a reference while it works. */
 void verify_poke(struct verify *v, struct flight *f);
+bool verify_cancel_partial(struct verify *v, struct flight *f) MUSTCHECK;
 
 struct sync *sync_start(struct cache *c) MUSTCHECK;
 void sync_stop(struct sync **s_p);			/* finishes what is queued */

@@ -252,7 +252,8 @@ object_find(struct object_table *t, const struct key *key, int64_t now_ms, int64
 		object_unlist(TAILQ_FIRST(&t->lru));
 	o->listed = true;
 	t->n++;
-	TAILQ_INSERT_TAIL(&t->lru, object_ref(o), lru);
+	(void)object_ref(o);	/* the table's own; the macro would evaluate it more than once */
+	TAILQ_INSERT_TAIL(&t->lru, o, lru);
 	TAILQ_INSERT_HEAD(b, o, bucket);
 	object_use(o, now_ms, now_s);
 	return o;

@@ -44,8 +44,10 @@ sync_submit(struct sync *s, struct flight *f)
 	if (small)
 		flight_store(f);
 	AZ(pthread_mutex_lock(&s->lock));
-	if (!small)
-		TAILQ_INSERT_TAIL(&s->queue, flight_ref(f), sync_link);
+	if (!small) {
+		(void)flight_ref(f);
+		TAILQ_INSERT_TAIL(&s->queue, f, sync_link);
+	}
 	if (!small || !s->small_dirty)
 		AZ(pthread_cond_signal(&s->news));
 	s->small_dirty |= small;

@@ -190,7 +190,7 @@ verify_partial_step(struct verify *v, struct flight *f)
 static void
 verify_partial_end(struct verify *v, struct flight *f)
 {
-	flight_partial_f *done = f->partial_done;
+	flight_partial_f *done;
 	struct flight_head h = {
 		.total_bytes = f->partial.total_bytes,
 		.terms.last_modified_s = f->partial.last_modified_s,
@@ -209,12 +209,29 @@ verify_partial_end(struct verify *v, struct flight *f)
 		if (f->hashed_bytes != f->partial_bytes)
 			f->partial_bytes = 0;
 	}
-	if (f->partial_bytes == 0)
-		flight_drop_partial(f);
-	f->partial_done = NULL;
 	log_info("flight=%llu unfinished body of %.*s: %llu bytes are proven good",
 	    (unsigned long long)f->id, SLICE_ARG(f->url), (unsigned long long)f->partial_bytes);
-	done(f->partial_arg, f->partial_bytes, &h);
+	/* Under the lock, so that who calls it off knows whether the word was given. */
+	AZ(pthread_mutex_lock(&v->lock));
+	done = atomic_exchange(&f->partial_done, NULL);
+	if (done != NULL) {
+		if (f->partial_bytes == 0)
+			flight_drop_partial(f);
+		done(f->partial_arg, f->partial_bytes, &h);
+	}
+	AZ(pthread_mutex_unlock(&v->lock));
+}
+
+bool
+verify_cancel_partial(struct verify *v, struct flight *f)
+{
+	bool mine;
+
+	CHECK_OBJ(v, VERIFY_MAGIC);
+	AZ(pthread_mutex_lock(&v->lock));
+	mine = atomic_exchange(&f->partial_done, NULL) != NULL;
+	AZ(pthread_mutex_unlock(&v->lock));
+	return mine;
 }
 
 enum verify_step { VERIFY_AGAIN, VERIFY_REST };
@@ -227,6 +244,8 @@ verify_step(struct verify *v, struct flight *f)
 	bool done;
 	ssize_t n;
 
+	if (flight_state(f) == FLIGHT_FAILED)
+		return VERIFY_REST;
 	if (!verify_begin(v, f)) {
 		if (f->partial_done != NULL) {
 			f->partial_bytes = 0;
@@ -241,9 +260,11 @@ verify_step(struct verify *v, struct flight *f)
 		verify_partial_end(v, f);
 		return VERIFY_REST;	/* comes back when the writer has news */
 	}
-	if (flight_state(f) == FLIGHT_FAILED || f->settled)
+	if (f->settled)
 		return VERIFY_REST;
-	done = atomic_load(&f->writer_done);	/* before committed: then that is final */
+	done = atomic_load(&f->writer_done);	/* before the state and committed: then these are final */
+	if (flight_state(f) == FLIGHT_FAILED)
+		return VERIFY_REST;
 	have = flight_committed(f);
 	if (f->hashed_bytes < have) {
 		end = flight_mark_end(f->marks_n);

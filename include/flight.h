@@ -82,9 +82,10 @@ enum flight_state flight_state(const struct flight *f);
 uint64_t flight_visible(const struct flight *f);	/* body bytes that may be read now */
 int64_t flight_total(const struct flight *f);		/* -1: unknown; known at the latest when COMPLETE */
 int flight_fd(const struct flight *f);			/* body file, valid while the caller holds a reference */
-const struct flight_head *flight_head(const struct flight *f);	/* from STREAMING or CONFIRMED on; else NULL */
+const struct flight_head *flight_head(const struct flight *f);	/* from STREAMING or CONFIRMED on, and then for good; else NULL */
 enum reason flight_reason(const struct flight *f);	/* FAILED only */
 int flight_upstream_status(const struct flight *f);	/* FAILED: the origin's status, or 0 */
+const char *flight_challenge(const struct flight *f);	/* FAILED: WWW-Authenticate of a 401; "" none */
 const char *flight_detail(const struct flight *f);	/* FAILED: what happened, in words, never NULL */
 uint64_t flight_id(const struct flight *f);
 struct slice flight_url(const struct flight *f);
@@ -111,6 +112,10 @@ enum reason flight_append(struct flight *f, const void *data, size_t n) MUSTCHEC
 /* The body is complete as announced. Verifier, syncer and index do the rest. */
 void flight_finish(struct flight *f);
 void flight_confirmed(struct flight *f, const struct flight_head *h);
+/* It is fetched with credentials of the configuration: noted in its record. */
+void flight_set_credentials(struct flight *f);
+/* Before flight_fail: what a 401 asks for. */
+void flight_set_challenge(struct flight *f, const char *challenge);
 /* detail: in words; keep_partial: leave what has come for a later resume. upstream_status 0: none. */
 void flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_partial,
     const char *fmt, ...) PRINTF_LIKE(5, 6);
@@ -127,6 +132,8 @@ bool flight_same_bytes(const struct flight *f, uint64_t at, const void *data, si
  */
 typedef void flight_partial_f(void *arg, uint64_t bytes, const struct flight_head *head);
 bool flight_find_partial(struct flight *f, flight_partial_f *done, void *arg) MUSTCHECK;
+/* Calls the reading off: true: done will not be called; false: it was called already. */
+bool flight_cancel_partial(struct flight *f) MUSTCHECK;
 /* The found partial turned out to belong to another version: forget it, start over. */
 void flight_drop_partial(struct flight *f);
 

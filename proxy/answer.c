@@ -87,6 +87,10 @@ answer_make_error(struct req *req, struct headbuf *h)
 	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
 	headbuf_text(h, SLICE("Content-Type: text/plain; charset=utf-8\r\n"));
 	headbuf_field_u64(h, SLICE("Content-Length"), req->end);
+	if (req->reason == REASON_RANGE && req->end_known >= 0)
+		headbuf_printf(h, "Content-Range: bytes */%lld\r\n", (long long)req->end_known);
+	if (req->challenge != NULL && req->challenge[0] != '\0')
+		headbuf_field(h, SLICE("WWW-Authenticate"), slice_of(req->challenge));
 	if (req->reason == REASON_METHOD)
 		headbuf_text(h, SLICE("Allow: GET, HEAD, CONNECT\r\n"));
 	headbuf_printf(h, "Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"
@@ -94,6 +98,7 @@ answer_make_error(struct req *req, struct headbuf *h)
 	    req->cache_status != NULL ? req->cache_status : "", reason_name(req->reason));
 	if (req->http.method == HTTP_HEAD)
 		req->end = 0;
+	req->end_known = (int64_t)req->end;
 	log_msg(status >= 500 ? LOG_WARNING : LOG_INFO,
 	    "req=%llu flight=%llu %d %s: %.*s: %s", (unsigned long long)req->id,
 	    (unsigned long long)req->flight_id, status, reason_name(req->reason),
@@ -150,7 +155,7 @@ answer_make_object(struct req *req, struct headbuf *h, const struct httpcond_ver
 	req->status = v->status;
 	req->at = v->status == 206 ? v->first : 0;
 	req->end = v->status == 206 ? v->end : total >= 0 ? (uint64_t)total : UINT64_MAX;
-	if (v->status == 304 || v->status == 412 || v->status == 416)
+	if (v->status == 304)
 		req->at = req->end = 0;
 	req->end_known = req->end == UINT64_MAX ? -1 : (int64_t)req->end;
 	headbuf_status(h, v->status, SLICE_NONE);
@@ -158,8 +163,6 @@ answer_make_object(struct req *req, struct headbuf *h, const struct httpcond_ver
 	if (v->status == 206)
 		headbuf_printf(h, "Content-Range: bytes %llu-%llu/%lld\r\n",
 		    (unsigned long long)v->first, (unsigned long long)v->end - 1, (long long)total);
-	if (v->status == 416)
-		headbuf_printf(h, "Content-Range: bytes */%lld\r\n", (long long)total);
 	if (v->status == 304)
 		;	/* no length: RFC 9110 8.6 */
 	else if (req->end_known >= 0)

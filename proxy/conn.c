@@ -148,16 +148,18 @@ conn_queue_request(struct conn *c, const char *head, size_t head_bytes)
 	if (r != REASON_OK) {
 		/* What follows can't be told apart from this one's rest. */
 		req->reason = r;
-		c->close_when_done = true;
+		c->close_when_done = c->refused_input = true;
 		COUNT(bad_requests_total);
 	}
 	if (req->http.has_body && r == REASON_OK) {
 		/* Its bytes must never be taken for the next request. */
 		req->reason = REASON_REQ_BODY;
-		c->close_when_done = true;
+		c->close_when_done = c->refused_input = true;
 	}
-	if (c->denied)
-		req->reason = REASON_DENIED_CLIENT;
+	if (c->refusal != REASON_OK) {
+		req->reason = c->refusal;
+		c->close_when_done = c->refused_input = true;
+	}
 	if (!req->http.keep_alive)
 		c->close_when_done = true;
 	/* What follows a CONNECT is not ours to parse, unless it is refused. */
@@ -194,7 +196,7 @@ conn_parse(struct conn *c, const char *p, size_t n)
 		COUNT(lookahead_full_total);
 	if (at == n)
 		c->header_ms = 0;
-	else if (c->header_ms == 0)
+	else if (c->header_ms == 0 || at > 0)
 		c->header_ms = c->w->now_ms;
 	if (!conn_keep_input(c, p + at, n - at))
 		conn_close(c, REASON_NO_MEMORY);
@@ -273,7 +275,7 @@ conn_rest(struct conn *c)
 static void
 conn_linger(struct conn *c)
 {
-	if (c->eof || (!c->can_read && c->served_n > 0 && c->in_n == 0)) {
+	if (c->eof || (!c->refused_input && !c->can_read && c->in_n == 0)) {
 		conn_close(c, REASON_CLIENT_DONE);
 		return;
 	}
@@ -294,15 +296,31 @@ conn_run_linger(struct conn *c)
 		conn_close(c, REASON_CLIENT_DONE);
 }
 
+/* Those that wait are not answered any more. */
+static void
+conn_drop_requests(struct conn *c)
+{
+	struct req *req;
+
+	while ((req = TAILQ_FIRST(&c->reqs)) != NULL) {
+		TAILQ_REMOVE(&c->reqs, req, link);
+		c->reqs_n--;
+		req_end(req);
+	}
+}
+
 /* The first request is answered in full. */
 static void
 conn_finish_request(struct conn *c, struct req *req)
 {
 	req_log(req, REASON_OK);
 	TAILQ_REMOVE(&c->reqs, req, link);
-	c->connecting = false;
 	c->reqs_n--;
 	c->served_n++;
+	if (req->http.method == HTTP_CONNECT)
+		c->connecting = false;
+	if (req->end_known < 0 && req->http.minor == 0 && req->status == 200)
+		conn_drop_requests(c);	/* this body ends with the connection */
 	req_end(req);
 }
 
@@ -338,6 +356,8 @@ conn_run(struct conn *c)
 			conn_fill(c);
 			continue;
 		}
+		if (c->state == CONN_DISK)
+			return;		/* the pool's message goes on with it */
 		req = TAILQ_FIRST(&c->reqs);
 		if (req == NULL) {
 			if (c->close_when_done)
@@ -391,7 +411,8 @@ conn_client_allowed(const struct conn *c)
 }
 
 void
-conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n)
+conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
+    bool one_too_many)
 {
 	struct conn *c;
 
@@ -408,7 +429,8 @@ conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n)
 		memcpy(&c->peer, sa, sa_n < sizeof(c->peer) ? sa_n : sizeof(c->peer));
 	else
 		c->peer.sin6_family = AF_UNIX;
-	c->denied = !conn_client_allowed(c);
+	c->refusal = !conn_client_allowed(c) ? REASON_DENIED_CLIENT : one_too_many ?
+	    REASON_CONNECTIONS : REASON_OK;
 	c->state = CONN_IDLE;
 	c->state_ms = w->now_ms;
 	TAILQ_INSERT_TAIL(&w->conns[CONN_IDLE], c, link);

@@ -102,6 +102,7 @@ struct req {
 	/* The answer. */
 	enum reason reason;		/* set: answer with this error */
 	const char *detail;		/* in the text arena, or static */
+	const char *challenge;		/* WWW-Authenticate to go with it; NULL or "": none */
 	int error_status;		/* overrides the reason's; 0: no */
 	int status;
 	const char *cache_status;	/* value of Cache-Status after our name */
@@ -131,8 +132,9 @@ struct conn {
 	TAILQ_ENTRY(conn) run_link;	/* runnable */
 	bool runnable, can_read, can_write, eof, close_when_done;
 	bool peer_closed;		/* a FIN has come; recv will say so after the data */
+	bool refused_input;		/* bytes may follow that were never meant to be read */
 	bool connecting;		/* a CONNECT is queued: what follows is not parsed */
-	bool denied;			/* its address is not in allow_clients */
+	enum reason refusal;		/* why every request of it is refused; OK: it is not */
 	enum conn_state state;
 	int64_t state_ms;		/* when the state began, or last made progress */
 	int64_t header_ms;		/* when the first byte of an unfinished header came; 0: none */
@@ -151,8 +153,9 @@ struct conn {
 
 enum { CONN_LOOKAHEAD_MAX = 20 };
 
-/* Takes over the descriptor. On its worker. */
-void conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n);
+/* Takes over the descriptor. On its worker. one_too_many: every request is answered 503. */
+void conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
+    bool one_too_many);
 /* Goes on as far as it can without waiting. */
 void conn_run(struct conn *c);
 void conn_set_state(struct conn *c, enum conn_state to);

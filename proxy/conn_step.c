@@ -149,6 +149,14 @@ req_note_forward(struct req *req, bool created, bool check, bool alone)
 		req->cache_status = created ? "fwd=uri-miss" : "fwd=uri-miss; collapsed";
 }
 
+/* Is there something stored that may stand in when upstream has no answer in time? */
+static bool
+req_may_serve_stale(const struct req *req)
+{
+	return req->object != NULL && !req->object_strict && !req->http.cc_no_cache &&
+	    cache_stale_ok(req->c->w->view, req->object, &req->af, req->c->w->now_s);
+}
+
 /* Serves what is stored although it is stale. */
 static enum step
 req_serve_stale(struct req *req, const char *why)
@@ -206,7 +214,7 @@ req_ask(struct req *req, bool object_bad)
 		req_launch(req, alone || (flight_is_private(req->reader.f) &&
 		    req->af.class == APTFILE_OTHER));
 	/* apt asks its sources one after the other: a host that hangs is not waited for again and again. */
-	if (req->object != NULL && !req->object_strict &&
+	if (req_may_serve_stale(req) &&
 	    cache_host_is_slow(req_depot(req)->cache, req->route.url.authority, w->now_ms))
 		return req_serve_stale(req, "hit; detail=stale-host-slow");
 	return req_go(req, REQ_FOLLOW);
@@ -235,6 +243,8 @@ req_step_start(struct req *req)
 	case ROUTE_REPORT:
 		return req_serve_page(req);
 	case ROUTE_TUNNEL:
+		if (d->config->offline)
+			return req_fail(req, REASON_OFFLINE, NULL);
 		if (d->config->connect == CONNECT_REFUSE)
 			return req_fail(req, REASON_DENIED_CONNECT, NULL);
 		r = depot_check_target(d->config, req->route.host, req->route.port,
@@ -394,13 +404,12 @@ req_follow_failed(struct req *req)
 {
 	struct flight *f = req->reader.f;
 	enum reason r = flight_reason(f);
-	struct worker *w = req->c->w;
 
-	if (req->object != NULL && !req->object_strict && r != REASON_UP_NOT_FOUND &&
-	    r != REASON_UP_GONE && cache_stale_ok(w->view, req->object, &req->af, w->now_s))
+	if (req_may_serve_stale(req) && r != REASON_UP_NOT_FOUND && r != REASON_UP_GONE)
 		return req_serve_stale(req, "hit; detail=stale-if-error");
 	req->detail = req_text(req, "%s", flight_detail(f));
 	req->error_status = flight_upstream_status(f);
+	req->challenge = req_text(req, "%s", flight_challenge(f));
 	return req_fail(req, r, NULL);
 }
 
@@ -459,8 +468,7 @@ req_give_up_waiting(struct req *req)
 		return false;
 	if (req->step == REQ_HEAD)
 		return waited >= REQ_RANGE_WAIT_MS;
-	if (req->step == REQ_FOLLOW && req->object != NULL && !req->object_strict &&
-	    waited >= config_for_upstream(w->depot->config,
+	if (req->step == REQ_FOLLOW && req_may_serve_stale(req) && waited >= config_for_upstream(w->depot->config,
 	    req->route.url.host)->revalidate_wait) {
 		/* The check goes on without us; until the host answers, nobody else waits for it. */
 		cache_note_host(w->depot->cache, req->route.url.authority, true, w->now_ms);
@@ -550,6 +558,8 @@ req_step_head(struct req *req)
 		ok = answer_make_error(req, &h);
 	else if (req->source == SOURCE_TEXT)
 		ok = answer_make_page(req, &h);
+	else if (req->source == SOURCE_FLIGHT && flight_state(req->reader.f) == FLIGHT_FAILED)
+		return req_follow_failed(req);
 	else {
 		total = req->source == SOURCE_FLIGHT ? flight_total(req->reader.f) :
 		    (int64_t)object_size(req->object);
@@ -561,6 +571,10 @@ req_step_head(struct req *req)
 				    WAIT : GO_ON;
 			}
 			v.status = 200;
+		}
+		if (v.status == 412 || v.status == 416) {
+			req->end_known = total;
+			return req_fail(req, v.status == 412 ? REASON_PRECONDITION : REASON_RANGE, NULL);
 		}
 		ok = answer_make_object(req, &h, &v, total);
 	}

@@ -75,6 +75,15 @@ fetch_free(struct fetch *ft)
 	OBJ_FREE(ft);
 }
 
+/* Over, and no message is under way to it any more? */
+static void
+fetch_free_when_quiet(struct fetch *ft)
+{
+	ft->dead = true;
+	if (!atomic_load(&ft->crowd_posted) && !ft->partial_pending)
+		fetch_free(ft);
+}
+
 /* Readers came or went. */
 static void
 fetch_crowd_mail(struct mail *m)
@@ -84,7 +93,7 @@ fetch_crowd_mail(struct mail *m)
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	atomic_store(&ft->crowd_posted, false);
 	if (ft->dead)
-		fetch_free(ft);
+		fetch_free_when_quiet(ft);
 	else
 		ft->lonely_ms = flight_readers(ft->f) == 0 ? ft->u->now_ms : 0;
 }
@@ -98,6 +107,22 @@ fetch_crowd(void *arg, bool anybody)
 	(void)anybody;		/* the mail looks for itself: readers come and go meanwhile */
 	if (!atomic_exchange(&ft->crowd_posted, true))
 		mailbox_post(&ft->u->mailbox, &ft->crowd);
+}
+
+/* The verifier has read the kept part. */
+static void
+fetch_partial_mail(struct mail *m)
+{
+	struct fetch *ft = CONTAINER_OF(m, struct fetch, partial);
+
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	ft->partial_pending = false;
+	if (ft->dead) {
+		fetch_free_when_quiet(ft);
+		return;
+	}
+	ft->u->now_ms = clock_mono_ms();
+	upstream_queue(ft);
 }
 
 struct fetch *
@@ -124,6 +149,7 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 	ft->want_total = -1;
 	ft->order.deliver = fetch_order_mail;
 	ft->crowd.deliver = fetch_crowd_mail;
+	ft->partial.deliver = fetch_partial_mail;
 	return ft;
 }
 
@@ -148,6 +174,8 @@ fetch_over(struct fetch *ft)
 	flight_drive(ft->f, NULL);	/* from here on nobody posts */
 	if (ft->state == FETCH_QUEUED)
 		upstream_unqueue(ft);
+	if (ft->partial_pending && flight_cancel_partial(ft->f))
+		ft->partial_pending = false;
 	(void)event_del(&ft->pause);
 	fetch_end_try(ft);
 	if (ft->dirty)
@@ -157,10 +185,7 @@ fetch_over(struct fetch *ft)
 	TAILQ_REMOVE(&u->fetches, ft, link);
 	fetch_set_state(ft, FETCH_OVER);
 	flight_unref(&ft->f);
-	if (atomic_load(&ft->crowd_posted))
-		ft->dead = true;
-	else
-		fetch_free(ft);
+	fetch_free_when_quiet(ft);
 }
 
 /* Ends it badly, in words; what has come is kept where it can be continued. */
@@ -183,6 +208,8 @@ fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
 	    reason_name(r), SLICE_ARG(flight_url(ft->f)), text);
 	if ((status == 404 || status == 410) && !flight_is_private(ft->f))
 		cache_note_status(cache, flight_key(ft->f), status, ft->u->now_ms);
+	if (status == 401 && ft->resp != NULL)
+		flight_set_challenge(ft->f, ft->resp->www_authenticate);
 	flight_fail(ft->f, r, status, keep, "%s", text);
 	fetch_over(ft);
 }
@@ -226,6 +253,8 @@ fetch_tries_allowed(const struct fetch *ft, enum reason r)
 	case REASON_UP_GARBAGE:
 	case REASON_UP_STATUS:
 		return ft->check ? FETCH_CHECK_TRIES_MAX : FETCH_TRIES_MAX;
+	case REASON_UP_PROXY:	/* the next one may be kinder */
+		return (unsigned)ft->host->conf->parent_proxy.n;
 	case REASON_UP_TIMEOUT:
 		return ft->check ? 1 : FETCH_TIMEOUTS_MAX;
 	default:
@@ -233,24 +262,41 @@ fetch_tries_allowed(const struct fetch *ft, enum reason r)
 	}
 }
 
+/* Every try begins at the flight's own URL: where it was redirected to may not be good for long. */
+static void
+fetch_go_home(struct fetch *ft)
+{
+	struct arena a;
+
+	arena_init(&a, ft->url_text, FETCH_URL_BYTES);
+	MUST(url_parse(&ft->url, &a, flight_url(ft->f)) == REASON_OK);
+	ft->visited[0] = *flight_key(ft->f);
+	ft->visited_n = 1;
+}
+
 /* One try broke: again, or is that all? Before a client has bytes quickly or never; afterwards as long as it waits. */
 static void
 fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 {
 	bool begun = flight_committed(ft->f) > 0;
+	bool hopeless;
 	bool free_try = ft->reused && r == REASON_UP_CLOSED && ft->resp != NULL &&
 	    ft->resp->status == 0 && ft->tries_n == 0;
 	unsigned allowed = fetch_tries_allowed(ft, r);
 
 	fetch_end_try(ft);
+	fetch_go_home(ft);
 	if (r == REASON_UP_TIMEOUT)
 		ft->timeouts_n++;
 	ft->tries_n++;
 	/* A kept-alive connection that the origin had closed meanwhile: nobody's failure. */
 	if (free_try)
 		ft->tries_n = 0;
-	if (begun ? allowed == 0 || ft->u->now_ms - ft->progress_ms > FETCH_STUCK_MS :
-	    ft->tries_n >= allowed && !free_try) {
+	/* In the middle of a body a name server that hiccups is no reason to give up. */
+	hopeless = allowed == 0 && !(begun && (r == REASON_UP_RESOLVE || r == REASON_UP_PROXY));
+	ft->fresh = true;
+	if (hopeless || (begun ? ft->u->now_ms - ft->progress_ms > FETCH_STUCK_MS :
+	    ft->tries_n >= allowed && !free_try)) {
 		fetch_fail(ft, r, status, "%s", detail);
 		return;
 	}
@@ -277,7 +323,8 @@ fetch_begin_body(struct fetch *ft)
 		fetch_plan_fail(ft, r, "%s", reason_text(r));
 		return false;
 	}
-	ft->began_here = true;
+	ft->began_here = ft->begun = true;
+	ft->check = false;
 	ft->want_total = h.total_bytes;
 	ft->want.last_modified_s = h.terms.last_modified_s;
 	(void)snprintf(ft->want.etag, sizeof(ft->want.etag), "%s", ft->resp->etag);
@@ -428,11 +475,11 @@ fetch_head_complete(struct fetch *ft)
 	cache_note_host(ft->u->depot->cache, ft->url.authority, false, ft->u->now_ms);
 	fetch_judge_head(ft);
 	/* Other files' heads go out at once; a repository file's first bytes are looked at before. */
-	if (ft->plan == PLAN_BODY && (ft->resume_at > 0 ? flight_committed(ft->f) == 0 :
+	if (ft->plan == PLAN_BODY && ft->begun)
+		ft->sniffed = ft->began_here = true;
+	else if (ft->plan == PLAN_BODY && (ft->resume_at > 0 ||
 	    flight_aptfile(ft->f)->class == APTFILE_OTHER))
 		(void)fetch_begin_body(ft);
-	else if (ft->plan == PLAN_BODY && ft->resume_at > 0)
-		ft->sniffed = ft->began_here = true;
 }
 
 /* libcurl: one header line. */
@@ -472,6 +519,7 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	(void)own_port;
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	ft->sent = true;
+	ft->guard.denied = false;
 	ft->quiet_ms = ft->u->now_ms;
 	(void)curl_easy_getinfo(ft->curl, CURLINFO_NUM_CONNECTS, &fresh);
 	ft->reused = fresh == 0;
@@ -511,6 +559,11 @@ fetch_start(struct fetch *ft)
 	ft->quiet_ms = ft->u->now_ms;
 	ft->asked_wall_ms = clock_wall_ms();
 	fetch_choose_range(ft);
+	if (ft->resume_at == 0 && ft->partial_bytes > 0) {
+		/* Nothing could prove that more belongs to it. */
+		flight_drop_partial(ft->f);
+		ft->partial_bytes = 0;
+	}
 	ft->resp = malloc(sizeof(*ft->resp));
 	ft->curl = curlev_handle(ft->u->curlev, ft);
 	fetch_set_state(ft, FETCH_ASK);
@@ -521,6 +574,8 @@ fetch_start(struct fetch *ft)
 		fetch_fail(ft, REASON_NO_MEMORY, 0, "%s", reason_text(REASON_NO_MEMORY));
 		return;
 	}
+	if (ft->host->conf->auth != NULL)
+		flight_set_credentials(ft->f);
 	COUNT(upstream_requests_total);
 	log_debug("flight=%llu asking %.*s from byte %llu", (unsigned long long)flight_id(ft->f),
 	    SLICE_ARG(ft->url.text), (unsigned long long)ft->resume_at);
@@ -534,7 +589,7 @@ fetch_reason(const struct fetch *ft, CURLcode result)
 {
 	long connect_status = 0;
 
-	if (ft->guard.denied)
+	if (ft->guard.denied && !ft->guard.allowed)
 		return REASON_DENIED_ADDRESS;
 	(void)curl_easy_getinfo(ft->curl, CURLINFO_HTTP_CONNECTCODE, &connect_status);
 	if (connect_status >= 300)
@@ -624,7 +679,8 @@ fetch_redirect(struct fetch *ft)
 static void
 fetch_finish(struct fetch *ft)
 {
-	if (ft->plan == PLAN_COMPARE) {
+	/* An empty body has nothing to compare. */
+	if (ft->plan == PLAN_COMPARE && ft->rate_from > 0) {
 		fetch_fail(ft, REASON_UP_CHANGED, 0, "the file changed upstream while it was being "
 		    "fetched (it is shorter now)");
 		return;
@@ -703,7 +759,7 @@ fetch_broke(struct fetch *ft, CURLcode result)
 	enum reason r = fetch_reason(ft, result);
 	char detail[1024], way[300] = "";
 
-	upstream_way_text(ft->host, way, sizeof(way));
+	upstream_way_text(ft->host, ft->tries_n, way, sizeof(way));
 	(void)snprintf(detail, sizeof(detail), "%.*s%s: %s%s%s", SLICE_ARG(ft->url.host), way,
 	    reason_text(r), ft->error[0] != '\0' ? ": " : "", ft->error);
 	fetch_flush(ft);
@@ -754,18 +810,7 @@ fetch_done(struct fetch *ft, CURLcode result)
 
 /* ---- start, time, loneliness ---- */
 
-/* The verifier has read the kept part. */
-static void
-fetch_partial_mail(struct mail *m)
-{
-	struct fetch *ft = CONTAINER_OF(m, struct fetch, partial);
-
-	CHECK_OBJ(ft, FETCH_MAGIC);
-	ft->u->now_ms = clock_mono_ms();
-	upstream_queue(ft);
-}
-
-/* The same, on the verifier's thread: notes what the part is, nothing more. */
+/* The kept part is read; on the verifier's thread: notes what the part is, nothing more. */
 static void
 fetch_partial_done(void *arg, uint64_t bytes, const struct flight_head *h)
 {
@@ -780,7 +825,6 @@ fetch_partial_done(void *arg, uint64_t bytes, const struct flight_head *h)
 			ft->want.etag[h->etag.n] = '\0';
 		}
 	}
-	ft->partial.deliver = fetch_partial_mail;
 	mailbox_post(&ft->u->mailbox, &ft->partial);
 }
 
@@ -789,8 +833,6 @@ fetch_begin(struct fetch *ft)
 {
 	struct upstream *u = ft->u;
 	struct flight_driver driver = {fetch_crowd, ft};
-	struct arena a;
-	enum reason r;
 
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	TAILQ_INSERT_TAIL(&u->fetches, ft, link);
@@ -799,16 +841,11 @@ fetch_begin(struct fetch *ft)
 	flight_drive(ft->f, &driver);
 	if (flight_readers(ft->f) == 0)
 		ft->lonely_ms = u->now_ms;
-	arena_init(&a, ft->url_text, FETCH_URL_BYTES);
-	r = url_parse(&ft->url, &a, flight_url(ft->f));
-	if (r != REASON_OK) {
-		fetch_fail(ft, r, 0, "%s", reason_text(r));
-		return;
-	}
-	ft->visited[ft->visited_n++] = *flight_key(ft->f);
+	fetch_go_home(ft);
 	ft->want.last_modified_s = INT64_MIN;
 	ft->check = flight_validators(ft->f, &ft->want);
 	if (!ft->check && !ft->head_only && flight_find_partial(ft->f, fetch_partial_done, ft)) {
+		ft->partial_pending = true;
 		fetch_set_state(ft, FETCH_PARTIAL);
 		return;
 	}
@@ -838,6 +875,9 @@ fetch_check_lonely(struct fetch *ft)
 	uint64_t have = flight_committed(ft->f), left, rate;
 	int64_t total = ft->want_total, now = ft->u->now_ms;
 
+	/* Somebody may have come whose message has not. */
+	if (ft->lonely_ms != 0 && flight_readers(ft->f) > 0)
+		ft->lonely_ms = 0;
 	if (ft->lonely_ms == 0 || ft->state == FETCH_PARTIAL)
 		return false;
 	if (!ft->began_here && have == 0 && ft->check)

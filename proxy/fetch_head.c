@@ -64,7 +64,8 @@ fetch_flight_head(const struct fetch *ft)
 	const struct httpresp *r = ft->resp;
 	int64_t now_s = clock_wall_s();
 	struct flight_head h = {
-		.total_bytes = r->status == 206 ? r->range_total : r->chunked ? -1 : r->length,
+		.total_bytes = r->status != 206 ? (r->chunked ? -1 : r->length) :
+		    r->range_total >= 0 ? r->range_total : ft->want_total,
 		.checked_at_ms = ft->asked_wall_ms,
 		.terms = {
 			.checked_at_s = now_s,
@@ -88,7 +89,9 @@ fetch_flight_head(const struct fetch *ft)
 		h.shareable = h.keep = false;
 	else if (!fetch_is_repo_file(ft) && (r->cc.is_private || r->cc.no_store || r->vary_any))
 		h.shareable = h.keep = false;
-	if (ft->head_only)
+	/* A body that ends with the connection may have been cut: only a digest could tell. */
+	if (ft->head_only || (h.total_bytes < 0 && !r->chunked &&
+	    flight_aptfile(ft->f)->class != APTFILE_BYHASH))
 		h.keep = false;
 	return h;
 }
@@ -122,9 +125,10 @@ fetch_judge_partial(struct fetch *ft)
 		return;
 	}
 	if (r->range_first != (int64_t)ft->resume_at || !fetch_same_version(ft) ||
+	    (r->range_total < 0 && ft->want_total < 0) ||
 	    (r->length >= 0 && r->range_last >= r->range_first &&
 	    r->length != r->range_last - r->range_first + 1)) {
-		if (ft->began_here || flight_committed(ft->f) > 0)
+		if (ft->begun)
 			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was "
 			    "being fetched (%s)", r->range_first != (int64_t)ft->resume_at ?
 			    "another range than asked for" : "other validators than before");
@@ -157,8 +161,14 @@ fetch_judge_whole(struct fetch *ft)
 	}
 	if (ft->head_only)
 		ft->plan = PLAN_HEAD;
-	else if (flight_committed(ft->f) > 0) {
-		ft->plan = PLAN_COMPARE;	/* asked to go on, or not able to ask: it starts over */
+	else if (ft->begun) {
+		/* Asked to go on, or not able to ask: it starts over. */
+		if (ft->want_total >= 0 && r->length >= 0 && r->length != ft->want_total) {
+			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "
+			    "fetched (another length)");
+			return;
+		}
+		ft->plan = PLAN_COMPARE;
 		ft->compare_at = 0;
 	} else if (ft->resume_at > 0)
 		ft->plan = PLAN_RESTART;	/* only a kept part, nothing shown yet */

@@ -113,14 +113,14 @@ fetch_make_request(struct fetch *ft)
 	CURL *curl = ft->curl;
 
 	if (!fetch_set_url(ft) || !fetch_make_headers(ft) ||
-	    !upstream_prepare(ft->u, curl, ft->host, &ft->guard))
+	    !upstream_prepare(ft->u, curl, ft->host, ft->tries_n, &ft->guard))
 		return false;
 	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, ft->headers);
 	(void)curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, ft->error);
 	if (ft->head_only)
 		(void)curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
 	/* After a failure no connection is trusted that was there before. */
-	if (ft->tries_n > 0)
+	if (ft->fresh)
 		(void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
 	return true;
 }

@@ -24,6 +24,7 @@ enum {
 	LISTENER_MAX = 32,
 	LISTENER_BATCH = 64,		/* accepts a turn */
 	LISTENER_BACKLOG = 4096,
+	LISTENER_TOLD_MAX = 128,	/* over max_connections are told 503; the rest just closed */
 	LISTENER_PAUSE_MS = 100,	/* when descriptors ran out */
 };
 
@@ -143,6 +144,7 @@ listener_add(struct listener *l, const char *text, char **why)
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
 	    .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list = NULL, *ai;
 	char host[256], port[8];
+	unsigned had_n = l->socks_n;
 	enum reason r = REASON_OK;
 	int err;
 
@@ -168,11 +170,12 @@ listener_add(struct listener *l, const char *text, char **why)
 	for (ai = list; ai != NULL && r == REASON_OK && l->socks_n < LISTENER_MAX; ai = ai->ai_next)
 		r = listener_bind_tcp(l, ai, text, why);
 	freeaddrinfo(list);
-	if (r != REASON_OK && r != REASON_LOCKED && host[0] == '\0' && l->socks_n > 0) {
+	if (r != REASON_OK && r != REASON_LOCKED && host[0] == '\0') {
 		char any[32];
 
 		/* A machine without IPv6. */
-		(void)close(l->socks[--l->socks_n].fd);
+		while (l->socks_n > had_n)
+			(void)close(l->socks[--l->socks_n].fd);
 		free(*why);
 		*why = NULL;
 		(void)snprintf(any, sizeof(any), "0.0.0.0:%s", port);
@@ -246,6 +249,7 @@ listener_accept_cb(evutil_socket_t fd, short what, void *arg)
 	struct worker *w;
 	socklen_t n;
 	unsigned i, total;
+	bool over;
 	int client;
 
 	(void)what;
@@ -264,13 +268,15 @@ listener_accept_cb(evutil_socket_t fd, short what, void *arg)
 			return;
 		}
 		w = listener_least_loaded(l->depot, &total);
-		if (total >= l->depot->max_connections) {
+		over = total >= l->depot->max_connections;
+		if (over)
 			COUNT(connections_refused_total);
+		if (total >= l->depot->max_connections + LISTENER_TOLD_MAX) {
 			(void)close(client);
 			continue;
 		}
 		COUNT(connections_accepted_total);
-		worker_adopt(w, client, (struct sockaddr *)&sa, n);
+		worker_adopt(w, client, (struct sockaddr *)&sa, n, over);
 	}
 }
 

@@ -48,6 +48,30 @@ upstream_is_bulk(const struct fetch *ft)
 	WRONG("file class");
 }
 
+/* Is the host one that no_proxy names: itself, or a domain it is in? */
+static bool
+upstream_is_no_proxy(const struct config *config, struct slice host)
+{
+	size_t i;
+
+	for (i = 0; i < config->no_proxy.n; i++) {
+		struct slice entry = slice_of(config->no_proxy.v[i]), rest;
+
+		if (slice_eq(entry, SLICE("*")))
+			return true;
+		if (slice_starts(entry, SLICE("*")))
+			entry = slice_skip(entry, 1);
+		if (slice_starts(entry, SLICE(".")))
+			entry = slice_skip(entry, 1);
+		if (entry.n == 0 || host.n < entry.n)
+			continue;
+		rest = slice_skip(host, host.n - entry.n);
+		if (slice_caseeq(rest, entry) && (host.n == entry.n || rest.p[-1] == '.'))
+			return true;
+	}
+	return false;
+}
+
 /* The record of this origin, made at first use; NULL: out of memory. */
 static struct uphost *
 upstream_host(struct upstream *u, const struct url *url)
@@ -66,6 +90,7 @@ upstream_host(struct upstream *u, const struct url *url)
 		return NULL;
 	(void)strcpy(h->authority, name);
 	h->conf = config_for_upstream(u->depot->config, url->host);
+	h->no_proxy = upstream_is_no_proxy(u->depot->config, url->host);
 	for (i = 0; i < h->conf->connect_to.n; i++)
 		h->connect_to = curl_slist_append(h->connect_to, h->conf->connect_to.v[i]);
 	TAILQ_INIT(&h->waiting[0]);
@@ -292,34 +317,40 @@ upstream_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *a
 		guard->denied = true;
 		return CURL_SOCKET_BAD;
 	}
+	guard->allowed = true;
 	return socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
+}
+
+const char *
+upstream_parent(const struct uphost *h, unsigned tries_n)
+{
+	const struct strlist *list = &h->conf->parent_proxy;
+	const char *proxy;
+
+	if (list->n == 0 || h->no_proxy)
+		return NULL;
+	proxy = list->v[tries_n < list->n ? tries_n : list->n - 1];
+	return strcmp(proxy, "direct") == 0 ? NULL : proxy;
 }
 
 /* Through a parent proxy, or directly (false). */
 static bool
-upstream_set_proxy(CURL *curl, const struct config_upstream *conf, const struct config *config)
+upstream_set_proxy(CURL *curl, const struct uphost *h, unsigned tries_n)
 {
-	const char *proxy = conf->parent_proxy.n > 0 ? conf->parent_proxy.v[0] : "direct";
-	char no_proxy[4096] = "";
-	size_t i, n = 0;
+	const char *proxy = upstream_parent(h, tries_n);
 
 	/* Never from the environment: the depot may itself be what http_proxy names. */
-	if (strcmp(proxy, "direct") == 0) {
-		(void)curl_easy_setopt(curl, CURLOPT_PROXY, "");
+	(void)curl_easy_setopt(curl, CURLOPT_PROXY, proxy != NULL ? proxy : "");
+	if (proxy == NULL)
 		return false;
-	}
-	for (i = 0; i < config->no_proxy.n && n < sizeof(no_proxy); i++)
-		n += (size_t)snprintf(no_proxy + n, sizeof(no_proxy) - n, "%s%s", i > 0 ? "," : "",
-		    config->no_proxy.v[i]);
-	(void)curl_easy_setopt(curl, CURLOPT_PROXY, proxy);
-	(void)curl_easy_setopt(curl, CURLOPT_NOPROXY, no_proxy);
+	(void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "");
 	(void)curl_easy_setopt(curl, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
 	(void)curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	return true;
 }
 
 bool
-upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
+upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h, unsigned tries_n,
     struct upstream_guard *guard)
 {
 	const struct config *config = u->depot->config;
@@ -328,7 +359,7 @@ upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
 
 	if (store == NULL)
 		return false;
-	*guard = (struct upstream_guard){config, false};
+	*guard = (struct upstream_guard){.config = config};
 	(void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
 	(void)curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	(void)curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
@@ -360,7 +391,7 @@ upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
 	if (h->connect_to != NULL)
 		(void)curl_easy_setopt(curl, CURLOPT_CONNECT_TO, h->connect_to);
 	/* Behind a parent proxy addresses are the parent's business; its own is always allowed. */
-	if (!upstream_set_proxy(curl, conf, config)) {
+	if (!upstream_set_proxy(curl, h, tries_n)) {
 		(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, upstream_open_socket_cb);
 		(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, guard);
 	}
@@ -368,14 +399,14 @@ upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
 }
 
 void
-upstream_way_text(const struct uphost *h, char *out, size_t cap)
+upstream_way_text(const struct uphost *h, unsigned tries_n, char *out, size_t cap)
 {
-	const char *proxy = h->conf->parent_proxy.n > 0 ? h->conf->parent_proxy.v[0] : "direct";
+	const char *proxy = upstream_parent(h, tries_n);
 	struct slice rest = slice_of(proxy), userinfo, authority, path;
 	bool tls;
 
 	out[0] = '\0';
-	if (strcmp(proxy, "direct") == 0 || !url_take_scheme(&rest, &tls))
+	if (proxy == NULL || !url_take_scheme(&rest, &tls))
 		return;
 	url_split(rest, &userinfo, &authority, &path);
 	(void)snprintf(out, cap, " through the parent proxy %.*s", SLICE_ARG(authority));
@@ -433,7 +464,7 @@ dial_done(struct dial *dl, CURLcode result)
 	(void)curl_easy_getinfo(dl->curl, CURLINFO_HTTP_CONNECTCODE, &connect_status);
 	if (result == CURLE_OK)
 		r = dl->d->fd >= 0 ? REASON_OK : REASON_NO_DESCRIPTORS;
-	else if (dl->guard.denied)
+	else if (dl->guard.denied && !dl->guard.allowed)
 		r = REASON_DENIED_ADDRESS;
 	else if (connect_status >= 300)
 		r = REASON_UP_PROXY;
@@ -473,7 +504,7 @@ dial_order_mail(struct mail *m)
 	dl->d = d;
 	TAILQ_INSERT_TAIL(&u->dials, dl, link);
 	dl->curl = curlev_handle(u->curlev, dl);
-	if (h == NULL || dl->curl == NULL || !upstream_prepare(u, dl->curl, h, &dl->guard) ||
+	if (h == NULL || dl->curl == NULL || !upstream_prepare(u, dl->curl, h, 0, &dl->guard) ||
 	    curl_easy_setopt(dl->curl, CURLOPT_URL, h->authority) != CURLE_OK ||
 	    curl_easy_setopt(dl->curl, CURLOPT_CONNECT_ONLY, 1L) != CURLE_OK ||
 	    curl_easy_setopt(dl->curl, CURLOPT_HTTPPROXYTUNNEL, 1L) != CURLE_OK ||

@@ -40,6 +40,7 @@ struct uphost {
 	TAILQ_ENTRY(uphost) link;
 	char authority[300];		/* scheme and authority */
 	const struct config_upstream *conf;
+	bool no_proxy;			/* asked directly, whatever parent_proxy says */
 	struct curl_slist *connect_to;	/* conf's, as libcurl wants it */
 	unsigned active_n, bulk_n;
 	struct fetch_list waiting[2];	/* indexes, bulk */
@@ -48,7 +49,7 @@ struct uphost {
 /* What libcurl's socket callback judges addresses by, and where it notes a refusal. */
 struct upstream_guard {
 	const struct config *config;
-	bool denied;
+	bool denied, allowed;		/* some address was refused; some was not */
 };
 
 struct upstream {
@@ -118,7 +119,8 @@ struct fetch {
 	struct mail partial;		/* verifier: the kept part is read */
 	uint64_t partial_bytes;
 	struct event pause;
-	bool dead;			/* waits only for `crowd`; then it is freed */
+	bool partial_pending;		/* `partial` is under way, or will be */
+	bool dead;			/* waits only for its mail; then it is freed */
 
 	/* What is asked for. */
 	bool head_only, no_cache, check;	/* check: conditional */
@@ -152,6 +154,8 @@ struct fetch {
 	char error[CURL_ERROR_SIZE];
 
 	/* All tries. */
+	bool begun;			/* the flight has its head: from now on one version only */
+	bool fresh;			/* no kept-alive connection is trusted */
 	unsigned tries_n, timeouts_n;	/* since the last byte */
 	int64_t progress_ms;		/* when the body last grew */
 	int64_t lonely_ms;		/* since when nobody reads; 0: somebody does */
@@ -165,10 +169,12 @@ void upstream_queue(struct fetch *ft);
 void upstream_unqueue(struct fetch *ft);
 void upstream_leave_slot(struct fetch *ft);
 /* Sets everything about the way to this origin: proxy, CA, addresses, limits. False: out of memory. */
-bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h,
+bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h, unsigned tries_n,
     struct upstream_guard *guard) MUSTCHECK;
+/* Where there are several parent proxies, each try takes the next. NULL: directly. */
+const char *upstream_parent(const struct uphost *h, unsigned tries_n);
 /* " through the parent proxy host:port", or nothing; never its credentials. */
-void upstream_way_text(const struct uphost *h, char *out, size_t cap);
+void upstream_way_text(const struct uphost *h, unsigned tries_n, char *out, size_t cap);
 char *upstream_buffer_get(struct upstream *u);
 void upstream_buffer_put(struct upstream *u, char **buf_p);
 void upstream_flush_later(struct upstream *u);

@@ -228,6 +228,7 @@ struct worker_gift {
 	struct mail mail;
 	struct worker *w;
 	int fd;
+	bool one_too_many;
 	socklen_t sa_n;
 	struct sockaddr_storage sa;
 };
@@ -237,12 +238,19 @@ worker_gift_mail(struct mail *m)
 {
 	struct worker_gift *g = CONTAINER_OF(m, struct worker_gift, mail);
 
-	conn_new(g->w, g->fd, (const struct sockaddr *)&g->sa, g->sa_n);
+	if (g->w->stopping) {
+		(void)close(g->fd);
+		(void)atomic_fetch_sub(&g->w->conns_n, 1);
+		free(g);
+		return;
+	}
+	conn_new(g->w, g->fd, (const struct sockaddr *)&g->sa, g->sa_n, g->one_too_many);
 	free(g);
 }
 
 void
-worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n)
+worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
+    bool one_too_many)
 {
 	struct worker_gift *g;
 
@@ -250,7 +258,7 @@ worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n
 	/* Counted now, so that the next accept sees it. */
 	(void)atomic_fetch_add_explicit(&w->conns_n, 1, memory_order_relaxed);
 	if (pthread_equal(pthread_self(), w->thread)) {
-		conn_new(w, fd, sa, sa_n);
+		conn_new(w, fd, sa, sa_n, one_too_many);
 		return;
 	}
 	g = malloc(sizeof(*g));
@@ -262,6 +270,7 @@ worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n
 	g->mail.deliver = worker_gift_mail;
 	g->w = w;
 	g->fd = fd;
+	g->one_too_many = one_too_many;
 	g->sa_n = sa_n;
 	memcpy(&g->sa, sa, sa_n < sizeof(g->sa) ? sa_n : sizeof(g->sa));
 	mailbox_post(&w->mailbox, &g->mail);

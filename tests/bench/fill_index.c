@@ -181,6 +181,9 @@ main(int argc, char **argv)
 	if (r == REASON_OK)
 		r = fill_all(&f, n);
 	index_close(&f.ix);
+	/* Or the start that is to be measured would wait for all that was written here. */
+	if (r == REASON_OK && syncfs(blobstore_dirfd(f.blobs)) != 0)
+		r = REASON_DISK_ERROR;
 	blobstore_close(&f.blobs);
 	if (r != REASON_OK) {
 		(void)fprintf(stderr, "fill_index: %s: %s\n", argv[1], reason_text(r));

@@ -23,6 +23,8 @@ import subprocess
 import sys
 import time
 
+sys.dont_write_bytecode = True  # nothing of ours beside the sources
+
 import scenarios
 import servers
 from servers import MIB, BenchError

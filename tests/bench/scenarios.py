@@ -376,7 +376,6 @@ class ColdDisk(Scenario):
     key = "colddisk"
     title = "one worker: small hits beside a 150 MB/s reader from cold disk, against from memory"
     peers = ("apt-depot", "nginx", "apt-cacher-ng")
-    rounds = 2
     options = {"depot": {"workers": "1"}, "workers": 1, "cold_disk": True}
     files = ("huge",)
     metrics = (

@@ -246,16 +246,17 @@ class Phase:
         self.depot = depot
         self.before = (origin.sent_bytes, origin.requests_n, depot.count_sent_bytes())
         self.origin_bytes = self.requests_n = self.got_bytes = 0
-        self.packages_s = self.seconds = 0.0
+        self.first_s = self.last_s = self.seconds = 0.0
 
     def measure(self, seconds):
-        """Brings the numbers up to date; packages_s is when their last byte left the depot."""
+        """Brings the numbers up to date: first_s and last_s are when the depot sent anything."""
         self.seconds = seconds
         self.origin_bytes = self.origin.sent_bytes - self.before[0]
         self.requests_n = self.origin.requests_n - self.before[1]
         got_bytes = self.depot.count_sent_bytes() - self.before[2]
         if got_bytes > self.got_bytes:
-            self.got_bytes, self.packages_s = got_bytes, seconds
+            self.first_s = self.first_s or seconds
+            self.got_bytes, self.last_s = got_bytes, seconds
 
     def wait(self, running):
         """Shows how far the builds are, until all have ended."""
@@ -292,7 +293,7 @@ class Phase:
                 with open(path, encoding="utf-8", errors="replace") as log:
                     raise RuntimeError(f"a build failed ({self.name}):\n{log.read()[-4000:]}")
         builds.clear(self.slug)
-        say(f"  {self.name:<14} packages there after {self.packages_s:.1f} s, {builds.what} "
+        say(f"  {self.name:<14} downloads took {self.last_s - self.first_s:.1f} s, {builds.what} "
             f"finished after {self.seconds:.1f} s")
         return self
 
@@ -301,11 +302,11 @@ def print_table(rows, debs_bytes, what):
     """The result."""
     say("")
     say(f"{BUILDS_N} {what} at once, {debs_bytes / MB:.0f} MB of packages each")
-    say(f"{'':16}{'packages':>10}{'all done':>10}{'origin sent':>22}{'requests':>10}"
+    say(f"{'':16}{'download':>10}{'all done':>10}{'origin sent':>22}{'requests':>10}"
         f"{'builds got':>13}")
     for row in rows:
         copies = f"({row.origin_bytes / debs_bytes:.2f}x)"
-        say(f"{row.name:<16}{row.packages_s:>8.1f} s{row.seconds:>8.1f} s"
+        say(f"{row.name:<16}{row.last_s - row.first_s:>8.1f} s{row.seconds:>8.1f} s"
             f"{row.origin_bytes / MB:>10.1f} MB{copies:>9}{row.requests_n:>10}"
             f"{row.got_bytes / MB:>10.1f} MB")
     say(f"Without a depot the origin sends {BUILDS_N}.00x each time, "

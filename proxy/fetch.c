@@ -650,8 +650,11 @@ fetch_redirect(struct fetch *ft)
 	key_of_url(&next, &key);
 	for (i = 0; i < ft->visited_n; i++)
 		again |= memcmp(&ft->visited[i], &key, sizeof(key)) == 0;
-	r = depot_check_target(ft->u->depot->config, next.host, next.port,
-	    &ft->u->depot->config->allow_ports);
+	if (ft->u->depot->route.is_self(ft->u->depot->route.is_self_arg, next.host, next.port))
+		r = REASON_LOOP;
+	else
+		r = depot_check_target(ft->u->depot->config, next.host, next.port,
+		    &ft->u->depot->config->allow_ports);
 	if (again || ft->visited_n > FETCH_REDIRECTS_MAX || (ft->url.tls && !next.tls) ||
 	    r != REASON_OK) {
 		fetch_fail(ft, r != REASON_OK ? r : REASON_UP_REDIRECTS, 0,

@@ -103,6 +103,7 @@ sync_main(void *arg)
 	struct flight *f;
 	bool small_due;
 
+	(void)pthread_setname_np(pthread_self(), "syncer");
 	AZ(pthread_mutex_lock(&s->lock));
 	for (;;) {
 		small_due = sync_wait(s);

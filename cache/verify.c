@@ -307,6 +307,7 @@ verify_main(void *arg)
 	struct flight *f;
 	enum verify_step step;
 
+	(void)pthread_setname_np(pthread_self(), "verifier");
 	AZ(pthread_mutex_lock(&v->lock));
 	for (;;) {
 		f = verify_take(v);

@@ -19,8 +19,12 @@
 #include "proxy/worker.h"
 
 enum {
-	DELIVER_TURN_BYTES = 1 << 20,	/* at most this much a turn */
-	DELIVER_WINDOW_BYTES = 2 << 20,	/* probed and read ahead at a time */
+	/*
+	 * At most this much a turn. What a send buffer holds at most: 1 MiB at a time costs half as
+	 * much CPU again (measured on loopback, 8 and 32 clients).
+	 */
+	DELIVER_TURN_BYTES = 4 << 20,
+	DELIVER_WINDOW_BYTES = 4 << 20,	/* probed and read ahead at a time */
 	DELIVER_COPY_BYTES = 64 << 10,	/* bodies up to this are copied behind their head */
 	DELIVER_CHUNK_BYTES = 64 << 10,	/* payload of one chunk */
 	DELIVER_CHUNK_EXTRA = 32,	/* size line and line ends */
@@ -161,8 +165,9 @@ deliver_is_cold(struct req *req)
 }
 
 /*
- * One piece of a body. A stored one is sent from its mapping: one copy, in
- * large pieces, which on loopback costs less than sendfile's page by page.
+ * One piece of a body. A stored one is sent from its mapping where it has
+ * one: a single copy in large pieces costs half of sendfile's page by page,
+ * once the pages are mapped (measured on loopback).
  */
 static enum deliver_result
 deliver_piece(struct req *req, uint64_t n)
@@ -173,7 +178,7 @@ deliver_piece(struct req *req, uint64_t n)
 	ssize_t k;
 
 	if (map != NULL)
-		k = send(c->fd, map + at, (size_t)n, MSG_NOSIGNAL);
+		k = send(c->fd, map + at, (size_t)n, MSG_NOSIGNAL);	/* short: the buffer is full */
 	else
 		k = sendfile(c->fd, deliver_fd(req), &at, (size_t)n);
 	if (k < 0 && errno == EFAULT)
@@ -184,6 +189,10 @@ deliver_piece(struct req *req, uint64_t n)
 		return DELIVER_CUT;	/* shorter than its record says */
 	deliver_progress(req, (uint64_t)k);
 	deliver_count_body(req, (uint64_t)k);
+	if (map != NULL && (uint64_t)k < n) {
+		c->can_write = false;
+		return DELIVER_BLOCKED;
+	}
 	return DELIVER_DONE;
 }
 

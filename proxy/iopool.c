@@ -27,6 +27,7 @@ iopool_main(void *arg)
 	struct iopool *p = arg;
 	struct iojob *job;
 
+	(void)pthread_setname_np(pthread_self(), "iopool");
 	AZ(pthread_mutex_lock(&p->lock));
 	for (;;) {
 		job = p->head;

@@ -629,6 +629,7 @@ upstream_main(void *arg)
 	struct upstream *u = arg;
 
 	CHECK_OBJ(u, UPSTREAM_MAGIC);
+	(void)pthread_setname_np(pthread_self(), "upstream");
 	u->now_ms = clock_mono_ms();
 	(void)event_base_loop(u->base, EVLOOP_NO_EXIT_ON_EMPTY);
 	return NULL;

@@ -120,9 +120,12 @@ worker_main(void *arg)
 {
 	struct worker *w = arg;
 	struct conn *c;
+	char name[16];
 	unsigned i;
 
 	CHECK_OBJ(w, WORKER_MAGIC);
+	(void)snprintf(name, sizeof(name), "worker-%u", w->n);
+	(void)pthread_setname_np(pthread_self(), name);
 	worker_update_clock(w);
 	(void)event_base_loop(w->base, EVLOOP_NO_EXIT_ON_EMPTY);
 	for (i = 0; i < CONN_STATE_N; i++)

@@ -27,7 +27,6 @@
 enum {
 	OBJECT_BUCKETS = 2048,
 	OBJECT_IDLE_MS = 10000,
-	OBJECT_MAP_READERS = 64,	/* more at a time are slow ones: a mapping would not pay */
 };
 /* Larger bodies are not mapped: their pages would show as the daemon's memory. */
 static const uint64_t OBJECT_MAP_MAX = 512 << 20;
@@ -99,15 +98,6 @@ object_ref(struct object *o)
 	return o;
 }
 
-/* Gives the mapping back. */
-static void
-object_unmap(struct object *o)
-{
-	if (o->map != NULL)
-		(void)munmap((void *)(uintptr_t)o->map, (size_t)o->rec.size_bytes);
-	o->map = NULL;
-}
-
 void
 object_unref(struct object **o_p)
 {
@@ -127,7 +117,8 @@ object_unref(struct object **o_p)
 	MUST(!o->listed);
 	if (o->hold >= 0)
 		index_view_release(o->table->view, o->hold);
-	object_unmap(o);
+	if (o->map != NULL)
+		(void)munmap((void *)(uintptr_t)o->map, (size_t)o->rec.size_bytes);
 	if (o->fd >= 0)
 		(void)close(o->fd);
 	free(o->text);
@@ -358,11 +349,8 @@ object_map(struct object *o)
 	void *p;
 
 	CHECK_OBJ(o, OBJECT_MAGIC);
-	if (o->rec.size_bytes > OBJECT_MAP_MAX || o->refs > OBJECT_MAP_READERS) {
-		object_unmap(o);
-		return NULL;
-	}
-	if (o->map == NULL && o->fd >= 0 && o->rec.size_bytes > 0) {
+	if (o->map == NULL && o->fd >= 0 && o->rec.size_bytes > 0 &&
+	    o->rec.size_bytes <= OBJECT_MAP_MAX) {
 		p = mmap(NULL, (size_t)o->rec.size_bytes, PROT_READ, MAP_SHARED, o->fd, 0);
 		o->map = p != MAP_FAILED ? p : NULL;
 	}

@@ -63,8 +63,8 @@ void object_hold(struct object *o);
 /* The body file, or -1: then object_open_now, and where that says DISK, object_open_job elsewhere. */
 int object_fd(const struct object *o);
 /*
- * The body mapped for reading, or NULL when it is not open or not worth
- * mapping (very large, or with very many readers at once). Only for system calls that copy from it: they answer EFAULT where
+ * The body mapped for reading, or NULL when it is not open or so
+ * large that its pages would show as the daemon's memory. Only for system calls that copy from it: they answer EFAULT where
  * the file is shorter or the disk fails; reading it directly would be fatal.
  */
 const char *object_map(struct object *o);

@@ -24,6 +24,8 @@ enum {
 	 * much CPU again (measured on loopback, 8 and 32 clients).
 	 */
 	DELIVER_TURN_BYTES = 4 << 20,
+	/* By sendfile: small turns, so that all readers of a flight send what has just come while it is in the CPU's cache. */
+	DELIVER_SENDFILE_BYTES = 256 << 10,
 	DELIVER_WINDOW_BYTES = 4 << 20,	/* probed and read ahead at a time */
 	DELIVER_COPY_BYTES = 64 << 10,	/* bodies up to this are copied behind their head */
 	DELIVER_CHUNK_BYTES = 64 << 10,	/* payload of one chunk */
@@ -231,7 +233,8 @@ enum deliver_result
 deliver_more(struct req *req)
 {
 	enum deliver_result r = DELIVER_DONE;
-	uint64_t limit, budget = DELIVER_TURN_BYTES, n;
+	uint64_t limit, n, budget = req->source == SOURCE_OBJECT && object_map(req->object) != NULL ?
+	    DELIVER_TURN_BYTES : DELIVER_SENDFILE_BYTES;
 	bool final;
 
 	if (req->c->out_n > 0) {

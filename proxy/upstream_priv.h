@@ -29,7 +29,7 @@ enum {
 	UPSTREAM_INDEX_SLOTS = 2,	/* per host, that bulk can't take */
 	UPSTREAM_QUEUE_MAX = 16384,	/* fetches that may wait, in all */
 	FETCH_REDIRECTS_MAX = 10,
-	FETCH_BUFFER_BYTES = 256 << 10,	/* received bytes are written in pieces of this size */
+	FETCH_BUFFER_BYTES = 512 << 10,	/* received bytes are written in pieces of this size */
 	FETCH_URL_BYTES = 3 * 8192 + 256,
 };
 

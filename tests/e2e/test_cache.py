@@ -5,6 +5,7 @@ import email.utils
 import hashlib
 import os
 import shutil
+import subprocess
 import time
 
 from body import Pattern
@@ -625,3 +626,51 @@ def test_full_disk_costs_storing_not_the_daemon(env):
     expect_body(depot.fetch("https://cuda.example/small.deb"), Pattern(100000))
     env.origin.serve("/other.deb", Pattern(100001))
     expect_body(depot.fetch("https://cuda.example/other.deb"), Pattern(100001))
+
+
+def test_real_full_disk(env):
+    """A file system of 12 MiB: what fits is kept, the rest is served from memory, nothing is wrong."""
+    disk = os.path.join(env.path, "disk")
+    os.makedirs(disk)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk],
+                      capture_output=True, check=False).returncode != 0:
+        return  # not allowed to mount here: the test above has to do
+    try:
+        depot = env.new_depot(cache_dir=os.path.join(disk, "cache"), cache_min_free="0",
+                              cache_max="1G")
+        depot.start()
+        for size in (100000, 40 << 20, 200000, 3 << 20):
+            env.origin.serve(f"/{size}.deb", Pattern(size))
+            expect_body(depot.fetch(f"https://cuda.example/{size}.deb"), Pattern(size))
+            depot.wait_idle()
+        assert depot.counter("store_failures_total") == 1
+        before = len(env.origin.requests())
+        expect_body(depot.fetch("https://cuda.example/200000.deb"), Pattern(200000))
+        assert len(env.origin.requests()) == before
+        depot.stop()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
+def test_package_republished_in_place(env):
+    """Same name, same size, other bytes: known as soon as the repository's InRelease changed."""
+    root = "/compute/cuda/repos/flat"
+    old, new = Pattern(70000), Pattern(70000, seed=2)
+    env.origin.serve(root + "/InRelease", Answer(b"Origin: one\n", etag='"r1"'))
+    env.origin.serve(root + "/x.deb", Answer(old, etag='"d1"'))
+    depot = env.depot()
+    url = "https://cuda.example" + root
+    depot.fetch(url + "/InRelease")
+    expect_body(depot.fetch(url + "/./x.deb"), old)
+    depot.wait_idle()
+    expect_body(depot.fetch(url + "/x.deb"), old)
+    assert len(env.origin.requests(root + "/x.deb")) == 1
+    env.origin.serve(root + "/x.deb", Answer(new, etag='"d2"'))
+    env.origin.serve(root + "/InRelease", Answer(b"Origin: two\n", etag='"r2"'))
+    expect_body(depot.fetch(url + "/InRelease"), b"Origin: two\n")
+    depot.wait_idle()
+    expect_body(depot.fetch(url + "/x.deb"), new)
+    depot.wait_idle()
+    before = len(env.origin.requests(root + "/x.deb"))
+    expect_body(depot.fetch(url + "/x.deb"), new)
+    assert len(env.origin.requests(root + "/x.deb")) == before

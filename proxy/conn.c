@@ -153,7 +153,7 @@ conn_queue_request(struct conn *c, const char *head, size_t head_bytes)
 	}
 	if (req->http.has_body && r == REASON_OK) {
 		/* Its bytes must never be taken for the next request. */
-		req->reason = REASON_REQ_BODY;
+		req->reason = req->http.method == HTTP_OTHER ? REASON_METHOD : REASON_REQ_BODY;
 		c->close_when_done = c->refused_input = true;
 	}
 	if (c->refusal != REASON_OK) {

@@ -16,6 +16,7 @@
 
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/holder.h"
 #include "proxy/worker.h"
 
 #define LISTENER_MAGIC 0x115e0001u
@@ -68,6 +69,24 @@ listener_split(const char *text, char *host, size_t host_cap, char *port, size_t
 	return true;
 }
 
+/* The port of a TCP address in host order; 0 for others. */
+static uint16_t
+listener_sa_port(const struct sockaddr *sa)
+{
+	if (sa->sa_family == AF_INET)
+		return ntohs(((const struct sockaddr_in *)(const void *)sa)->sin_port);
+	if (sa->sa_family == AF_INET6)
+		return ntohs(((const struct sockaddr_in6 *)(const void *)sa)->sin6_port);
+	return 0;
+}
+
+/* Port of a bound socket in host order; 0 for a unix socket. */
+static uint16_t
+listener_sock_port(const struct listener_sock *s)
+{
+	return listener_sa_port((const struct sockaddr *)&s->sa);
+}
+
 /* One bound, listening TCP socket. */
 static enum reason
 listener_bind_tcp(struct listener *l, const struct addrinfo *ai, const char *text, char **why)
@@ -89,11 +108,15 @@ listener_bind_tcp(struct listener *l, const struct addrinfo *ai, const char *tex
 		(void)setsockopt(s->fd, IPPROTO_IPV6, IPV6_V6ONLY, &zero, sizeof(zero));
 	if (bind(s->fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(s->fd, LISTENER_BACKLOG) != 0) {
 		int err = errno;
+		char holder[128];
 
-		(void)!asprintf(why, err == EADDRINUSE ?
-		    "listen = %s: %s: another process has it (ss -ltnp shows which): stop it, or set "
-		    "listen to another port" : "listen = %s: %s: set listen to an address of this "
-		    "machine and a port that this user may open", text, strerror(err));
+		holder_of_port(listener_sa_port(ai->ai_addr), holder, sizeof(holder));
+		if (err == EADDRINUSE)
+			(void)!asprintf(why, "listen = %s: %s has it: stop it, or set listen to another "
+			    "port", text, holder);
+		else
+			(void)!asprintf(why, "listen = %s: %s: set listen to an address of this machine "
+			    "and a port that this user may open", text, strerror(err));
 		return err == EADDRINUSE ? REASON_LOCKED : REASON_DISK_ERROR;
 	}
 	n = sizeof(s->sa);
@@ -358,16 +381,6 @@ listener_close(struct listener **l_p)
 	OBJ_FREE(l);
 }
 
-/* Port of a bound socket in host order; 0 for a unix socket. */
-static uint16_t
-listener_sock_port(const struct listener_sock *s)
-{
-	if (s->sa.ss_family == AF_INET)
-		return ntohs(((const struct sockaddr_in *)&s->sa)->sin_port);
-	if (s->sa.ss_family == AF_INET6)
-		return ntohs(((const struct sockaddr_in6 *)&s->sa)->sin6_port);
-	return 0;
-}
 
 bool
 listener_is_self(const struct listener *l, struct slice host, uint16_t port)

@@ -221,7 +221,10 @@ cache_close(struct cache **c_p)
 	if (c == NULL)
 		return;
 	CHECK_OBJ(c, CACHE_MAGIC);
-	/* In the order in which a body passes them, so that each finishes what the one before gave it. */
+	/*
+	 * In the order in which a body passes them, so that each finishes what the one before gave
+	 * it.
+	 */
 	verify_stop(&c->parts.verify);
 	sync_stop(&c->parts.sync);
 	if (c->parts.index != NULL)
@@ -430,7 +433,10 @@ cache_stale_ok(struct cache_view *v, const struct object *o, const struct aptfil
 	return fresh_stale_ok(af, object_terms(o), &p);
 }
 
-/* Fresh by its class; and for a package of a flat repository, named by an index that has not changed since? */
+/*
+ * Fresh by its class; and for a package of a flat repository, named by an index that has not
+ * changed since?
+ */
 static enum fresh_verdict
 cache_judge(struct cache_view *v, struct object *o, const struct cache_ask *ask)
 {

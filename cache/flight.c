@@ -30,7 +30,8 @@
 enum {
 	FLIGHT_RESERVE_BYTES = 64 << 20,	/* preallocation ahead of the writer */
 	FLIGHT_RESERVE_MIN = 1 << 20,		/* smaller bodies are not preallocated */
-	FLIGHT_MARK_FIRST = 1 << 20,		/* first journal mark; then doubled up to PARTIAL_MARK_BYTES */
+	/* first journal mark; then doubled up to PARTIAL_MARK_BYTES */
+	FLIGHT_MARK_FIRST = 1 << 20,
 };
 /* Bodies that no disk would take live in memory, up to this much in all. */
 static const uint64_t FLIGHT_MEMORY_MAX = 256 << 20;
@@ -396,7 +397,10 @@ flight_set_state(struct flight *f, enum flight_state to)
 	    (unsigned long long)flight_committed(f));
 }
 
-/* Shows readers what they may have by now; a body that promises a digest keeps its tail back (lock held). */
+/*
+ * Shows readers what they may have by now; a body that promises a digest keeps its tail back (lock
+ * held).
+ */
 static void
 flight_publish(struct flight *f)
 {
@@ -458,6 +462,7 @@ flight_copy_head(struct flight *f, const struct flight_head *h)
 	if (fields_n != 0)
 		memcpy(text + etag_n, h->fields.p, fields_n);
 	f->head = *h;
+	f->keep = h->keep;
 	f->head.etag = (struct slice){text, etag_n};
 	f->head.fields = (struct slice){text + etag_n, fields_n};
 	f->head_text = text;
@@ -503,7 +508,7 @@ flight_begin_journal(struct flight *f)
 		.url = f->url, .etag = f->head.etag, .fields = f->head.fields,
 	};
 
-	if (!f->head.keep || f->private_ || (f->head.total_bytes >= 0 &&
+	if (!f->keep || f->private_ || (f->head.total_bytes >= 0 &&
 	    f->head.total_bytes <= FLIGHT_MARK_FIRST))
 		return;
 	if ((p.etag.n == 0 || p.etag.p[0] == 'W') && p.last_modified_s == INT64_MIN)
@@ -522,12 +527,12 @@ flight_open_body(struct flight *f)
 
 	if (f->head.no_body)
 		return REASON_OK;
-	if (f->head.keep && !f->private_) {
+	if (f->keep && !f->private_) {
 		r = blob_partial_create(parts->blobs, &f->key, &fd);
 		if (r != REASON_OK)
-			f->head.keep = false;
+			f->keep = false;
 	} else {
-		f->head.keep = false;
+		f->keep = false;
 		r = blob_scratch_create(parts->blobs, &fd);
 	}
 	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
@@ -587,12 +592,12 @@ flight_move_to_memory(struct flight *f)
 		return r;
 	}
 	f->memory_fd_was = atomic_exchange(&f->fd, fd);
-	if (f->head.keep && f->journal)
+	if (f->keep && f->journal)
 		index_partial_end(cache_parts(f->cache)->index, &f->key);
-	if (f->head.keep)
+	if (f->keep)
 		(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
 	f->journal = false;
-	f->head.keep = false;
+	f->keep = false;
 	return REASON_OK;
 }
 
@@ -646,6 +651,7 @@ flight_begin(struct flight *f, const struct flight_head *h)
 		}
 		flight_begin_journal(f);
 	}
+	f->head.keep = f->keep;		/* as readers will be told */
 	atomic_store_explicit(&f->total, h->total_bytes, memory_order_release);
 	/* A disk that won't take it should show before a client has its 200. */
 	r = flight_reserve(f, 1);
@@ -694,7 +700,7 @@ flight_append(struct flight *f, const void *data, size_t n)
 	AZ(pthread_mutex_unlock(&f->lock));
 	flight_count(f, n);
 	/* Small bodies are hashed in one go at their end. */
-	if (at + n > FLIGHT_MARK_FIRST && (f->head.keep || f->expected))
+	if (at + n > FLIGHT_MARK_FIRST && (f->keep || f->expected))
 		verify_poke(cache_parts(f->cache)->verify, f);
 	return REASON_OK;
 }
@@ -715,7 +721,7 @@ flight_finish(struct flight *f)
 	if (!f->expected)
 		flight_set_state(f, FLIGHT_COMPLETE);
 	AZ(pthread_mutex_unlock(&f->lock));
-	if (f->head.keep || f->expected)
+	if (f->keep || f->expected)
 		verify_poke(cache_parts(f->cache)->verify, f);
 	else
 		cache_unlist(f);
@@ -742,7 +748,7 @@ flight_end_partial(struct flight *f, bool keep)
 {
 	const struct cache_parts *parts = cache_parts(f->cache);
 
-	if (!f->begun || !f->head.keep || f->private_)
+	if (!f->begun || !f->keep || f->private_)
 		return;
 	if (keep && f->journal && flight_committed(f) >= FLIGHT_MARK_FIRST) {
 		/* Give back what was preallocated ahead. */
@@ -755,7 +761,10 @@ flight_end_partial(struct flight *f, bool keep)
 	(void)!blob_partial_remove(parts->blobs, &f->key);
 }
 
-/* Writer and verifier may both find that it failed: true for the first, if it is not complete by then. */
+/*
+ * Writer and verifier may both find that it failed: true for the first, if it is not complete by
+ * then.
+ */
 static bool
 flight_claim_end(struct flight *f)
 {
@@ -796,7 +805,7 @@ flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_part
 	flight_set_state(f, FLIGHT_FAILED);
 	atomic_store(&f->writer_done, true);
 	AZ(pthread_mutex_unlock(&f->lock));
-	if (f->begun && f->head.keep)
+	if (f->begun && f->keep)
 		verify_poke(cache_parts(f->cache)->verify, f);	/* so that it lets go */
 }
 
@@ -877,7 +886,7 @@ flight_digest_ok(struct flight *f)
 		flight_set_state(f, FLIGHT_COMPLETE);
 		AZ(pthread_mutex_unlock(&f->lock));
 	}
-	if (f->head.keep)
+	if (f->keep)
 		sync_submit(cache_parts(f->cache)->sync, f);
 	else
 		cache_unlist(f);

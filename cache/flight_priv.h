@@ -68,10 +68,13 @@ struct flight {
 	int memory_fd_was;		/* the file left behind when the body moved to memory; -1 */
 	bool in_memory;			/* the body file is in memory: no disk took it */
 	uint64_t memory_bytes;		/* granted of what bodies in memory may use */
-	bool journal;			/* partial_begin was written */
 
-	/* The verifier's own, but for writer_done. */
+	/* The writer's word to the verifier. */
 	_Atomic bool writer_done;
+	_Atomic bool keep;		/* to be stored; no longer once it moved to memory */
+	_Atomic bool journal;		/* partial_begin was written */
+
+	/* The verifier's own. */
 	bool in_verify, verify_news;	/* under the verifier's lock */
 	bool settled;			/* the verdict was given */
 	TAILQ_ENTRY(flight) verify_link;
@@ -97,7 +100,8 @@ struct cache_parts {
 	struct evict *evict;
 };
 const struct cache_parts *cache_parts(struct cache *c);
-void cache_unlist(struct flight *f);			/* out of the table, its reference dropped */
+/* out of the table, its reference dropped */
+void cache_unlist(struct flight *f);
 void cache_note_partial_bytes(struct cache *c, int64_t delta);
 
 struct flight *flight_new(struct cache *c, const struct url *url, const struct key *key,
@@ -112,7 +116,10 @@ void flight_store(struct flight *f);			/* durable enough: into the index */
 
 struct verify *verify_start(struct cache *c) MUSTCHECK;
 void verify_stop(struct verify **v_p);
-/* More bytes, the writer is done, or a partial is to be read through. Takes a reference while it works. */
+/*
+ * More bytes, the writer is done, or a partial is to be read through. Takes a reference while it
+ * works.
+ */
 void verify_poke(struct verify *v, struct flight *f);
 bool verify_cancel_partial(struct verify *v, struct flight *f) MUSTCHECK;
 

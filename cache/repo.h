@@ -14,7 +14,10 @@
 #include "cache/index.h"
 #include "include/key.h"
 
-/* A number that moves when any Release changed: equal numbers mean that nothing needs to be looked up. */
+/*
+ * A number that moves when any Release changed: equal numbers mean that nothing needs to be looked
+ * up.
+ */
 uint64_t repo_epoch(void);
 /* A Release with other bytes than before was stored. Any thread. */
 void repo_release_changed(void);

@@ -118,7 +118,7 @@ verify_mark(struct flight *f)
 
 	if (f->hashed_bytes != flight_mark_end(f->marks_n))
 		return;
-	if (f->journal && f->head.keep && verify_prefix_digest(f, digest))
+	if (f->journal && f->keep && verify_prefix_digest(f, digest))
 		index_partial_mark(cache_parts(f->cache)->index, &f->key, f->marks_n, digest);
 	f->marks_n++;
 }
@@ -147,7 +147,10 @@ verify_settle(struct flight *f)
 	flight_digest_ok(f);
 }
 
-/* Does the journal of the kept body still describe what is in the file? True once there is no more to read. */
+/*
+ * Does the journal of the kept body still describe what is in the file? True once there is no more
+ * to read.
+ */
 static bool
 verify_partial_step(struct verify *v, struct flight *f)
 {
@@ -262,7 +265,8 @@ verify_step(struct verify *v, struct flight *f)
 	}
 	if (f->settled)
 		return VERIFY_REST;
-	done = atomic_load(&f->writer_done);	/* before the state and committed: then these are final */
+	/* before the state and committed: then these are final */
+	done = atomic_load(&f->writer_done);
 	if (flight_state(f) == FLIGHT_FAILED)
 		return VERIFY_REST;
 	have = flight_committed(f);

@@ -60,16 +60,22 @@ void object_set_warm(struct object *o, bool warm);
 /* While held, eviction passes over the body. */
 void object_hold(struct object *o);
 
-/* The body file, or -1: then object_open_now, and where that says DISK, object_open_job elsewhere. */
+/*
+ * The body file, or -1: then object_open_now, and where that says DISK, object_open_job elsewhere.
+ */
 int object_fd(const struct object *o);
 /*
- * The body mapped for reading, or NULL when it is not open or so
- * large that its pages would show as the daemon's memory. Only for system calls that copy from it: they answer EFAULT where
- * the file is shorter or the disk fails; reading it directly would be fatal.
+ * The body mapped for reading, or NULL when it is not open or so large that
+ * its pages would show as the daemon's memory. Only for system calls that
+ * copy from it: they answer EFAULT where the file is shorter or the disk
+ * fails; reading it directly would be fatal.
  */
 const char *object_map(struct object *o);
 enum object_open { OBJECT_OPENED, OBJECT_MUST_WAIT, OBJECT_GONE };
-/* Opens without disk access, if the system can; checks size and mtime. GONE: the record is dropped, ask again. */
+/*
+ * Opens without disk access, if the system can; checks size and mtime. GONE: the record is
+ * dropped, ask again.
+ */
 enum object_open object_open_now(struct object *o);
 /*
  * What a pool thread does for it: opens, hashes where the body is suspect.
@@ -96,11 +102,14 @@ struct cache_ask {
 struct cache_answer {
 	struct object *object;		/* a reference, or NULL */
 	struct flight *flight;		/* a reference, or NULL */
-	bool created;			/* the flight is new: attach as owner, then start it upstream */
-	bool strict;			/* the object must not be served unless the flight confirms it */
+	/* the flight is new: attach as owner, then start it upstream */
+	bool created;
+	/* the object must not be served unless the flight confirms it */
+	bool strict;
 	enum fresh_verdict verdict;	/* with an object */
 	enum reason reason;		/* neither: why not */
-	int status;			/* reason UP_NOT_FOUND or UP_GONE remembered: the origin's status */
+	/* reason UP_NOT_FOUND or UP_GONE remembered: the origin's status */
+	int status;
 };
 
 /* Answers at once; never waits. Starting the flight upstream is the caller's part. */
@@ -124,8 +133,10 @@ struct cache_validators {
 bool flight_validators(const struct flight *f, struct cache_validators *out);
 
 /* ---- remembered for a short while ---- */
-void cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_ms);	/* 404, 410: 1 s */
-void cache_note_unshareable(struct cache *c, const struct key *k, int64_t now_ms);	/* 120 s: no waiting on others */
+/* 404, 410: 1 s */
+void cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_ms);
+/* 120 s: no waiting on others */
+void cache_note_unshareable(struct cache *c, const struct key *k, int64_t now_ms);
 /* A host whose check timed out isn't waited for again until it answers, or for a minute. */
 void cache_note_host(struct cache *c, struct slice authority, bool slow, int64_t now_ms);
 bool cache_host_is_slow(struct cache *c, struct slice authority, int64_t now_ms);

@@ -29,7 +29,10 @@ enum config_sandbox { SANDBOX_AUTO, SANDBOX_OFF };
  */
 struct config;
 
-/* What a [upstream "glob"] section may override (keys marked upstream in option.def), resolved for one host. */
+/*
+ * What a [upstream "glob"] section may override (keys marked upstream in option.def), resolved for
+ * one host.
+ */
 struct config_upstream;
 
 #include "include/config_fields.h"
@@ -45,7 +48,10 @@ struct config *config_load(const char *file, const struct strlist *settings, FIL
 struct config *config_ref(struct config *c);
 void config_unref(struct config **c_p);
 
-/* The settings for one upstream host: global ones, overridden by the sections that match, later ones winning. Lives as long as c. */
+/*
+ * The settings for one upstream host: global ones, overridden by the sections that match, later
+ * ones winning. Lives as long as c.
+ */
 const struct config_upstream *config_for_upstream(const struct config *c, struct slice host);
 
 /* Every option with type, default and help, as the sample file shows them. */

@@ -46,7 +46,10 @@ enum { FLIGHT_WITHHELD_BYTES = 64 << 10 };
 struct flight;
 struct cache;
 
-/* What the writer learned from the final response head. Copied by flight_begin and flight_confirmed. */
+/*
+ * What the writer learned from the final response head. Copied by flight_begin and
+ * flight_confirmed.
+ */
 struct flight_head {
 	int64_t total_bytes;		/* -1: not announced */
 	struct fresh_terms terms;
@@ -58,11 +61,17 @@ struct flight_head {
 	bool no_body;			/* HEAD: the head is all there will be */
 };
 
-/* One request that follows a flight. Memory is the caller's; from attach to detach it stays where it is. */
+/*
+ * One request that follows a flight. Memory is the caller's; from attach to detach it stays where
+ * it is.
+ */
 struct flight_reader {
 	TAILQ_ENTRY(flight_reader) link;	/* flight's list, under its lock */
 	struct flight *f;			/* NULL: not attached */
-	/* Called under the flight's lock from any thread, once per flight_wait: may only post a message. */
+	/*
+	 * Called under the flight's lock from any thread, once per flight_wait: may only post a
+	 * message.
+	 */
 	void (*wake)(struct flight_reader *r);
 	uint64_t seen_bytes;			/* what the reader knew when it began to wait */
 	enum flight_state seen_state;
@@ -80,13 +89,18 @@ bool flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state
 
 enum flight_state flight_state(const struct flight *f);
 uint64_t flight_visible(const struct flight *f);	/* body bytes that may be read now */
-int64_t flight_total(const struct flight *f);		/* -1: unknown; known at the latest when COMPLETE */
-int flight_fd(const struct flight *f);			/* body file, valid while the caller holds a reference */
-const struct flight_head *flight_head(const struct flight *f);	/* from STREAMING or CONFIRMED on, and then for good; else NULL */
+/* -1: unknown; known at the latest when COMPLETE */
+int64_t flight_total(const struct flight *f);
+/* body file, valid while the caller holds a reference */
+int flight_fd(const struct flight *f);
+/* from STREAMING or CONFIRMED on, and then for good; else NULL */
+const struct flight_head *flight_head(const struct flight *f);
 enum reason flight_reason(const struct flight *f);	/* FAILED only */
 int flight_upstream_status(const struct flight *f);	/* FAILED: the origin's status, or 0 */
-const char *flight_challenge(const struct flight *f);	/* FAILED: WWW-Authenticate of a 401; "" none */
-const char *flight_detail(const struct flight *f);	/* FAILED: what happened, in words, never NULL */
+/* FAILED: WWW-Authenticate of a 401; "" none */
+const char *flight_challenge(const struct flight *f);
+/* FAILED: what happened, in words, never NULL */
+const char *flight_detail(const struct flight *f);
 uint64_t flight_id(const struct flight *f);
 struct slice flight_url(const struct flight *f);
 const struct key *flight_key(const struct flight *f);
@@ -98,11 +112,15 @@ void flight_unref(struct flight **f_p);
 
 /* ---- writer's side (the upstream thread) ---- */
 struct flight_driver {
-	/* The last reader left, or the first one came back. From any thread, under the flight's lock: may only post. */
+	/*
+	 * The last reader left, or the first one came back. From any thread, under the flight's
+	 * lock: may only post.
+	 */
 	void (*crowd)(void *arg, bool anybody);
 	void *arg;
 };
-void flight_drive(struct flight *f, const struct flight_driver *d);	/* d NULL: the writer is done with it */
+/* d NULL: the writer is done with it */
+void flight_drive(struct flight *f, const struct flight_driver *d);
 unsigned flight_readers(const struct flight *f);
 
 /* Makes the body file and publishes the head. NO_DISK and the like when there can be no file. */
@@ -116,7 +134,9 @@ void flight_confirmed(struct flight *f, const struct flight_head *h);
 void flight_set_credentials(struct flight *f);
 /* Before flight_fail: what a 401 asks for. */
 void flight_set_challenge(struct flight *f, const char *challenge);
-/* detail: in words; keep_partial: leave what has come for a later resume. upstream_status 0: none. */
+/*
+ * detail: in words; keep_partial: leave what has come for a later resume. upstream_status 0: none.
+ */
 void flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_partial,
     const char *fmt, ...) PRINTF_LIKE(5, 6);
 /* Bytes written so far, withheld ones included: where a resume goes on. */

@@ -10,7 +10,10 @@
 struct slice answer_url(const struct req *req);
 /* What the request's conditions make of the object or flight; total -1: not known yet. */
 void answer_judge(struct req *req, int64_t total, struct httpcond_verdict *v);
-/* Each sets status, body range and framing of req, and writes all fields but Connection. False: out of memory. */
+/*
+ * Each sets status, body range and framing of req, and writes all fields but Connection. False:
+ * out of memory.
+ */
 bool answer_make_object(struct req *req, struct headbuf *h, const struct httpcond_verdict *v,
     int64_t total) MUSTCHECK;
 bool answer_make_page(struct req *req, struct headbuf *h) MUSTCHECK;

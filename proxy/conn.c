@@ -228,7 +228,10 @@ conn_fill(struct conn *c)
 		c->can_read = false;
 		return;
 	}
-	/* A short read has emptied the socket; what comes later makes a new edge, but for a FIN already seen. */
+	/*
+	 * A short read has emptied the socket; what comes later makes a new edge, but for a FIN
+	 * already seen.
+	 */
 	if ((size_t)k < room)
 		c->can_read = c->peer_closed;
 	conn_parse(c, w->in, had + (size_t)k);

@@ -84,7 +84,8 @@ struct req {
 	uint64_t id;
 	enum req_step step;
 	bool started;			/* the cache was asked (or it failed) */
-	int64_t arrived_ms, front_ms, first_byte_ms;	/* front: became the one to be answered; 0: not yet */
+	/* front: became the one to be answered; 0: not yet */
+	int64_t arrived_ms, front_ms, first_byte_ms;
 
 	struct route route;
 	struct key key;
@@ -137,7 +138,8 @@ struct conn {
 	enum reason refusal;		/* why every request of it is refused; OK: it is not */
 	enum conn_state state;
 	int64_t state_ms;		/* when the state began, or last made progress */
-	int64_t header_ms;		/* when the first byte of an unfinished header came; 0: none */
+	/* when the first byte of an unfinished header came; 0: none */
+	int64_t header_ms;
 	struct event ev;
 	struct sockaddr_in6 peer;	/* or a sockaddr_in; family AF_UNIX without more */
 	struct req_list reqs;

@@ -213,7 +213,10 @@ req_ask(struct req *req, bool object_bad)
 	if (a.created)
 		req_launch(req, alone || (flight_is_private(req->reader.f) &&
 		    req->af.class == APTFILE_OTHER));
-	/* apt asks its sources one after the other: a host that hangs is not waited for again and again. */
+	/*
+	 * apt asks its sources one after the other: a host that hangs is not waited for again and
+	 * again.
+	 */
 	if (req_may_serve_stale(req) &&
 	    cache_host_is_slow(req_depot(req)->cache, req->route.url.authority, w->now_ms))
 		return req_serve_stale(req, "hit; detail=stale-host-slow");
@@ -448,7 +451,10 @@ req_step_follow(struct req *req)
 		return req_follow_confirmed(req);
 	case FLIGHT_STREAMING:
 	case FLIGHT_COMPLETE:
-		/* What belongs to the one who asked first is not for others: they ask for themselves. */
+		/*
+		 * What belongs to the one who asked first is not for others: they ask for
+		 * themselves.
+		 */
 		if (!flight_head(f)->shareable && !req->reader.owner)
 			return req_ask(req, false);
 		object_unref(&req->object);
@@ -462,15 +468,18 @@ bool
 req_give_up_waiting(struct req *req)
 {
 	struct worker *w = req->c->w;
+	const struct config_upstream *conf =
+	    config_for_upstream(w->depot->config, req->route.url.host);
 	int64_t waited = w->now_ms - req->front_ms;
 
 	if (req->status != 0 || req->front_ms == 0)
 		return false;
 	if (req->step == REQ_HEAD)
 		return waited >= REQ_RANGE_WAIT_MS;
-	if (req->step == REQ_FOLLOW && req_may_serve_stale(req) && waited >= config_for_upstream(w->depot->config,
-	    req->route.url.host)->revalidate_wait) {
-		/* The check goes on without us; until the host answers, nobody else waits for it. */
+	if (req->step == REQ_FOLLOW && req_may_serve_stale(req) && waited >= conf->revalidate_wait) {
+		/*
+		 * The check goes on without us; until the host answers, nobody else waits for it.
+		 */
 		cache_note_host(w->depot->cache, req->route.url.authority, true, w->now_ms);
 		(void)req_serve_stale(req, "hit; detail=stale-while-checking");
 		return true;
@@ -485,7 +494,10 @@ req_give_up_waiting(struct req *req)
 
 /* ---- HEAD ---- */
 
-/* A range that the flight has not reached and that If-Range lets us ignore: worth a short wait only. */
+/*
+ * A range that the flight has not reached and that If-Range lets us ignore: worth a short wait
+ * only.
+ */
 static bool
 req_range_too_far(const struct req *req, const struct httpcond_verdict *v)
 {

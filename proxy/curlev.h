@@ -13,15 +13,24 @@
 
 struct curlev;
 
-/* A transfer ended; the handle is out of the multi already. Called from the loop, never from inside libcurl. */
+/*
+ * A transfer ended; the handle is out of the multi already. Called from the loop, never from
+ * inside libcurl.
+ */
 typedef void curlev_done_f(void *owner, CURL *curl, CURLcode result);
-/* A transfer ended and its handle is still in the multi: the moment to take a CONNECT_ONLY socket. May be NULL. */
+/*
+ * A transfer ended and its handle is still in the multi: the moment to take a CONNECT_ONLY socket.
+ * May be NULL.
+ */
 typedef void curlev_peek_f(void *owner, CURL *curl, CURLcode result);
 
 struct curlev *curlev_new(struct event_base *base, long max_idle, curlev_done_f *done,
     curlev_peek_f *peek) MUSTCHECK;
 void curlev_free(struct curlev **ce_p);
-/* A fresh handle with what every transfer needs set; its owner comes back in done. NULL: no memory. */
+/*
+ * A fresh handle with what every transfer needs set; its owner comes back in done. NULL: no
+ * memory.
+ */
 CURL *curlev_handle(struct curlev *ce, void *owner) MUSTCHECK;
 /* Gives a handle back that is not in the multi. */
 void curlev_release(struct curlev *ce, CURL **curl_p);

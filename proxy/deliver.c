@@ -24,7 +24,10 @@ enum {
 	 * much CPU again (measured on loopback, 8 and 32 clients).
 	 */
 	DELIVER_TURN_BYTES = 4 << 20,
-	/* By sendfile: small turns, so that all readers of a flight send what has just come while it is in the CPU's cache. */
+	/*
+	 * By sendfile: small turns, so that all readers of a flight send what has just come while
+	 * it is in the CPU's cache.
+	 */
 	DELIVER_SENDFILE_BYTES = 256 << 10,
 	DELIVER_WINDOW_BYTES = 4 << 20,	/* probed and read ahead at a time */
 	DELIVER_COPY_BYTES = 64 << 10,	/* bodies up to this are copied behind their head */
@@ -180,7 +183,8 @@ deliver_piece(struct req *req, uint64_t n)
 	ssize_t k;
 
 	if (map != NULL)
-		k = send(c->fd, map + at, (size_t)n, MSG_NOSIGNAL);	/* short: the buffer is full */
+		/* short: the buffer is full */
+		k = send(c->fd, map + at, (size_t)n, MSG_NOSIGNAL);
 	else
 		k = sendfile(c->fd, deliver_fd(req), &at, (size_t)n);
 	if (k < 0 && errno == EFAULT)

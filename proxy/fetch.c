@@ -25,7 +25,8 @@
 #include "proxy/upstream_priv.h"
 
 enum {
-	FETCH_TRIES_MAX = 3,		/* before a client has bytes: refused, reset, garbage, 5xx */
+	/* before a client has bytes: refused, reset, garbage, 5xx */
+	FETCH_TRIES_MAX = 3,
 	FETCH_CHECK_TRIES_MAX = 2,	/* where something stored can be served instead */
 	FETCH_TIMEOUTS_MAX = 2,
 	FETCH_STUCK_MS = 20000,		/* in the middle of a body: tried again for so long */
@@ -274,7 +275,10 @@ fetch_go_home(struct fetch *ft)
 	ft->visited_n = 1;
 }
 
-/* One try broke: again, or is that all? Before a client has bytes quickly or never; afterwards as long as it waits. */
+/*
+ * One try broke: again, or is that all? Before a client has bytes quickly or never; afterwards as
+ * long as it waits.
+ */
 static void
 fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 {
@@ -474,7 +478,9 @@ fetch_head_complete(struct fetch *ft)
 {
 	cache_note_host(ft->u->depot->cache, ft->url.authority, false, ft->u->now_ms);
 	fetch_judge_head(ft);
-	/* Other files' heads go out at once; a repository file's first bytes are looked at before. */
+	/*
+	 * Other files' heads go out at once; a repository file's first bytes are looked at before.
+	 */
 	if (ft->plan == PLAN_BODY && ft->begun)
 		ft->sniffed = ft->began_here = true;
 	else if (ft->plan == PLAN_BODY && (ft->resume_at > 0 ||
@@ -876,13 +882,14 @@ static bool
 fetch_check_lonely(struct fetch *ft)
 {
 	uint64_t have = flight_committed(ft->f), left, rate;
-	int64_t total = ft->want_total, now = ft->u->now_ms;
+	int64_t total, now = ft->u->now_ms;
 
 	/* Somebody may have come whose message has not. */
 	if (ft->lonely_ms != 0 && flight_readers(ft->f) > 0)
 		ft->lonely_ms = 0;
 	if (ft->lonely_ms == 0 || ft->state == FETCH_PARTIAL)
 		return false;
+	total = ft->want_total;	/* the verifier's to write while it reads a kept part */
 	if (!ft->began_here && have == 0 && ft->check)
 		return false;	/* a check: the next client profits */
 	if (flight_is_private(ft->f)) {

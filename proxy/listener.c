@@ -25,7 +25,8 @@ enum {
 	LISTENER_MAX = 32,
 	LISTENER_BATCH = 64,		/* accepts a turn */
 	LISTENER_BACKLOG = 4096,
-	LISTENER_TOLD_MAX = 128,	/* over max_connections are told 503; the rest just closed */
+	/* over max_connections are told 503; the rest just closed */
+	LISTENER_TOLD_MAX = 128,
 	LISTENER_PAUSE_MS = 100,	/* when descriptors ran out */
 };
 

@@ -15,7 +15,10 @@
 struct depot;
 struct listener;
 
-/* Binds all of them before anything else starts. *why (malloced) says which could not be and what to do. */
+/*
+ * Binds all of them before anything else starts. *why (malloced) says which could not be and what
+ * to do.
+ */
 enum reason listener_open(struct listener **l_p, const struct strlist *addresses, char **why)
     MUSTCHECK;
 /* Starts accepting, on the loop of the first worker. From main, once. */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
-/* A stack that posters push to with one atomic exchange and the owner takes whole; see mailbox.h. */
+/*
+ * A stack that posters push to with one atomic exchange and the owner takes whole; see mailbox.h.
+ */
 #include "proxy/mailbox.h"
 
 #include <errno.h>

@@ -283,7 +283,10 @@ upstream_ca_store(struct upstream *u, const char *file)
 	ca->file = file != NULL ? strdup(file) : NULL;
 	ca->store = X509_STORE_new();
 	if (ca->store != NULL) {
-		/* The system's directory is searched by hash when needed, its bundle not read at once. */
+		/*
+		 * The system's directory is searched by hash when needed, its bundle not read at
+		 * once.
+		 */
 		(void)X509_STORE_set_default_paths(ca->store);
 		(void)X509_STORE_set_flags(ca->store,
 		    X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);

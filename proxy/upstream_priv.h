@@ -94,7 +94,8 @@ enum fetch_state {
 enum fetch_plan {
 	PLAN_NONE,		/* no final head yet */
 	PLAN_BODY,		/* the object: hand it to the flight */
-	PLAN_COMPARE,		/* it starts over: prove that it begins with what we have, then go on */
+	/* it starts over: prove that it begins with what we have, then go on */
+	PLAN_COMPARE,
 	PLAN_CONFIRM,		/* 304 */
 	PLAN_HEAD,		/* HEAD: the head is all */
 	PLAN_REDIRECT,
@@ -129,7 +130,8 @@ struct fetch {
 	char *url_text;
 	struct key visited[FETCH_REDIRECTS_MAX + 1];
 	unsigned visited_n;
-	struct cache_validators want;	/* resume: with which the part must agree; check: what is stored */
+	/* resume: with which the part must agree; check: what is stored */
+	struct cache_validators want;
 	int64_t want_total;
 
 	/* One try. */
@@ -168,7 +170,10 @@ struct fetch {
 void upstream_queue(struct fetch *ft);
 void upstream_unqueue(struct fetch *ft);
 void upstream_leave_slot(struct fetch *ft);
-/* Sets everything about the way to this origin: proxy, CA, addresses, limits. False: out of memory. */
+/*
+ * Sets everything about the way to this origin: proxy, CA, addresses, limits. False: out of
+ * memory.
+ */
 bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h, unsigned tries_n,
     struct upstream_guard *guard) MUSTCHECK;
 /* Where there are several parent proxies, each try takes the next. NULL: directly. */

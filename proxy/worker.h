@@ -62,7 +62,10 @@ void worker_free(struct worker **w_p);
 void worker_update_clock(struct worker *w);
 /* The connection has more to do: run it again next turn. */
 void worker_run_later(struct worker *w, struct conn *c);
-/* A new client socket for this worker; from any thread. The descriptor belongs to the worker. one_too_many: only told so. */
+/*
+ * A new client socket for this worker; from any thread. The descriptor belongs to the worker.
+ * one_too_many: only told so.
+ */
 void worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
     bool one_too_many);
 

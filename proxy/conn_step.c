@@ -122,7 +122,6 @@ req_launch(struct req *req, bool alone)
 	struct upstream_ask ask = {
 		.head = req->http.method == HTTP_HEAD && flight_is_private(req->reader.f),
 		.no_cache = req->http.cc_no_cache,
-		.ahead = req->front_ms == 0,
 	};
 
 	if (req->af.class == APTFILE_OTHER || alone)

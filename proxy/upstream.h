@@ -23,7 +23,6 @@ struct upstream;
 struct upstream_ask {
 	bool head;		/* HEAD only: the flight ends with its head */
 	bool no_cache;		/* the client insists: caches on the way are told so */
-	bool ahead;		/* nobody waits for it yet */
 	/*
 	 * The client's own end-to-end fields, lines with CRLF: for files that
 	 * are no repository's, and with credentials. Empty: our own fields only.
@@ -53,13 +52,7 @@ struct upstream_dial {
 	/* upstream's own */
 	struct mail order;
 	struct upstream *upstream;
-	void *curl;
 };
 void upstream_dial(struct upstream *u, struct upstream_dial *d);
-
-/* For pages: transfers running and waiting. */
-struct upstream_totals {
-	unsigned active_n, queued_n;
-};
 
 #endif

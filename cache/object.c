@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/queue.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "include/counter.h"
@@ -27,6 +28,7 @@
 enum {
 	OBJECT_BUCKETS = 2048,
 	OBJECT_IDLE_MS = 10000,
+	OBJECT_LOOK_MS = 100,		/* an open body's size and mtime are looked at this often */
 };
 /* Larger bodies are not mapped: their pages would show as the daemon's memory. */
 static const uint64_t OBJECT_MAP_MAX = 512 << 20;
@@ -47,6 +49,7 @@ struct object {
 	bool gone, warm;
 	int hold;			/* slot, -1: not held */
 	int64_t used_ms, touched_s;
+	int64_t looked_ms, mtime_ns;	/* of the open body */
 	uint64_t repo_epoch;
 };
 
@@ -172,6 +175,19 @@ object_current(const struct object *o)
 	    o->drop_version == index_drop_version(o->table->ix);
 }
 
+/* Is the open body still as it was opened? Somebody may have written to the file. */
+static bool
+object_unchanged(struct object *o, int64_t now_ms)
+{
+	struct stat st;
+
+	if (o->fd < 0 || now_ms - o->looked_ms < OBJECT_LOOK_MS)
+		return true;
+	o->looked_ms = now_ms;
+	return fstat(o->fd, &st) == 0 && (uint64_t)st.st_size == o->rec.size_bytes &&
+	    (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec == o->mtime_ns;
+}
+
 /* Notes the use: in the table's order, and for eviction once a second. */
 static void
 object_use(struct object *o, int64_t now_ms, int64_t now_s)
@@ -240,7 +256,7 @@ object_find(struct object_table *t, const struct key *key, int64_t now_ms, int64
 		if (memcmp(&o->key, key, sizeof(*key)) == 0)
 			break;
 	}
-	if (o != NULL && object_current(o)) {
+	if (o != NULL && object_current(o) && object_unchanged(o, now_ms)) {
 		COUNT(hot_hits_total);
 		object_use(o, now_ms, now_s);
 		return object_ref(o);
@@ -374,6 +390,14 @@ object_condemn(struct object *o, const char *why)
 	return OBJECT_GONE;
 }
 
+void
+object_damaged(struct object *o)
+{
+	CHECK_OBJ(o, OBJECT_MAGIC);
+	if (!o->gone)
+		(void)object_condemn(o, "can't be read to its end");
+}
+
 enum object_open
 object_open_now(struct object *o)
 {
@@ -407,6 +431,7 @@ object_open_now(struct object *o)
 		return object_condemn(o, "has another size");
 	}
 	o->fd = fd;
+	o->mtime_ns = st.mtime_ns;
 	return OBJECT_OPENED;
 }
 
@@ -508,6 +533,7 @@ object_job_finish(struct object_job **job_p)
 		if (job->hash)
 			index_clear_suspect(o->table->ix, o->rec.digest, job->mtime_ns);
 		o->fd = job->fd;
+		o->mtime_ns = job->mtime_ns;
 		job->fd = -1;
 	}
 	if (job->fd >= 0)

@@ -77,6 +77,8 @@ enum object_open { OBJECT_OPENED, OBJECT_MUST_WAIT, OBJECT_GONE };
  * dropped, ask again.
  */
 enum object_open object_open_now(struct object *o);
+/* Its bytes ended before their time: record and body are dropped. */
+void object_damaged(struct object *o);
 /*
  * What a pool thread does for it: opens, hashes where the body is suspect.
  * Make the job on the view's thread, run it anywhere, finish it on the

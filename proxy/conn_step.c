@@ -535,6 +535,8 @@ req_delivered(struct req *req, enum deliver_result r)
 		return WAIT;
 	case DELIVER_CUT:
 		COUNT(cut_answers_total);
+		if (req->source == SOURCE_OBJECT)
+			object_damaged(req->object);
 		req->reason = req->source == SOURCE_FLIGHT &&
 		    flight_state(req->reader.f) == FLIGHT_FAILED ?
 		    flight_reason(req->reader.f) : REASON_DAMAGED;

@@ -674,3 +674,25 @@ def test_package_republished_in_place(env):
     before = len(env.origin.requests(root + "/x.deb"))
     expect_body(depot.fetch(url + "/x.deb"), new)
     assert len(env.origin.requests(root + "/x.deb")) == before
+
+
+def test_body_truncated_while_it_is_open(env):
+    """Somebody cuts a body file that is being served: the next clients get good bytes."""
+    body = Pattern(300000)
+    env.origin.serve("/x.deb", body)
+    depot = env.depot()
+    for _ in range(2):
+        expect_body(depot.fetch("https://cuda.example/x.deb"), body)
+        depot.wait_idle()
+    blobs = os.path.join(depot.cache_dir, "blobs")
+    path = [os.path.join(top, name) for top, _, names in os.walk(blobs) for name in names]
+    assert len(path) == 1
+    os.truncate(path[0], 1000)
+
+    def good():
+        response = depot.fetch("https://cuda.example/x.deb")
+        assert body.slice(0, len(response.body)) == response.body
+        return response.complete
+    wait_until(good, "good bytes again", 5)
+    depot.wait_idle()
+    assert depot.counter("blobs_damaged_total") >= 1

@@ -214,14 +214,14 @@ verify_partial_end(struct verify *v, struct flight *f)
 	}
 	log_info("flight=%llu unfinished body of %.*s: %llu bytes are proven good",
 	    (unsigned long long)f->id, SLICE_ARG(f->url), (unsigned long long)f->partial_bytes);
+	/* Unlinking takes its time: not under the lock, which writers take to poke. */
+	if (f->partial_bytes == 0 && f->partial_done != NULL)
+		flight_drop_partial(f);
 	/* Under the lock, so that who calls it off knows whether the word was given. */
 	AZ(pthread_mutex_lock(&v->lock));
 	done = atomic_exchange(&f->partial_done, NULL);
-	if (done != NULL) {
-		if (f->partial_bytes == 0)
-			flight_drop_partial(f);
+	if (done != NULL)
 		done(f->partial_arg, f->partial_bytes, &h);
-	}
 	AZ(pthread_mutex_unlock(&v->lock));
 }
 

@@ -34,16 +34,6 @@ teardown(void)
 	cachedir_remove(&cd);
 }
 
-/* A path below the cache directory. */
-static const char *
-below(const char *what)
-{
-	static char path[256];
-
-	(void)snprintf(path, sizeof(path), "%s/%s", cd.dir, what);
-	return path;
-}
-
 static void
 adopt(const char *body, const struct blob_stat *known, struct blob_stat *st)
 {
@@ -144,13 +134,13 @@ START_TEST(test_vanished)
 	adopt("body", NULL, &st);
 	cachedir_digest("body", 4, digest);
 	ck_assert_int_eq(blob_remove(cd.blobs, digest), REASON_OK);
-	ck_assert_int_eq(rmdir(below("partial")), 0);
-	ck_assert_int_eq(rmdir(below("blobs/23")), 0);
-	ck_assert_int_eq(rmdir(below("blobs")), 0);
+	ck_assert_int_eq(rmdir(cachedir_below(&cd, "partial")), 0);
+	ck_assert_int_eq(rmdir(cachedir_below(&cd, "blobs/23")), 0);
+	ck_assert_int_eq(rmdir(cachedir_below(&cd, "blobs")), 0);
 	ck_assert_int_eq(blob_scratch_create(cd.blobs, &fd), REASON_OK);
 	ck_assert_int_eq(write(fd, "x", 1), 1);
 	ck_assert_int_eq(close(fd), 0);
-	ck_assert_int_eq(rmdir(below("partial")), 0);	/* nothing left a name there */
+	ck_assert_int_eq(rmdir(cachedir_below(&cd, "partial")), 0);	/* nothing left a name there */
 	ck_assert_int_eq(blob_remove(cd.blobs, digest), REASON_OK);
 	adopt("body", NULL, &st);
 	ck_assert(cachedir_has_file(&cd, "body"));
@@ -182,13 +172,13 @@ START_TEST(test_walk)
 		(void)snprintf(body, sizeof(body), "body%02d", i);
 		adopt(body, NULL, &st);
 	}
-	(void)mkdir(below("blobs/zz"), 0755);
-	(void)mkdir(below("blobs/00"), 0755);
-	f = fopen(below("blobs/00/README"), "w");
+	(void)mkdir(cachedir_below(&cd, "blobs/zz"), 0755);
+	(void)mkdir(cachedir_below(&cd, "blobs/00"), 0755);
+	f = fopen(cachedir_below(&cd, "blobs/00/README"), "w");
 	ck_assert_ptr_nonnull(f);
 	(void)fclose(f);
 	/* The right form in the wrong directory. */
-	f = fopen(below("blobs/00/ff000000000000000000000000000000"
+	f = fopen(cachedir_below(&cd, "blobs/00/ff000000000000000000000000000000"
 	    "00000000000000000000000000000000"), "w");
 	ck_assert_ptr_nonnull(f);
 	(void)fclose(f);
@@ -274,14 +264,14 @@ END_TEST
 START_TEST(test_open_refused)
 {
 	struct blobstore *bs = NULL;
-	FILE *f = fopen(below("file"), "w");
+	FILE *f = fopen(cachedir_below(&cd, "file"), "w");
 
 	ck_assert_ptr_nonnull(f);
 	(void)fclose(f);
-	ck_assert_int_eq(blobstore_open(&bs, below("file")), REASON_DISK_ERROR);
-	ck_assert_int_eq(blobstore_open(&bs, below("file/below")), REASON_DISK_ERROR);
+	ck_assert_int_eq(blobstore_open(&bs, cachedir_below(&cd, "file")), REASON_DISK_ERROR);
+	ck_assert_int_eq(blobstore_open(&bs, cachedir_below(&cd, "file/below")), REASON_DISK_ERROR);
 	ck_assert_ptr_null(bs);
-	ck_assert_int_eq(blobstore_open(&bs, below("a/b/c")), REASON_OK);
+	ck_assert_int_eq(blobstore_open(&bs, cachedir_below(&cd, "a/b/c")), REASON_OK);
 	blobstore_close(&bs);
 	ck_assert_ptr_null(bs);
 }

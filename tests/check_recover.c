@@ -36,15 +36,6 @@ teardown(void)
 	cachedir_remove(&cd);
 }
 
-static const char *
-below(const char *what)
-{
-	static char path[256];
-
-	(void)snprintf(path, sizeof(path), "%s/%s", cd.dir, what);
-	return path;
-}
-
 static unsigned
 count_damaged(void)
 {
@@ -63,7 +54,7 @@ START_TEST(test_marker)
 {
 	int dirfd;
 
-	ck_assert_int_ne(access(below("clean"), F_OK), 0);
+	ck_assert_int_ne(access(cachedir_below(&cd, "clean"), F_OK), 0);
 	ck_assert_int_eq(cachedir_store(&cd, URL, "body"), REASON_OK);
 	cachedir_close(&cd);
 	dirfd = open(cd.dir, O_RDONLY | O_DIRECTORY);
@@ -127,7 +118,7 @@ START_TEST(test_leftovers)
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-	ck_assert(access(below("blobs"), F_OK) == 0);
+	ck_assert(access(cachedir_below(&cd, "blobs"), F_OK) == 0);
 	cachedir_open(&cd);
 	recover_wait(cd.index->recover);
 	ck_assert(!cachedir_has_file(&cd, "gone"));
@@ -202,9 +193,9 @@ START_TEST(test_index_gone)
 
 	store_many();
 	cachedir_close(&cd);
-	ck_assert_int_eq(unlink(below("index/data.mdb")), 0);
-	ck_assert_int_eq(unlink(below("index/lock.mdb")), 0);
-	ck_assert_int_eq(rmdir(below("index")), 0);
+	ck_assert_int_eq(unlink(cachedir_below(&cd, "index/data.mdb")), 0);
+	ck_assert_int_eq(unlink(cachedir_below(&cd, "index/lock.mdb")), 0);
+	ck_assert_int_eq(rmdir(cachedir_below(&cd, "index")), 0);
 	cachedir_open(&cd);
 	ck_assert(!all_known());
 	cachedir_key(url_of(7), &key);
@@ -284,7 +275,7 @@ START_TEST(test_damaged_pages)
 	ck_assert_int_eq(stat(saved, &sb), 0);
 	for (off_t at = 0; at < sb.st_size; at += PAGE_BYTES * (at < 6 * PAGE_BYTES ? 1 : 6)) {
 		copy_file(saved, data);
-		(void)unlink(below("clean"));
+		(void)unlink(cachedir_below(&cd, "clean"));
 		fd = open(data, O_RDWR);
 		ck_assert_int_ge(fd, 0);
 		damage_page(fd, at, (enum damage)_i);

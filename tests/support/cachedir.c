@@ -61,6 +61,15 @@ cachedir_remove(struct cachedir *cd)
 	(void)nftw(cd->dir, cachedir_unlink_cb, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+const char *
+cachedir_below(const struct cachedir *cd, const char *what)
+{
+	static char path[256];
+
+	(void)snprintf(path, sizeof(path), "%s/%s", cd->dir, what);
+	return path;
+}
+
 void
 cachedir_digest(const void *body, size_t n, uint8_t digest[32])
 {

@@ -21,6 +21,8 @@ void cachedir_open(struct cachedir *cd);	/* blobs, index and a view */
 void cachedir_close(struct cachedir *cd);	/* an orderly stop */
 void cachedir_remove(struct cachedir *cd);	/* closes, deletes */
 
+/* A path below the directory; good until the next call. */
+const char *cachedir_below(const struct cachedir *cd, const char *what);
 void cachedir_digest(const void *body, size_t n, uint8_t digest[32]);
 void cachedir_key(const char *url, struct key *key);
 /* The record that a fetch of url with this body would store. */

@@ -463,7 +463,7 @@ cache_judge(struct cache_view *v, struct object *o, const struct cache_ask *ask)
 static void
 cache_fly_alone(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out)
 {
-	out->flight = flight_new(v->cache, ask->url, ask->key, true);
+	out->flight = flight_new(v->cache, ask->url, ask->key, ask->expect, true);
 	out->created = out->flight != NULL;
 	if (out->flight == NULL)
 		out->reason = REASON_NO_MEMORY;
@@ -492,7 +492,7 @@ cache_fly(struct cache_view *v, const struct cache_ask *ask, struct cache_answer
 		cache_fly_alone(v, ask, out);
 		return true;
 	}
-	f = flight_new(v->cache, ask->url, ask->key, false);
+	f = flight_new(v->cache, ask->url, ask->key, ask->expect, false);
 	if (f == NULL) {
 		out->reason = REASON_NO_MEMORY;
 		return true;

@@ -69,21 +69,24 @@ flight_expect_name(struct flight *f)
 
 	if (f->af.class != APTFILE_BYHASH)
 		return;
-	MUST(f->af.hash_hex.n <= 2 * sizeof(f->expect));
+	MUST(f->af.hash_hex.n <= 2 * sizeof(f->expect.digest));
 	for (i = 0; i < f->af.hash_hex.n / 2; i++) {
 		unsigned v;
 		char two[3] = {f->af.hash_hex.p[2 * i], f->af.hash_hex.p[2 * i + 1], '\0'};
 
 		if (sscanf(two, "%2x", &v) != 1)
 			return;
-		f->expect[i] = (uint8_t)v;
+		f->expect.digest[i] = (uint8_t)v;
 	}
+	f->expect.hash = f->af.hash;
+	f->expect.size_bytes = -1;
 	f->expected = true;
 }
 
 /* A new WAITING flight with one reference. NULL: out of memory. */
 struct flight *
-flight_new(struct cache *c, const struct url *url, const struct key *key, bool private_)
+flight_new(struct cache *c, const struct url *url, const struct key *key,
+    const struct flight_expect *expect, bool private_)
 {
 	struct flight *f;
 	char *text;
@@ -112,7 +115,11 @@ flight_new(struct cache *c, const struct url *url, const struct key *key, bool p
 	AZ(pthread_mutex_init(&f->lock, NULL));
 	TAILQ_INIT(&f->readers);
 	aptfile_classify(&f->af, (struct slice){text + (url->path.p - url->text.p), url->path.n});
-	flight_expect_name(f);
+	if (expect != NULL) {
+		f->expect = *expect;
+		f->expected = true;
+	} else
+		flight_expect_name(f);
 	return f;
 }
 
@@ -353,6 +360,12 @@ const struct aptfile *
 flight_aptfile(const struct flight *f)
 {
 	return &f->af;
+}
+
+const struct flight_expect *
+flight_expected(const struct flight *f)
+{
+	return f->expected ? &f->expect : NULL;
 }
 
 bool

@@ -35,8 +35,8 @@ struct flight {
 	bool from_credentials;
 	bool has_validators;		/* checks a stored object */
 	struct cache_validators validators;
-	bool expected;			/* by-hash: the digest that the name promises */
-	uint8_t expect[64];
+	bool expected;			/* the body must be this one */
+	struct flight_expect expect;
 
 	/* The table's side: under the shard's lock. */
 	bool listed;
@@ -104,8 +104,9 @@ const struct cache_parts *cache_parts(struct cache *c);
 void cache_unlist(struct flight *f);
 void cache_note_partial_bytes(struct cache *c, int64_t delta);
 
+/* expect NULL: only a by-hash name says what the body must be. */
 struct flight *flight_new(struct cache *c, const struct url *url, const struct key *key,
-    bool private_) MUSTCHECK;
+    const struct flight_expect *expect, bool private_) MUSTCHECK;
 uint64_t flight_mark_end(uint32_t mark);		/* where journal mark `mark` ends */
 
 /* The verifier's words to the flight, from its thread. */

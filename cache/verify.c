@@ -70,9 +70,9 @@ verify_begin(struct verify *v, struct flight *f)
 	f->sha256 = EVP_MD_CTX_new();
 	if (f->sha256 == NULL || EVP_DigestInit_ex(f->sha256, v->md[APTFILE_SHA256], NULL) != 1)
 		return false;
-	if (f->expected && f->af.hash != APTFILE_SHA256) {
+	if (f->expected && f->expect.hash != APTFILE_SHA256) {
 		f->named = EVP_MD_CTX_new();
-		if (f->named == NULL || EVP_DigestInit_ex(f->named, v->md[f->af.hash], NULL) != 1)
+		if (f->named == NULL || EVP_DigestInit_ex(f->named, v->md[f->expect.hash], NULL) != 1)
 			return false;
 	}
 	return true;
@@ -138,8 +138,8 @@ verify_settle(struct flight *f)
 			MUST(EVP_DigestFinal_ex(f->named, named, &named_n) == 1);
 		else
 			memcpy(named, f->digest, named_n = 32);
-		MUST(named_n <= sizeof(f->expect));
-		if (memcmp(named, f->expect, named_n) != 0) {
+		MUST(named_n <= sizeof(f->expect.digest));
+		if (memcmp(named, f->expect.digest, named_n) != 0) {
 			flight_digest_bad(f, hex);
 			return;
 		}

@@ -93,6 +93,7 @@ struct cache_ask {
 	const struct url *url;
 	const struct key *key;
 	const struct aptfile *af;
+	const struct flight_expect *expect;	/* or NULL: nothing says what it must be */
 	struct fresh_ask fresh;
 	int64_t index_max_age_s;	/* for this upstream */
 	int64_t now_ms, now_s;		/* monotonic, wall */

@@ -46,6 +46,13 @@ enum { FLIGHT_WITHHELD_BYTES = 64 << 10 };
 struct flight;
 struct cache;
 
+/* What a body must be: said by its by-hash name, or by the generation that lists it. */
+struct flight_expect {
+	enum aptfile_hash hash;
+	uint8_t digest[64];		/* as many bytes as the algorithm has */
+	int64_t size_bytes;		/* -1: not known */
+};
+
 /*
  * What the writer learned from the final response head. Copied by flight_begin and
  * flight_confirmed.
@@ -105,6 +112,8 @@ uint64_t flight_id(const struct flight *f);
 struct slice flight_url(const struct flight *f);
 const struct key *flight_key(const struct flight *f);
 const struct aptfile *flight_aptfile(const struct flight *f);
+/* NULL: nothing is known of its content beforehand. */
+const struct flight_expect *flight_expected(const struct flight *f);
 bool flight_is_private(const struct flight *f);		/* in no table: one client's own */
 
 struct flight *flight_ref(struct flight *f);

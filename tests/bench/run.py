@@ -63,6 +63,8 @@ class Env:
         self.wrk = servers.tool("wrk")
         self.fill_program = next((p for p in (os.path.join(self.build, n) for n in (
             "bench-fill_index", "fill-index")) if os.access(p, os.X_OK)), None)
+        self.lists_program = next((p for p in (os.path.join(self.build, "bench-lists"),)
+                                   if os.access(p, os.X_OK)), None)
         self.results = {}
         self.began = time.monotonic()
         self.wire_port = self.port(2)

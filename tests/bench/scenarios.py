@@ -488,6 +488,47 @@ class Start(Scenario):
                 "first_error": "" if good else f"{status}, Cache-Status: {cached}"}
 
 
+class Lists(Scenario):
+    key = "lists"
+    title = "a Packages of 100,000 stanzas becomes a package table"
+    peers = ("apt-depot",)
+    manual = True
+    metrics = (
+        Metric("plain_s", "s, plain", "low", limit("<=", 1), 2),
+        Metric("gz_s", "s, .gz", "low", limit("<=", 1), 2),
+        Metric("xz_s", "s, .xz", "low", limit("<=", 2), 2),
+        Metric("peak_mib", "peak RSS MiB", "low", limit("<=", 24), 1),
+        Metric("find_us", "µs a look-up", "low", limit("<=", 1.5), 2))
+
+    def usable(self):
+        if not self.env.lists_program:
+            return "no bench-lists program"
+        return None
+
+    def tool(self, *args):
+        out = subprocess.run([self.env.lists_program, *args], stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        if out.returncode:
+            raise BenchError(f"lists: {out.stderr.strip()[-200:]}")
+        return out.stdout
+
+    def measure(self, server):
+        count = 100000 if not self.env.quick else 20000
+        directory = os.path.join(self.env.dir, "lists")
+        if not getattr(self, "made", False):
+            os.makedirs(directory, exist_ok=True)
+            self.tool("make", directory, str(count))
+            self.made = True
+        got = {kind: json.loads(self.tool("read", os.path.join(directory, name)))
+               for kind, name in (("plain", "Packages"), ("gz", "Packages.gz"),
+                                  ("xz", "Packages.xz"))}
+        bad = [kind for kind, row in got.items() if row["entries"] != count]
+        return {**{f"{kind}_s": row["build_s"] for kind, row in got.items()},
+                "peak_mib": max(row["peak_kib"] for row in got.values()) / 1024,
+                "find_us": min(row["find_ns"] for row in got.values()) / 1000,
+                "errors": len(bad), "first_error": f"entries are missing: {bad}" if bad else ""}
+
+
 # -- cold -----------------------------------------------------------------------------------------
 
 class ColdHuge(Scenario):
@@ -628,4 +669,4 @@ class CappedInstall(Scenario):
 
 
 SCENARIOS = [WarmSmall, NewConnection, Warm1, Warm8, Warm32, Revalidate, RevalidateOneSecond, Idle,
-             Slow, ColdDisk, Start, ColdSmall, ColdBig, ColdHuge, Capped, CappedInstall]
+             Slow, ColdDisk, Start, Lists, ColdSmall, ColdBig, ColdHuge, Capped, CappedInstall]

@@ -56,11 +56,15 @@ class Response:
 class Conn:
     """One connection."""
 
-    def __init__(self, port, *, timeout=TIMEOUT_S, receive_buffer=None, host="127.0.0.1"):
+    def __init__(self, port, *, timeout=TIMEOUT_S, receive_buffer=None, host="127.0.0.1",
+                 source=None):
         self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(timeout)
+        if source:
+            # All of 127.0.0.0/8 is ours: clients with addresses of their own.
+            self.sock.bind((source, 0))
         self.sock.connect((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.data = b""
@@ -88,9 +92,9 @@ class Conn:
         """Sends a request; headers are "Name: value" lines."""
         self.send(make_request(target, *headers, method=method, version=version, host=host))
 
-    def get(self, target, *headers, method="GET", expect=None):
+    def get(self, target, *headers, method="GET", expect=None, host="HTTPS"):
         """A request and its whole answer."""
-        self.ask(target, *headers, method=method)
+        self.ask(target, *headers, method=method, host=host)
         return self.read(method, expect=expect)
 
     def more(self, limit=1 << 20):

@@ -170,6 +170,14 @@ class Depot:
                 return line
         return None
 
+    def command(self, *args, timeout=15):
+        """Runs a command that talks to this depot; its output, when it ends well."""
+        done = run_command(args[0], "-o", f"cache_dir={self.cache_dir}", *args[1:],
+                           timeout=timeout)
+        assert done.returncode == 0, f"apt-depot {' '.join(args)} ended with " \
+            f"{done.returncode}:\n{done.stdout}"
+        return done.stdout
+
     # -- asking --------------------------------------------------------------------------------
 
     def conn(self, timeout=client.TIMEOUT_S * SLOW, **options):
@@ -215,6 +223,17 @@ class Depot:
         except AssertionError:
             raise AssertionError(f"{name} is {last}, expected {op} {value} "
                                  f"within {deadline_s} s") from None
+
+    def wait_log(self, *parts, deadline_s=10):
+        """Waits for a line of the log that has all the parts, in any letter case; returns it."""
+        return wait_until(lambda: self._find_log(parts),
+                          f"a line with {', '.join(parts)} in the log", deadline_s)
+
+    def _find_log(self, parts):
+        for line in self.log_text().splitlines():
+            if all(part.lower() in line.lower() for part in parts):
+                return line
+        return None
 
     def wait_idle(self):
         """Waits until nothing is being fetched or stored: what was fetched is committed then."""

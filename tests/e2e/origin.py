@@ -9,8 +9,9 @@ For: every test.  A test says what each path answers and reads afterwards what w
     origin.requests("/x.deb"), origin.body_bytes("/x.deb")
 
 Paths are percent-decoded once before they are looked up, as a real server does; a path counts for
-every host unless served with host=.  Nothing here waits for a time: a Gate stops an answer at its
-head or after so many body bytes until the test opens it.
+every host unless served with host=.  A path without a script is asked of its host's own function,
+if it has one (cdn.py).  Nothing here waits for a time: a Gate stops an answer at its head or after
+so many body bytes until the test opens it.
 """
 import email.utils
 import socket
@@ -115,7 +116,11 @@ class Request:
         lines = origin_form.decode("latin-1").split("\r\n")
         self.method, self.target, self.version = lines[0].split(" ", 2)
         self.fields = [tuple(part.strip() for part in line.split(":", 1)) for line in lines[1:]]
-        self.path = urllib.parse.unquote(self.target.split("?", 1)[0])
+        # In absolute form too, for clients that take the origin for their proxy.
+        path = self.target.split("?", 1)[0]
+        if path.startswith("http://"):
+            path = "/" + path[len("http://"):].split("/", 1)[-1]
+        self.path = urllib.parse.unquote(path)
         self.tls = tls
         self.sni = sni
         self.connection = connection
@@ -134,7 +139,7 @@ class Request:
 
     def __repr__(self):
         text = f"{'https' if self.tls else 'http'}://{self.get('Host')} {self.method} {self.target}"
-        for name in ("Range", "If-Range", "If-None-Match", "If-Modified-Since"):
+        for name in ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "Cache-Control"):
             if self.get(name):
                 text += f" {name}: {self.get(name)}"
         return text
@@ -151,6 +156,7 @@ class Origin:
         self.lock = threading.Lock()
         self._scripts = {}
         self._seen = {}
+        self._hosts = {}
         self._log = []
         self._bytes = {}
         self._active = {}
@@ -177,6 +183,16 @@ class Origin:
             self._scripts[(host, path)] = list(answers)
             self._seen.pop((host, path), None)
 
+    def unserve(self, path, host=None):
+        """Takes a script back."""
+        with self.lock:
+            self._scripts.pop((host, path), None)
+
+    def serve_host(self, host, function):
+        """Paths of the host that have no script get function(request): an Answer, or None."""
+        with self.lock:
+            self._hosts[host] = function
+
     def gate(self):
         """A gate that opens by itself when the origin stops."""
         gate = Gate()
@@ -194,6 +210,12 @@ class Origin:
         """Body bytes sent, for one path or in all."""
         with self.lock:
             return sum(n for p, n in self._bytes.items() if path in (None, p))
+
+    @property
+    def connections(self):
+        """Connections accepted so far."""
+        with self.lock:
+            return self._connections_n
 
     def most_active(self, path):
         """The largest number of answers for the path that ran at the same time."""
@@ -335,10 +357,12 @@ class Origin:
                     answer = script[min(n, len(script) - 1)]
                     break
             else:
-                answer = Answer(b"<html>no such file\n", 404, content_type="text/html",
-                                headers=[("Cache-Control", "max-age=604800")])
+                answer = self._hosts.get(request.host)
         if callable(answer):
             answer = answer(request)
+        if answer is None:
+            answer = Answer(b"<html>no such file\n", 404, content_type="text/html",
+                            headers=[("Cache-Control", "max-age=604800")])
         return answer if isinstance(answer, Answer) else Answer(answer)
 
     def _answer(self, sock, request, answer):

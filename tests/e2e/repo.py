@@ -6,11 +6,17 @@ For: tests that run apt-get.  Two shapes: flat as NVIDIA publishes CUDA (`Filena
 Packages and Packages.gz, `Acquire-By-Hash: no`), and dists/pool with by-hash.
 
 Workshop is made once per run: the packages, built with dpkg-deb, and a throw-away signing key.
+
+A repository can be published again and again: make_edition() gives the files of the next
+publication without serving them, for cdn.py, which shows editions as CDNs do.
 """
+import base64
+import bz2
 import concurrent.futures
 import email.utils
 import gzip
 import hashlib
+import lzma
 import os
 import random
 import shutil
@@ -56,6 +62,39 @@ class Deb:
         return "\n".join(lines) + "\n"
 
 
+def forge_deb(name, version, size, seed=0):
+    """A package only by its name: apt downloads what the index says, and looks inside later."""
+    control = (f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+               f"Maintainer: tests <tests@depot.example>\nDescription: {name} for tests\n")
+    data = b"!<arch>\n" + random.Random(f"{name} {version} {seed}").randbytes(size - 8)
+    return Deb(name, version, f"{name}_{version}_all.deb", data, control)
+
+
+def small_debs(version="1", seed=0):
+    """tool gets a new file name with each version; lib keeps name and size, whatever is in it."""
+    return [forge_deb("tool", version, 3000 + seed), forge_deb("lib", "1", 5000, seed=seed)]
+
+
+class NoWorkshop:
+    """Stands for a Workshop where no apt looks at signatures: these cost nothing and are wrong."""
+    arch = "amd64"
+    key = None
+    debs = {}
+
+    @staticmethod
+    def sign_detached(text):
+        """Looks like a signature."""
+        digest = base64.b64encode(hashlib.sha512(text).digest()).decode()
+        return (f"-----BEGIN PGP SIGNATURE-----\n\n{digest[:64]}\n{digest[64:]}\n"
+                f"-----END PGP SIGNATURE-----\n").encode()
+
+    @staticmethod
+    def sign_inline(text):
+        """Looks like an InRelease."""
+        return (b"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\n" + text
+                + NoWorkshop.sign_detached(text))
+
+
 class Workshop:
     """The signing key and the packages, below path (which must be short: gpg's socket is there)."""
 
@@ -69,15 +108,26 @@ class Workshop:
 
     def make(self):
         """Builds everything; about a second."""
-        os.makedirs(self.home, mode=0o700)
-        self._gpg("--quick-gen-key", "apt-depot tests <tests@depot.example>", "ed25519", "sign",
-                  "never")
-        with open(self.key, "wb") as out:
-            out.write(self._gpg("--armor", "--export"))
+        self.make_key()
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             for deb in pool.map(lambda p: self.build(*p), PACKAGES):
                 self.debs[deb.name] = deb
         return self
+
+    def make_key(self, *, validity="never", faked_time=None):
+        """Only the key."""
+        os.makedirs(self.home, mode=0o700)
+        back_then = ["--faked-system-time", faked_time] if faked_time else []
+        self._gpg(*back_then, "--quick-gen-key", "apt-depot tests <tests@depot.example>",
+                  "ed25519", "sign", validity)
+        with open(self.key, "wb") as out:
+            out.write(self._gpg("--armor", "--export"))
+        return self
+
+    def export_key(self, path):
+        """The public key as gpgv reads it."""
+        with open(path, "wb") as out:
+            out.write(self._gpg("--export"))
 
     def close(self):
         """Ends gpg's agent."""
@@ -135,24 +185,130 @@ def _checksums(files):
     return text
 
 
-class _Repo:
-    """What both shapes share: publications have their own dates, one minute apart."""
+def compress(data, end):
+    """As the end of the file name says."""
+    if end == ".gz":
+        return gzip.compress(data, 6, mtime=0)
+    return {"": bytes, ".xz": lzma.compress, ".bz2": bz2.compress}[end](data)
 
-    def __init__(self, workshop, origin, host):
+
+class Edition:
+    """One publication: what each path has, and since when."""
+
+    def __init__(self, number, date, release, debs):
+        self.number = number
+        self.date = date
+        self.release = release
+        self.debs = debs
+        self.files = {}
+
+    def __repr__(self):
+        return f"<edition {self.number}>"
+
+
+class _Repo:
+    """What both shapes share: publications have their own dates, one minute apart.
+
+    variants   ends of the index's names: "", ".gz", ".xz", ".bz2"
+    detached   False: no Release.gpg, which takes gpg's time
+    """
+    indexes = ""
+    by_hash_says = "no"
+
+    def __init__(self, workshop, origin, host, debs, variants, detached):
         self.workshop = workshop
         self.origin = origin
         self.host = host
+        self.debs = dict(workshop.debs if debs is None else debs)
+        self.variants = variants
+        self.detached = detached
         self.published = 0
         self.sizes = {}
         self._served = {}
+        self._dates = {}
 
     def _stamp(self):
         when = time.time() - 86400 + 60 * self.published
         self.published += 1
         return email.utils.formatdate(when, usegmt=True)
 
-    def _serve(self, path, data, date, **options):
+    # -- where things are: root as it is in URLs, top is the directory of InRelease --------------
+
+    @property
+    def top(self):
+        """The directory of InRelease."""
+        return self.root
+
+    def index_path(self, end=".gz"):
+        """The plain name of an index."""
+        return f"{self.top}{self.indexes}Packages{end}"
+
+    def by_hash(self, data, algorithm="SHA512"):
+        """The by-hash path of an index."""
+        digest = dict(HASHES)[algorithm](data).hexdigest()
+        return f"{self.top}{self.indexes}by-hash/{algorithm}/{digest}"
+
+    def names_of(self, path):
+        """The names of one file on the server."""
+        return [path]
+
+    # -- publishing ------------------------------------------------------------------------------
+
+    def publish(self):
+        """Serves the current packages with fresh indexes."""
+        for path, (data, date) in self.make_edition().files.items():
+            for name in self.names_of(path):
+                self._serve(name, data, date)
+        return self
+
+    def make_edition(self, *, fields="", stanzas=None, files=None, release=None, inrelease=None,
+                     workshop=None, when=None):
+        """The next publication.  For bad ones, functions change what goes into it:
+
+        fields      more lines for Release
+        stanzas     the text of Packages, before it is compressed and hashed
+        files       {name: data} of the indexes as Release lists them; may return two such dicts:
+                    what is listed, what is served
+        release     Release, before it is signed
+        inrelease   InRelease, after it was signed
+        workshop    who signs; when: a date of its own, in seconds
+        """
+        signer = workshop or self.workshop
+        date = self._stamp() if when is None else email.utils.formatdate(when, usegmt=True)
+        packages = "\n".join(deb.stanza(self.location(deb.name))
+                             for deb in self.debs.values()).encode()
+        if stanzas:
+            packages = stanzas(packages)
+        listed = {f"{self.indexes}Packages{end}": compress(packages, end)
+                  for end in self.variants}
+        listed = files(listed) if files else listed
+        listed, served = listed if isinstance(listed, tuple) else (listed, listed)
+        text = (self.release_head() + f"Date: {date.replace('GMT', 'UTC')}\n{fields}"
+                f"Acquire-By-Hash: {self.by_hash_says}\n" + _checksums(listed)).encode()
+        text = release(text) if release else text
+        edition = Edition(self.published - 1, date, text, dict(self.debs))
+        for deb in self.debs.values():
+            self._add(edition, self.path_of(deb.name), deb.data)
+        for name, data in served.items():
+            self._add(edition, self.top + name, data)
+            if self.by_hash_says == "yes":
+                for algorithm, _ in HASHES[2:]:
+                    self._add(edition, self.by_hash(data, algorithm), data)
+        self._add(edition, self.top + "Release", text)
+        if self.detached:
+            self._add(edition, self.top + "Release.gpg", signer.sign_detached(text))
+        signed = signer.sign_inline(text)
+        self._add(edition, self.top + "InRelease", inrelease(signed) if inrelease else signed)
+        return edition
+
+    def _add(self, edition, path, data):
         # A file that stays as it was keeps its date, as on a real server.
+        kept = self._dates.get(path)
+        if kept is None or kept[0] != data:
+            kept = self._dates[path] = (data, edition.date)
+        edition.files[path] = kept
+
+    def _serve(self, path, data, date, **options):
         if self._served.get(path) == data and not options:
             return
         self._served[path] = data
@@ -182,33 +338,27 @@ class FlatRepo(_Repo):
     """CUDA's shape."""
 
     def __init__(self, workshop, origin, host="cuda.example",
-                 root="/compute/cuda/repos/debian12/x86_64/"):
-        super().__init__(workshop, origin, host)
+                 root="/compute/cuda/repos/debian12/x86_64/", debs=None, variants=("", ".gz"),
+                 detached=True):
+        super().__init__(workshop, origin, host, debs, variants, detached)
         self.root = root
-        self.debs = dict(workshop.debs)
 
     def path_of(self, name):
         """The path of a package on the origin, as a server sees it: decoded once."""
         return self.root + self.debs[name].file_name
 
-    def publish(self):
-        """Serves the current packages with fresh indexes."""
-        date = self._stamp()
-        for deb in self.debs.values():
-            for root in (self.root, self.root + "./"):
-                self._serve(root + deb.file_name, deb.data, date)
-        packages = "\n".join(deb.stanza("./" + deb.file_name)
-                             for deb in self.debs.values()).encode()
-        files = {"Packages": packages, "Packages.gz": gzip.compress(packages, 6, mtime=0)}
-        release = (f"Origin: NVIDIA\nLabel: NVIDIA CUDA\nArchitecture: {self.workshop.arch}\n"
-                   f"Date: {date.replace('GMT', 'UTC')}\nAcquire-By-Hash: no\n"
-                   + _checksums(files)).encode()
-        for name, data in files.items():
-            self._serve(self.root + name, data, date)
-        self._serve(self.root + "Release", release, date)
-        self._serve(self.root + "Release.gpg", self.workshop.sign_detached(release), date)
-        self._serve(self.root + "InRelease", self.workshop.sign_inline(release), date)
-        return self
+    def location(self, name):
+        """What the index says of it."""
+        return "./" + self.debs[name].file_name
+
+    def names_of(self, path):
+        """With ./ too."""
+        return [path, self.root + "./" + path[len(self.root):]] if path.endswith(".deb") \
+            else [path]
+
+    def release_head(self):
+        """The first lines of Release."""
+        return f"Origin: NVIDIA\nLabel: NVIDIA CUDA\nArchitecture: {self.workshop.arch}\n"
 
     def source(self, prefix="http://HTTPS///"):
         """A line for sources.list."""
@@ -218,45 +368,32 @@ class FlatRepo(_Repo):
 
 class DistsRepo(_Repo):
     """Debian's shape, with by-hash."""
+    by_hash_says = "yes"
 
-    def __init__(self, workshop, origin, host="deb.example", root="/debian/", suite="stable"):
-        super().__init__(workshop, origin, host)
+    def __init__(self, workshop, origin, host="deb.example", root="/debian/", suite="stable",
+                 debs=None, variants=("", ".gz"), detached=True):
+        super().__init__(workshop, origin, host, debs, variants, detached)
         self.root = root
         self.suite = suite
-        self.debs = dict(workshop.debs)
+        self.indexes = f"main/binary-{workshop.arch}/"
+
+    @property
+    def top(self):
+        """The directory of InRelease."""
+        return f"{self.root}dists/{self.suite}/"
 
     def path_of(self, name):
         """The path of a package on the origin."""
-        return f"{self.root}pool/main/c/{name}/{self.debs[name].file_name}"
+        return self.root + self.location(name)
 
-    def by_hash(self, data, algorithm="SHA512"):
-        """The by-hash path of an index."""
-        digest = dict(HASHES)[algorithm](data).hexdigest()
-        return (f"{self.root}dists/{self.suite}/main/binary-{self.workshop.arch}/"
-                f"by-hash/{algorithm}/{digest}")
+    def location(self, name):
+        """What the index says of it."""
+        return f"pool/main/c/{name}/{self.debs[name].file_name}"
 
-    def publish(self):
-        """Serves the current packages with fresh indexes."""
-        date = self._stamp()
-        for deb in self.debs.values():
-            self._serve(self.path_of(deb.name), deb.data, date)
-        top, binary = f"{self.root}dists/{self.suite}/", f"main/binary-{self.workshop.arch}/"
-        packages = "\n".join(deb.stanza(self.path_of(deb.name)[len(self.root):])
-                             for deb in self.debs.values()).encode()
-        files = {binary + "Packages": packages,
-                 binary + "Packages.gz": gzip.compress(packages, 6, mtime=0)}
-        release = (f"Origin: Test\nLabel: Test\nSuite: {self.suite}\nCodename: {self.suite}\n"
-                   f"Architectures: {self.workshop.arch}\nComponents: main\n"
-                   f"Date: {date.replace('GMT', 'UTC')}\nAcquire-By-Hash: yes\n"
-                   + _checksums(files)).encode()
-        for name, data in files.items():
-            self._serve(top + name, data, date)
-            for algorithm, _ in HASHES[2:]:
-                self._serve(self.by_hash(data, algorithm), data, date)
-        self._serve(top + "Release", release, date)
-        self._serve(top + "Release.gpg", self.workshop.sign_detached(release), date)
-        self._serve(top + "InRelease", self.workshop.sign_inline(release), date)
-        return self
+    def release_head(self):
+        """The first lines of Release."""
+        return (f"Origin: Test\nLabel: Test\nSuite: {self.suite}\nCodename: {self.suite}\n"
+                f"Architectures: {self.workshop.arch}\nComponents: main\n")
 
     def source(self, prefix="http://HTTPS///"):
         """A line for sources.list."""

@@ -35,9 +35,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import aptroot   # noqa: E402  pylint: disable=wrong-import-position
+import cdn as cdns  # noqa: E402  pylint: disable=wrong-import-position
 import depot as depots  # noqa: E402  pylint: disable=wrong-import-position
 import origin as origins  # noqa: E402  pylint: disable=wrong-import-position
 import pki  # noqa: E402  pylint: disable=wrong-import-position
+import relay as relays  # noqa: E402  pylint: disable=wrong-import-position
 import repo as repos  # noqa: E402  pylint: disable=wrong-import-position
 from support import Skip  # noqa: E402  pylint: disable=wrong-import-position
 
@@ -54,6 +56,7 @@ class Env:
         self.workshop = workshop
         self.depots = []
         self.origins = []
+        self._relays = []
         self._roots = 0
 
     @property
@@ -84,6 +87,22 @@ class Env:
         """A published repository of Debian's shape."""
         return repos.DistsRepo(self.workshop(), self.origin, **options).publish()
 
+    def flat_cdn(self, *debs, signed=False, **options):
+        """A host of its own for a repository of CUDA's shape; signed: real apt will read it."""
+        return cdns.Cdn(repos.FlatRepo(self.workshop() if signed else repos.NoWorkshop, self.origin,
+                                       debs={deb.name: deb for deb in debs}, **options))
+
+    def dists_cdn(self, *debs, signed=False, **options):
+        """The same in Debian's shape."""
+        return cdns.Cdn(repos.DistsRepo(self.workshop() if signed else repos.NoWorkshop,
+                                        self.origin, debs={deb.name: deb for deb in debs},
+                                        **options))
+
+    def relay(self, depot, source):
+        """A stand-in for the depot: who goes through it comes from the address source."""
+        self._relays.append(relays.Relay(depot.port, source))
+        return self._relays[-1]
+
     def apt(self, depot, *sources, **options):
         """An isolated apt client that goes through the depot; proxy=False: it does not know it."""
         if shutil.which("apt-get") is None:
@@ -96,6 +115,8 @@ class Env:
     def close(self):
         """Ends everything; a daemon that does not end well fails the test."""
         problems = []
+        for relay in self._relays:
+            relay.close()
         for depot in self.depots:
             try:
                 depot.stop()

@@ -12,7 +12,7 @@ import threading
 
 from cdn import INDEXES, PACKAGES, RELEASES
 from client import TIMEOUT_S, Conn
-from depot import SLOW
+from depot import SLOW, wait_until
 from repo import small_debs
 
 
@@ -254,3 +254,30 @@ def republish(cdn, n, more):
         more(8)
         cdn.show(new)
         more(8)
+
+
+def warm(depot, cdn, **options):
+    """A client that has everything of the edition shown now; the depot has it as a generation."""
+    before = depot.counter("generations_adopted_total")
+    client = AptLike(cdn, depot.port, **options)
+    update_and_download(client, 0)
+    depot.wait_counter("generations_adopted_total", ">=", before + 1)
+    depot.wait_idle()
+    return client
+
+
+def follow(depot, client, edition):
+    """The client updates until it is given the edition."""
+    def given():
+        client.update()
+        return client.edition == edition.number
+    wait_until(given, f"{edition} is adopted; {depot.counter('generations_adopted_total')} are")
+    client.has_whole(edition)
+
+
+def updates(client, n, edition):
+    """n updates, half of them conditional: the edition each time, and nothing that apt refuses."""
+    for i in range(n):
+        response = client.update(conditional=i % 2 == 1)
+        client.has_whole(edition)
+    return response

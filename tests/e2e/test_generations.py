@@ -1,0 +1,509 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the apt-depot contributors
+"""Repository generations: an origin that disagrees with itself is no client's business."""
+import time
+
+from aptlike import (AptLike, Crowd, Failed, follow, republish, update_and_download, updates,
+                     warm)
+from cdn import INDEXES, PACKAGES, RELEASES
+from depot import SLOW, wait_until
+from origin import Answer
+from repo import forge_deb, small_debs
+from support import heavy, together
+
+NEEDS_PACKAGES = True
+
+
+# -- an origin that disagrees with itself ----------------------------------------------------------
+
+
+def check_new_inrelease_with_old_indexes(env, cdn):
+    """For long; then upstream agrees, and the depot finds out by itself."""
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="0s")
+    client = warm(depot, cdn)
+    new = cdn.prepare(*small_debs("2", 2))
+    cdn.show(new, only=PACKAGES)
+    cdn.show(new, only=RELEASES)
+    env.origin.forget()
+    started = time.monotonic()
+    client.update()
+    depot.wait_counter("generation_disagreements_total", ">=", 1)
+    held = depot.counter("generation_held_total")
+    updates(client, 150, old)
+    update_and_download(client, 0)
+    assert depot.counter("generation_held_total") >= held + 150
+    response = client.update()
+    assert response.is_hit and "generation" in response.cache_status, response.cache_status
+    line = depot.wait_log(cdn.repo.host, "Packages")
+    assert "InRelease" in line or "generation" in line, line
+
+    # Polite, but on other connections and past the caches in between.
+    probes = [request for path in new.files if "Packages" in path for request in cdn.requests(path)]
+    assert len(probes) <= 4 + 3 * 2 * (time.monotonic() - started), len(probes)
+    wait_until(lambda: any("no-cache" in (request.get("Cache-Control") or "")
+                           for path in new.files for request in cdn.requests(path)),
+               "a probe with no-cache")
+    depot.wait_counter("generation_probes_total", ">=", 2)
+    used = {request.connection for path in new.files for request in cdn.requests(path)}
+    assert len(used) > 1, "all probes went over one connection"
+
+    cdn.show(new)
+    depot.wait_counter("generations_adopted_total", ">=", 2)
+    response = client.update()
+    client.has_whole(new)
+    assert "detail=" not in response.cache_status or "generation" not in response.cache_status, \
+        f"still held: {response.cache_status}"
+    for name in ("tool", "lib"):
+        assert client.download(name) == new.debs[name].data, name
+    assert depot.counter("errors_sent_total") == 0 == depot.counter("cut_answers_total")
+
+
+def test_new_inrelease_with_old_indexes_flat(env):
+    """CUDA's shape, where no by-hash name could help."""
+    check_new_inrelease_with_old_indexes(env, env.flat_cdn(*small_debs()))
+
+
+def test_new_inrelease_with_old_indexes_dists(env):
+    """Debian's shape: the by-hash names are not there yet either."""
+    check_new_inrelease_with_old_indexes(env, env.dists_cdn(*small_debs()))
+
+
+def test_old_inrelease_with_new_indexes(env):
+    """The reverse: the indexes of the generation are the depot's, however long it lasts."""
+    for cdn in (env.flat_cdn(*small_debs()), env.dists_cdn(*small_debs())):
+        old = cdn.editions[0]
+        depot = env.depot(revalidate_wait="1s")
+        client = warm(depot, cdn)
+        new = cdn.prepare(*small_debs("2", 2))
+        cdn.show(new, only=PACKAGES)
+        cdn.show(new, only=INDEXES)
+        updates(client, 100, old)
+        update_and_download(client, 0)
+        cdn.show(new)
+        follow(depot, client, new)
+        assert depot.counter("errors_sent_total") == 0
+
+
+def test_apt_in_mixed_states(env):
+    """Real apt-get, retries off, both shapes as two sources: not a warning in either state."""
+    flat = env.flat_cdn(*small_debs(), signed=True)
+    dists = env.dists_cdn(forge_deb("other", "1", 4000), signed=True)
+    depot = env.depot(revalidate_wait="1s")
+    sources = [flat.repo.source(), dists.repo.source()]
+    root = env.apt(depot, *sources)
+
+    def build(client, *debs):
+        client.update().expect_success()
+        client.run("download", *[deb.name for deb in debs]).expect_success()
+        client.expect_packages(debs)
+
+    old_debs = [*flat.editions[0].debs.values(), *dists.editions[0].debs.values()]
+    build(root, *old_debs)
+    depot.wait_counter("generations_current", "==", 2)
+    for cdn, debs in ((flat, small_debs("2", 2)), (dists, [forge_deb("other", "2", 4001)])):
+        new = cdn.prepare(*debs)
+        cdn.show(new, only=PACKAGES)
+        cdn.show(new, only=RELEASES)
+    root.update().expect_success()
+    build(env.apt(depot, *sources), *old_debs)
+    for cdn in (flat, dists):
+        cdn.show(cdn.editions[0], only=RELEASES)
+        cdn.show(cdn.editions[1], only=INDEXES)
+    root.update().expect_success()
+    build(env.apt(depot, *sources), *old_debs)
+    for cdn in (flat, dists):
+        cdn.show(cdn.editions[1])
+    for cdn in (flat, dists):
+        follow(depot, AptLike(cdn, depot.port), cdn.editions[1])
+    build(env.apt(depot, *sources), *flat.editions[1].debs.values(),
+          *dists.editions[1].debs.values())
+
+
+def check_flapping_edges(env, by):
+    """Two edges, an edition behind each other: never mixed, and never back."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="1s")
+    client = warm(depot, cdn)
+    old = cdn.editions[0]
+    new = cdn.prepare(*small_debs("2", 2))
+    cdn.show(new, only=PACKAGES)
+    cdn.show(old, new, only=RELEASES, by=by)
+    cdn.show(old, new, only=INDEXES, by=by)
+    follow(depot, client, new)
+    updates(client, 60, new)
+    clients = [AptLike(cdn, depot.port, source=f"127.0.0.{20 + n}") for n in range(3)]
+    together(*[lambda c=c: updates(c, 20, new) for c in clients])
+    assert depot.counter("generations_adopted_total") == 2
+    assert depot.counter("errors_sent_total") == 0
+
+
+def test_edges_that_flap_by_request(env):
+    """Each request may reach another edge."""
+    check_flapping_edges(env, "request")
+
+
+def test_edges_that_flap_by_connection(env):
+    """A connection stays at its edge; a new one may reach another."""
+    check_flapping_edges(env, "connection")
+
+
+def test_no_cache_gets_the_new_index(env):
+    """The edge has an old index that no-cache gets past: the new generation needs no waiting."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="20s")
+    client = warm(depot, cdn)
+    new = cdn.prepare(*small_debs("2", 2))
+    cdn.show(new, only=PACKAGES)
+    cdn.no_cache_gets = new
+    cdn.show(new, only=RELEASES)
+    client.update()
+    client.has_whole(new)
+
+
+def test_waiting_for_agreement_is_bounded(env):
+    """revalidate_wait is all that a client of a disagreeing upstream may lose; then it is told."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="1s")
+    client = warm(depot, cdn)
+    cdn.show(cdn.prepare(*small_debs("2", 2)), only=RELEASES)
+    started = time.monotonic()
+    together(*[lambda n=n: updates(AptLike(cdn, depot.port, source=f"127.0.0.{30 + n}"), 1, old)
+               for n in range(6)])
+    assert time.monotonic() - started < 6 * SLOW
+    cdn.show(cdn.editions[1])
+    follow(depot, client, cdn.editions[1])
+
+
+# -- publications under load ----------------------------------------------------------------------
+
+
+def tolerate_lost(client, n):
+    """A republished lib whose earlier bytes nobody had asked for is gone: an error, never a lie."""
+    try:
+        update_and_download(client, n)
+    except Failed as err:
+        if "lib_1" not in str(err):
+            raise
+        client.lost += 1
+
+
+def make_clients(cdn, depot, n, **options):
+    """n clients with an address each."""
+    clients = [AptLike(cdn, depot.port, source=f"127.0.0.{10 + i}", **options) for i in range(n)]
+    for client in clients:
+        client.lost = 0
+    return clients
+
+
+@heavy(9, limit_s=90)
+def test_forty_publications_and_eight_clients(env):
+    """Everybody updates and downloads in a loop: never a mismatch, and never left behind."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="0s", access_log=None)
+    clients = make_clients(cdn, depot, 8)
+    with Crowd(clients, tolerate_lost) as crowd:
+        crowd.more(8)
+        for _ in range(8):
+            republish(cdn, 5, crowd.more)
+            new = cdn.editions[-1]
+            wait_until(lambda e=new: all(client.edition == e.number for client in clients),
+                       f"all clients have {new}")
+    crowd.expect_no_errors()
+    assert len(cdn.editions) == 41
+    assert sum(client.lost for client in clients) < crowd.runs / 4, [c.lost for c in clients]
+    for client in clients:
+        update_and_download(client, 0)
+        client.has_whole(cdn.editions[-1])
+    assert depot.counter("generations_adopted_total") >= 9
+
+
+@heavy(6, limit_s=60)
+def test_publications_behind_one_address(env):
+    """Clients behind NAT share an address: each build's connections tell them apart."""
+    cdn = env.dists_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="0s", access_log=None)
+    clients = [AptLike(cdn, depot.port) for _ in range(6)]
+    for client in clients:
+        client.lost = 0
+    with Crowd(clients, tolerate_lost) as crowd:
+        crowd.more(6)
+        republish(cdn, 15, crowd.more)
+    crowd.expect_no_errors()
+
+
+@heavy(9, limit_s=90)
+def test_publications_and_apt(env):
+    """Real apt-get in a loop, retries off, an address each, through publications in mixed states."""
+    cdn = env.flat_cdn(*small_debs(), signed=True, detached=False)
+    depot = env.depot(revalidate_wait="1s")
+    roots = [env.apt(env.relay(depot, f"127.0.0.{40 + n}"), cdn.repo.source()) for n in range(3)]
+    roots[0].update().expect_success()
+    roots[0].run("download", "tool", "lib").expect_success()
+
+    def build(root, _):
+        root.update().expect_success()
+        root.run("download", "tool").expect_success()
+    with Crowd(roots, build) as crowd:
+        for _ in range(4):
+            republish(cdn, 1, lambda _: crowd.more(2))
+    crowd.expect_no_errors()
+    follow(depot, AptLike(cdn, depot.port), cdn.editions[-1])
+    root = env.apt(depot, cdn.repo.source())
+    root.update().expect_success()
+    root.run("download", "tool", "lib").expect_success()
+    root.expect_packages(cdn.editions[-1].debs.values())
+
+
+# -- which generation a client sees ---------------------------------------------------------------
+
+
+def test_connection_keeps_its_generation(env):
+    """Two clients of one address, a generation each; who has none gets what was given last."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="20s")
+    warm(depot, cdn)
+    with AptLike(cdn, depot.port).connect() as first, AptLike(cdn, depot.port).connect() as second:
+        first.update()
+        new = cdn.publish(*small_debs("2", 2))
+        second.update()
+        second.has_whole(new)
+        conflicts = depot.counter("generation_conflicts_total")
+        for _ in range(3):
+            first.fetch_index()
+            first.has_whole(old)
+            second.fetch_index()
+            second.has_whole(new)
+            assert second.download("lib") == new.debs["lib"].data
+            assert first.download("lib") == old.debs["lib"].data
+            assert second.download("tool") == new.debs["tool"].data
+            assert first.download("tool") == old.debs["tool"].data
+        assert depot.counter("generation_held_total") > 0
+        third = AptLike(cdn, depot.port)
+        third.inrelease = second.inrelease
+        third.fetch_index()
+        third.has_whole(new)
+        assert third.download("lib") == new.debs["lib"].data
+        assert depot.counter("generation_conflicts_total") > conflicts
+        # InRelease always moves its client.
+        first.update()
+        first.has_whole(new)
+        assert first.download("lib") == new.debs["lib"].data
+
+
+def test_address_keeps_its_generation(env):
+    """A build's second connection: the same address sees what it was given, others do not care."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="20s")
+    early = warm(depot, cdn, source="127.0.0.5")
+    new = cdn.publish(*small_debs("2", 2))
+    late = AptLike(cdn, depot.port, source="127.0.0.6")
+    late.update()
+    late.has_whole(new)
+    early.fetch_index()
+    early.has_whole(old)
+    assert early.download("lib") == old.debs["lib"].data
+    assert late.download("lib") == new.debs["lib"].data
+    unknown = AptLike(cdn, depot.port, source="127.0.0.7")
+    unknown.inrelease = late.inrelease
+    unknown.fetch_index()
+    unknown.has_whole(new)
+    assert unknown.download("lib") == new.debs["lib"].data
+    early.update()
+    early.has_whole(new)
+    assert early.download("lib") == new.debs["lib"].data
+
+
+def test_no_generation_hold(env):
+    """generation_hold = 0: only the connection counts; an old name is still found in its own."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="20s", generation_hold="0s")
+    client = warm(depot, cdn, source="127.0.0.5")
+    new = cdn.publish(*small_debs("2", 2))
+    AptLike(cdn, depot.port, source="127.0.0.6").update()
+    path = cdn.repo.index_path()
+    assert client.get(path).body == cdn.data(new, path)
+    env.origin.stop()
+    assert client.download("tool") == old.debs["tool"].data
+    env.origin.start_again()
+
+
+def test_package_that_only_an_old_generation_names(env):
+    """A lock file asks for a version that the index no longer has: its digest is still known."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="20s")
+    client = warm(depot, cdn)
+    old = cdn.editions[0]
+    cdn.publish(*small_debs("2", 2))
+    follow(depot, AptLike(cdn, depot.port, source="127.0.0.9"), cdn.editions[1])
+    cdn.remove(client.path_of("tool").replace("/./", "/"))
+    late = AptLike(cdn, depot.port, source="127.0.0.8")
+    response = late.get(cdn.repo.root + old.debs["tool"].file_name)
+    assert response.status == 200 and response.body == old.debs["tool"].data, response
+
+
+def test_republished_package_of_the_same_size(env):
+    """Real apt-get: the new generation gets new bytes at once, a client on the old one the old."""
+    cdn = env.flat_cdn(*small_debs(), signed=True)
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="20s")
+    roots = [env.apt(env.relay(depot, f"127.0.0.{5 + n}"), cdn.repo.source()) for n in range(3)]
+    for root in roots[:2]:
+        root.update().expect_success()
+    roots[0].run("download", "lib").expect_success()
+    depot.wait_idle()
+    new = cdn.publish(forge_deb("lib", "1", 5000, seed=9))
+    assert len(new.debs["lib"].data) == len(old.debs["lib"].data)
+    assert new.debs["lib"].file_name == old.debs["lib"].file_name
+    roots[2].update().expect_success()
+    roots[2].run("download", "lib").expect_success()
+    roots[2].expect_packages([new.debs["lib"]])
+    # Its lists are of before, and the origin has no such bytes any more.
+    roots[1].run("download", "lib").expect_success()
+    roots[1].expect_packages([old.debs["lib"]])
+    roots[1].update().expect_success()
+    root = env.apt(depot, cdn.repo.source())
+    root.update().expect_success()
+    root.run("download", "lib").expect_success()
+    root.expect_packages([new.debs["lib"]])
+
+
+def test_republished_package_nobody_had(env):
+    """The old bytes are nowhere: a client that needs them gets an error, and never the new ones."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="20s")
+    with AptLike(cdn, depot.port, source="127.0.0.5").connect() as client:
+        client.update()
+        new = cdn.publish(*small_debs("2", 2))
+        AptLike(cdn, depot.port, source="127.0.0.6").update()
+        client.kept.ask("http://HTTPS///" + cdn.repo.host + client.path_of("lib"))
+        response = client.kept.read_head()
+        if response is not None:
+            client.kept.read_body(response)
+            assert response.status >= 500 or not response.complete, response
+            assert new.debs["lib"].data[:64] not in response.body
+    assert old.debs["lib"].data != new.debs["lib"].data
+    other = AptLike(cdn, depot.port, source="127.0.0.6")
+    other.update()
+    assert other.download("lib") == new.debs["lib"].data
+
+
+# -- first visits ---------------------------------------------------------------------------------
+
+
+def test_first_visit_waits_for_agreement(env):
+    """The second look at the index agrees: the first client never saw that the first did not."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    new = cdn.prepare(*small_debs("2", 2))
+    cdn.show(new)
+    for end in cdn.repo.variants:
+        path = cdn.repo.index_path(end)
+        (was, was_date), (data, date) = old.files[path], new.files[path]
+        env.origin.serve(path, Answer(was, last_modified=was_date),
+                         Answer(data, last_modified=date), host=cdn.repo.host)
+    depot = env.depot()
+    client = AptLike(cdn, depot.port)
+    update_and_download(client, 0)
+    client.has_whole(new)
+    depot.wait_counter("generations_current", "==", 1)
+
+
+def test_first_visit_that_disagrees(env):
+    """Held for a few seconds, then told what upstream has: there is nothing better to tell."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    new = cdn.prepare(*small_debs("2", 2))
+    cdn.show(new, only=RELEASES)
+    depot = env.depot()
+    client = AptLike(cdn, depot.port)
+    started = time.monotonic()
+    with client.connect():
+        client.update_release()
+        path = cdn.repo.index_path()
+        response = client.get(path)
+    took = time.monotonic() - started
+    assert took < 9 * SLOW, f"{took:.1f} s"
+    assert client.edition == new.number
+    assert response.status == 200 and response.body == cdn.data(old, path), response
+    assert depot.counter("generation_disagreements_total") >= 1
+    assert depot.counter("generations_current") == 0
+    cdn.show(new)
+    follow(depot, client, new)
+    depot.wait_counter("generations_current", "==", 1)
+
+
+# -- restarts -------------------------------------------------------------------------------------
+
+
+def check_restart(env, end):
+    """After it the last complete generation is there, whatever upstream shows by then."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="1s")
+    client = warm(depot, cdn)
+    new = cdn.publish(*small_debs("2", 2))
+    follow(depot, client, new)
+    update_and_download(client, 0)
+    depot.wait_idle()
+    cdn.show(cdn.prepare(*small_debs("3", 3)), only=RELEASES)
+    end(depot)
+    depot.start()
+    updates(client, 3, new)
+    update_and_download(client, 0)
+    end(depot)
+    env.origin.stop()
+    depot.start()
+    updates(client, 3, new)
+    update_and_download(client, 0)
+    env.origin.start_again()
+    cdn.show(cdn.editions[2])
+    follow(depot, client, cdn.editions[2])
+
+
+def test_restart(env):
+    """An orderly one."""
+    check_restart(env, lambda depot: depot.stop())
+
+
+def test_kill(env):
+    """kill -9."""
+    check_restart(env, lambda depot: depot.kill())
+
+
+def test_kill_while_staging(env):
+    """kill -9 at each point of a staging: before InRelease, before the index, before it ends."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="0s")
+    client = warm(depot, cdn)
+    old = cdn.editions[0]
+    new = cdn.prepare(*small_debs("2", 2))
+    index = [cdn.repo.index_path(end) for end in cdn.repo.variants]
+    for held, at in (([cdn.repo.top + "InRelease"], None), (index, None), (index, 20)):
+        gates = []
+        for path in held:
+            data, date = new.files[path]
+            gates.append(env.origin.gate())
+            env.origin.serve(path, Answer(data, last_modified=date, gate=gates[-1], held_at=at),
+                             host=cdn.repo.host)
+        cdn.show(new)
+        client.update()
+        client.has_whole(old)
+        wait_until(lambda g=gates: any(gate.waiting for gate in g), f"{held} is being fetched")
+        depot.kill()
+        cdn.show(old)
+        cdn.fail(Answer(b"busy\n", 503))
+        for path, gate in zip(held, gates):
+            env.origin.unserve(path, host=cdn.repo.host)
+            gate.open()
+        depot.start()
+        updates(client, 2, old)
+        update_and_download(client, 0)
+        cdn.fail(None)
+    cdn.show(new)
+    follow(depot, client, new)
+    update_and_download(client, 0)

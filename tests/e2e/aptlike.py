@@ -68,7 +68,8 @@ class AptLike:
         if self.prefix is None:
             target, host = path, self.repo.host
         else:
-            target, host = self.prefix + self.repo.host + path, "HTTPS"
+            target = self.prefix + self.repo.host + path
+            host = "HTTPS" if target.startswith("http") else f"127.0.0.1:{self.port}"
         if self.kept is not None:
             return self.kept.get(target, *fields, host=host)
         with Conn(self.port, timeout=TIMEOUT_S * SLOW, source=self.source) as conn:

@@ -14,6 +14,7 @@ Each file has the Last-Modified and the ETag of the edition that brought it.  A 
 edition has not is taken from the newest older one that has it, as old packages stay on a server,
 until remove() takes it away.
 """
+import random
 import threading
 
 import origin as origins
@@ -23,7 +24,8 @@ INDEXES = ("index",)
 PACKAGES = ("package",)
 ALL = RELEASES + INDEXES + PACKAGES
 
-PORTAL = b"<!DOCTYPE html>\n<html><head><title>Log in</title></head><body>Please pay.</body></html>\n"
+PORTAL = (b"<!DOCTYPE html>\n<html><head><title>Log in</title></head>"
+          b"<body>Please pay.</body></html>\n")
 
 
 def kind_of(path):
@@ -76,7 +78,8 @@ class Cdn:
         return edition
 
     def show(self, *editions, only=ALL, by="request"):
-        """From now on these are shown; of several, each request or connection gets the next."""
+        """From now on these are shown; of several, each request gets the next, or each connection
+        another."""
         with self._lock:
             for kind in only:
                 self._shown[kind] = (editions, by)
@@ -144,7 +147,7 @@ class Cdn:
             return self.no_cache_gets
         editions, by = self._shown[kind_of(path)]
         if by == "connection":
-            return editions[request.connection % len(editions)]
+            return random.Random(request.connection).choice(editions)
         turn = self._turns.get(path, 0)
         self._turns[path] = turn + 1
         return editions[turn % len(editions)]

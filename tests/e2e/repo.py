@@ -114,12 +114,11 @@ class Workshop:
                 self.debs[deb.name] = deb
         return self
 
-    def make_key(self, *, validity="never", faked_time=None):
+    def make_key(self):
         """Only the key."""
         os.makedirs(self.home, mode=0o700)
-        back_then = ["--faked-system-time", faked_time] if faked_time else []
-        self._gpg(*back_then, "--quick-gen-key", "apt-depot tests <tests@depot.example>",
-                  "ed25519", "sign", validity)
+        self._gpg("--quick-gen-key", "apt-depot tests <tests@depot.example>", "ed25519", "sign",
+                  "never")
         with open(self.key, "wb") as out:
             out.write(self._gpg("--armor", "--export"))
         return self
@@ -229,7 +228,6 @@ class _Repo:
 
     def _stamp(self):
         when = time.time() - 86400 + 60 * self.published
-        self.published += 1
         return email.utils.formatdate(when, usegmt=True)
 
     # -- where things are: root as it is in URLs, top is the directory of InRelease --------------
@@ -286,7 +284,8 @@ class _Repo:
         text = (self.release_head() + f"Date: {date.replace('GMT', 'UTC')}\n{fields}"
                 f"Acquire-By-Hash: {self.by_hash_says}\n" + _checksums(listed)).encode()
         text = release(text) if release else text
-        edition = Edition(self.published - 1, date, text, dict(self.debs))
+        edition = Edition(self.published, date, text, dict(self.debs))
+        self.published += 1
         for deb in self.debs.values():
             self._add(edition, self.path_of(deb.name), deb.data)
         for name, data in served.items():

@@ -23,6 +23,7 @@
 #include "cache/flight_priv.h"
 #include "cache/object_priv.h"
 #include "cache/repo.h"
+#include "cache/stage.h"
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
@@ -64,6 +65,8 @@ struct cache {
 	struct cache_shard shards[CACHE_SHARDS];
 	pthread_mutex_t memo_lock;
 	struct cache_memo memos[CACHE_MEMOS];
+	pthread_mutex_t hooks_lock;
+	struct cache_hooks hooks;
 };
 
 struct cache_view {
@@ -71,6 +74,7 @@ struct cache_view {
 	struct cache *cache;
 	struct index_view *index;
 	struct object_table *objects;
+	struct repo_view *repos;
 };
 
 const struct cache_parts *
@@ -160,10 +164,12 @@ cache_start_parts(struct cache *c)
 		.partial_bytes = cache_partial_bytes, .arg = c,
 	};
 
+	c->parts.stage = stage_start(c);
 	c->parts.verify = verify_start(c);
 	c->parts.sync = sync_start(c);
 	c->parts.evict = evict_start(&e);
-	if (c->parts.verify == NULL || c->parts.sync == NULL || c->parts.evict == NULL)
+	if (c->parts.verify == NULL || c->parts.sync == NULL || c->parts.evict == NULL ||
+	    c->parts.stage == NULL)
 		return REASON_NO_MEMORY;
 	return REASON_OK;
 }
@@ -171,7 +177,10 @@ cache_start_parts(struct cache *c)
 enum reason
 cache_open(struct cache **c_p, const struct cache_conf *conf, char **why)
 {
-	struct index_conf ic = {.dir = conf->dir, .test_no_sync = conf->test_no_sync};
+	struct index_conf ic = {.dir = conf->dir, .has_credentials = conf->has_credentials,
+	    .test_no_sync = conf->test_no_sync};
+	struct repos_conf rc = {.dir = conf->dir, .keep_n = conf->keep_generations,
+	    .hold_ms = conf->generation_hold_ms};
 	struct cache *c;
 	enum reason r;
 	unsigned i;
@@ -183,6 +192,7 @@ cache_open(struct cache **c_p, const struct cache_conf *conf, char **why)
 	c->conf = *conf;
 	c->lock_fd = -1;
 	AZ(pthread_mutex_init(&c->memo_lock, NULL));
+	AZ(pthread_mutex_init(&c->hooks_lock, NULL));
 	for (i = 0; i < CACHE_SHARDS; i++) {
 		AZ(pthread_mutex_init(&c->shards[i].lock, NULL));
 		TAILQ_INIT(&c->shards[i].flights);
@@ -195,6 +205,11 @@ cache_open(struct cache **c_p, const struct cache_conf *conf, char **why)
 	ic.blobs = c->parts.blobs;
 	if (r == REASON_OK)
 		r = index_open(&c->parts.index, &ic);
+	if (r == REASON_OK) {
+		rc.index = c->parts.index;
+		rc.blobs = c->parts.blobs;
+		r = repos_open(&c->parts.repos, &rc);
+	}
 	if (r == REASON_OK)
 		r = cache_start_parts(c);
 	if (r != REASON_OK) {
@@ -225,7 +240,11 @@ cache_close(struct cache **c_p)
 	 * In the order in which a body passes them, so that each finishes what the one before gave
 	 * it.
 	 */
+	if (c->parts.stage != NULL)
+		stage_quiet(c->parts.stage);
 	verify_stop(&c->parts.verify);
+	if (c->parts.stage != NULL)
+		stage_stop(c->parts.stage);
 	sync_stop(&c->parts.sync);
 	if (c->parts.index != NULL)
 		index_flush(c->parts.index);
@@ -234,6 +253,8 @@ cache_close(struct cache **c_p)
 		while ((f = TAILQ_FIRST(&c->shards[i].flights)) != NULL)
 			cache_unlist(f);
 	index_close(&c->parts.index);
+	stage_free(&c->parts.stage);
+	repos_close(&c->parts.repos);
 	blobstore_close(&c->parts.blobs);
 	if (c->lock_fd >= 0)
 		(void)close(c->lock_fd);
@@ -258,7 +279,9 @@ cache_view_open(struct cache *c)
 	v->index = index_view_open(c->parts.index);
 	if (v->index != NULL)
 		v->objects = object_table_new(c->parts.index, v->index, c->parts.blobs, hot_max);
-	if (v->objects == NULL)
+	if (v->objects != NULL)
+		v->repos = repo_view_open(c->parts.repos);
+	if (v->repos == NULL)
 		cache_view_close(&v);
 	return v;
 }
@@ -272,6 +295,7 @@ cache_view_close(struct cache_view **v_p)
 	if (v == NULL)
 		return;
 	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
+	repo_view_close(&v->repos);
 	object_table_free(&v->objects);
 	index_view_close(&v->index);
 	OBJ_FREE(v);
@@ -434,28 +458,25 @@ cache_stale_ok(struct cache_view *v, const struct object *o, const struct aptfil
 }
 
 /*
- * Fresh by its class; and for a package of a flat repository, named by an index that has not
- * changed since?
+ * Fresh by its class, or by what the repositories say of it? Where those are
+ * known but do not name a package, RFC 9111 says how long it is good; where
+ * a root has no generation, it is asked for each time.
  */
 static enum fresh_verdict
-cache_judge(struct cache_view *v, struct object *o, const struct cache_ask *ask)
+cache_judge(struct cache_view *v, struct object *o, const struct cache_ask *ask,
+    enum repo_role role)
 {
 	struct fresh_policy p = cache_policy(v->cache, ask->now_s);
+	struct aptfile af = *ask->af;
 	enum fresh_verdict verdict;
-	const struct object_rec *rec = object_record(o);
-	uint64_t epoch;
 
 	p.index_max_age_s = ask->index_max_age_s;
-	verdict = fresh_judge(ask->af, object_terms(o), &ask->fresh, &p);
-	if (verdict != FRESH_HIT || p.offline || ask->af->class != APTFILE_PACKAGE ||
-	    ask->af->immutable)
-		return verdict;
-	epoch = repo_epoch();
-	if (object_repo_epoch(o) == epoch)
-		return verdict;
-	if (repo_release_newer(v->index, rec->url, rec->checked_at_ms))
+	if (af.class == APTFILE_PACKAGE && !af.immutable && role == REPO_ROLE_UNLISTED)
+		af.class = APTFILE_OTHER;
+	verdict = fresh_judge(&af, object_terms(o), &ask->fresh, &p);
+	if (verdict == FRESH_HIT && !p.offline && af.class == APTFILE_PACKAGE && !af.immutable &&
+	    role == REPO_ROLE_UNKNOWN)
 		return FRESH_CHECK;
-	object_set_repo_epoch(o, epoch);
 	return verdict;
 }
 
@@ -470,11 +491,58 @@ cache_fly_alone(struct cache_view *v, const struct cache_ask *ask, struct cache_
 	COUNT(misses_total);
 }
 
-/* Joins the running flight, or makes one; false: the object was stored meanwhile, ask again. */
+/* Is it a Release by which a generation is judged? The signature beside one is not. */
 static bool
-cache_fly(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out)
+cache_is_gated(const struct flight *f)
+{
+	return f->af.class == APTFILE_RELEASE && !f->private_ &&
+	    !slice_ends(f->url, SLICE("/Release.gpg"));
+}
+
+/* The flight of this key, with a reference; else the new one is listed (it is taken over). */
+static struct flight *
+cache_list_flight(struct cache *c, struct flight *f)
+{
+	struct cache_shard *sh = cache_shard(c, &f->key);
+	struct flight *there;
+
+	AZ(pthread_mutex_lock(&sh->lock));
+	there = cache_find_flight(sh, &f->key);
+	if (there != NULL)
+		(void)flight_ref(there);
+	else {
+		f->listed = true;
+		TAILQ_INSERT_TAIL(&sh->flights, f, shard_link);
+		(void)flight_ref(f);
+	}
+	AZ(pthread_mutex_unlock(&sh->lock));
+	if (there != NULL)
+		flight_unref(&f);
+	return there;
+}
+
+/* A new flight as a lookup or the stage wants it; NULL: no memory. */
+static struct flight *
+cache_make_flight(struct cache *c, const struct url *url, const struct key *key,
+    const struct flight_expect *expect)
+{
+	struct flight *f = flight_new(c, url, key, expect, false);
+
+	if (f != NULL)
+		f->gated = expect == NULL && cache_is_gated(f);
+	return f;
+}
+
+/*
+ * Joins the running flight, or makes one; false: what is stored changed
+ * meanwhile, ask again. object_key: under which out->object was looked for.
+ */
+static bool
+cache_fly(struct cache_view *v, const struct cache_ask *ask, const struct key *object_key,
+    struct cache_answer *out)
 {
 	struct cache_shard *sh = cache_shard(v->cache, ask->key);
+	uint64_t epoch = repo_epoch(v->cache->parts.repos);
 	struct object *now;
 	struct flight *f;
 	bool changed = false;
@@ -492,7 +560,7 @@ cache_fly(struct cache_view *v, const struct cache_ask *ask, struct cache_answer
 		cache_fly_alone(v, ask, out);
 		return true;
 	}
-	f = flight_new(v->cache, ask->url, ask->key, ask->expect, false);
+	f = cache_make_flight(v->cache, ask->url, ask->key, ask->expect);
 	if (f == NULL) {
 		out->reason = REASON_NO_MEMORY;
 		return true;
@@ -505,8 +573,10 @@ cache_fly(struct cache_view *v, const struct cache_ask *ask, struct cache_answer
 	else {
 		/* No flight: either nobody fetched it, or its record is committed by now. */
 		now = ask->object_bad ? NULL :
-		    object_find(v->objects, ask->key, ask->now_ms, ask->now_s);
-		changed = now != out->object;
+		    object_find(v->objects, object_key, ask->now_ms, ask->now_s);
+		changed = (now != out->object && (now == NULL || out->object == NULL ||
+		    memcmp(object_digest(now), object_digest(out->object), 32) != 0)) ||
+		    (f->gated && repo_epoch(v->cache->parts.repos) != epoch);
 		object_unref(&now);
 		if (!changed) {
 			f->listed = true;
@@ -539,6 +609,258 @@ cache_refuse(const struct cache_view *v, const struct cache_ask *ask)
 	return REASON_OK;
 }
 
+/* What has to be fetched: joined, started, or refused. False: ask again. */
+static bool
+cache_get(struct cache_view *v, const struct cache_ask *ask, const struct key *object_key,
+    struct cache_answer *out)
+{
+	out->reason = cache_refuse(v, ask);
+	if (out->reason != REASON_OK) {
+		object_unref(&out->object);
+		return true;
+	}
+	if (ask->alone) {
+		cache_fly_alone(v, ask, out);
+		return true;
+	}
+	switch (cache_memo_get(v->cache, ask->key, ask->now_ms, &out->status)) {
+	case MEMO_STATUS:
+		if (out->object != NULL)
+			break;
+		out->reason = out->status == 410 ? REASON_UP_GONE : REASON_UP_NOT_FOUND;
+		return true;
+	case MEMO_UNSHAREABLE:
+		object_unref(&out->object);
+		cache_fly_alone(v, ask, out);
+		return true;
+	case MEMO_NONE:
+	case MEMO_HOST_SLOW:
+		break;
+	}
+	return cache_fly(v, ask, object_key, out);
+}
+
+/* ---- one content, several URLs ---- */
+
+/* The record of a URL whose body is known by its digest alone (text: at least 256 bytes). */
+static struct object_rec
+cache_digest_record(struct slice url, enum aptfile_class class, const uint8_t digest[32],
+    uint64_t size_bytes, char *text)
+{
+	int64_t now_ms = clock_wall_ms();
+	char hex[KEY_HEX_BYTES];
+	struct object_rec rec = {
+		.size_bytes = size_bytes, .stored_at_ms = now_ms, .checked_at_ms = now_ms,
+		.class = class, .url = url,
+		.terms = {.checked_at_s = now_ms / 1000, .date_s = now_ms / 1000,
+		    .lifetime_s = -1, .last_modified_s = INT64_MIN, .stale_if_error_s = -1},
+	};
+	int n;
+
+	key_hex(digest, hex);
+	memcpy(rec.digest, digest, 32);
+	n = snprintf(text, 256, "Content-Type: application/octet-stream\r\nETag: \"%s\"\r\n", hex);
+	rec.fields = (struct slice){text, (size_t)n};
+	rec.etag = (struct slice){text + n - 68, 66};
+	return rec;
+}
+
+bool
+cache_link_digest(struct cache *c, struct slice url, const struct key *key,
+    const uint8_t digest[32], uint64_t size_bytes)
+{
+	char text[256];
+	struct object_rec rec = cache_digest_record(url, APTFILE_INDEX, digest, size_bytes, text);
+
+	COUNT(linked_total);
+	index_link(c->parts.index, key, &rec, NULL, NULL);
+	return true;
+}
+
+/*
+ * A body with the expected digest that came under another key: from this URL
+ * before its index was known, or from another mirror. Bodies that were only
+ * ever fetched with credentials are good for their own URL.
+ */
+static struct object *
+cache_find_digest(struct cache_view *v, const struct cache_ask *ask, const struct key *key,
+    const struct flight_expect *expect)
+{
+	struct object *plain, *o = NULL;
+	struct object_rec rec;
+	struct blob_rec blob;
+	char text[256];
+
+	if (expect->hash != APTFILE_SHA256 ||
+	    index_get_blob(v->index, expect->digest, &blob) != REASON_OK)
+		return NULL;
+	plain = object_find(v->objects, ask->key, ask->now_ms, ask->now_s);
+	if (plain != NULL && memcmp(object_digest(plain), expect->digest, 32) == 0)
+		rec = *object_record(plain);
+	else if (!blob.restricted)
+		rec = cache_digest_record(ask->url->text, ask->af->class, expect->digest,
+		    blob.size_bytes, text);
+	else {
+		object_unref(&plain);
+		return NULL;
+	}
+	o = object_make(v->objects, key, &rec);
+	if (o != NULL) {
+		COUNT(linked_total);
+		index_link(v->cache->parts.index, key, &rec, NULL, NULL);
+	}
+	object_unref(&plain);
+	return o;
+}
+
+/* ---- the four ways to answer; each false: ask again ---- */
+
+/* What repositories say nothing about, beyond its class. */
+static bool
+cache_ask_plain(struct cache_view *v, const struct cache_ask *ask, const struct repo_answer *ra,
+    struct cache_answer *out)
+{
+	struct flight_expect named = ra->expect;
+	bool is_named = ra->by_digest;
+
+	if (!ask->object_bad && !ask->alone)
+		out->object = object_find(v->objects, ask->key, ask->now_ms, ask->now_s);
+	if (!is_named && ask->af->class == APTFILE_BYHASH && ask->af->hash == APTFILE_SHA256) {
+		named = (struct flight_expect){.hash = APTFILE_SHA256, .size_bytes = -1};
+		is_named = key_from_hex(ask->af->hash_hex, named.digest);
+	}
+	if (out->object == NULL && is_named && !ask->object_bad && !ask->alone)
+		out->object = cache_find_digest(v, ask, ask->key, &named);
+	if (out->object != NULL) {
+		out->verdict = cache_judge(v, out->object, ask, ra->role);
+		if (out->verdict == FRESH_HIT)
+			return true;
+		out->strict = out->verdict == FRESH_CHECK_STRICT;
+	}
+	return cache_get(v, ask, ask->key, out);
+}
+
+/* An index that its publisher has under its digest too: that name can't be of another edition. */
+static void
+cache_set_by_hash(struct flight *f, const struct release *r)
+{
+	const struct flight_expect *e = flight_expected(f);
+	size_t dir_n = f->url.n;
+
+	for (size_t i = 0; i < r->files_n; i++) {
+		const struct release_file *rf = &r->files[i];
+
+		if (e->hash == APTFILE_SHA256 ? !rf->has_sha256 || memcmp(rf->sha256, e->digest, 32) :
+		    !rf->has_sha512 || memcmp(rf->sha512, e->digest, 64))
+			continue;
+		while (dir_n > 0 && f->url.p[dir_n - 1] != '/')
+			dir_n--;
+		/* The strongest, as apt does. */
+		flight_set_by_hash(f, dir_n, rf->has_sha512 ? APTFILE_SHA512 : APTFILE_SHA256,
+		    rf->has_sha512 ? rf->sha512 : rf->sha256);
+		return;
+	}
+}
+
+/* An index or a package of a generation: these bytes, and no others. */
+static bool
+cache_ask_version(struct cache_view *v, const struct cache_ask *ask,
+    const struct repo_answer *ra, struct cache_answer *out)
+{
+	struct cache_ask a = *ask;
+
+	a.key = &ra->version_key;
+	a.expect = &ra->expect;
+	out->listed = true;
+	out->held = ra->held;
+	if (!ask->object_bad) {
+		out->object = object_find(v->objects, a.key, ask->now_ms, ask->now_s);
+		if (out->object == NULL)
+			out->object = cache_find_digest(v, ask, a.key, &ra->expect);
+	}
+	if (out->object != NULL) {
+		out->verdict = FRESH_HIT;
+		return true;
+	}
+	if (!cache_get(v, &a, a.key, out))
+		return false;
+	if (out->created && !flight_is_private(out->flight) && ask->af->class != APTFILE_PACKAGE)
+		out->launched = stage_derive(v->cache->parts.stage, v->index, ra->gen,
+		    out->flight);
+	if (out->created && !out->launched && repo_gen_release(ra->gen)->by_hash &&
+	    ask->af->class == APTFILE_INDEX)
+		cache_set_by_hash(out->flight, repo_gen_release(ra->gen));
+	return true;
+}
+
+/* A Release: the current generation's, once upstream was asked whether it still is. */
+static bool
+cache_ask_release(struct cache_view *v, const struct cache_ask *ask,
+    const struct repo_answer *ra, struct cache_answer *out)
+{
+	bool signature = slice_ends(ask->url->text, SLICE("/Release.gpg"));
+
+	out->listed = true;
+	out->held = ra->held;
+	if (!ask->object_bad) {
+		out->object = object_find(v->objects, &ra->version_key, ask->now_ms, ask->now_s);
+		if (out->object == NULL)
+			out->object = cache_find_digest(v, ask, &ra->version_key, &ra->expect);
+	}
+	if (out->object == NULL)
+		return ask->checked ? true : cache_get(v, ask, &ra->version_key, out);
+	out->gen = repo_gen_ref(ra->gen);
+	out->verdict = FRESH_HIT;
+	if (ask->checked || ask->at.n != 0 || signature)
+		return true;
+	out->verdict = cache_judge(v, out->object, ask, REPO_ROLE_RELEASE);
+	if (out->verdict == FRESH_HIT)
+		return true;
+	return cache_get(v, ask, &ra->version_key, out);
+}
+
+/* What is not held under a generation, when one was asked for by name or time. */
+static bool
+cache_not_then(const struct cache_ask *ask, enum repo_role role)
+{
+	if (ask->at.n == 0)
+		return false;
+	return role != REPO_ROLE_UNLISTED || ask->af->class == APTFILE_RELEASE ||
+	    ask->af->class == APTFILE_INDEX || ask->af->class == APTFILE_PACKAGE;
+}
+
+static bool
+cache_ask_once(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out)
+{
+	struct repo_answer ra = {.role = REPO_ROLE_NONE};
+	struct repo_ask q = {
+		.url = ask->url, .key = ask->key, .af = ask->af, .client = ask->client,
+		.at = ask->at, .now_ms = ask->now_ms, .now_s = ask->now_s,
+	};
+
+	if (!ask->alone)
+		repo_ask(v->repos, &q, &ra);
+	switch (ra.role) {
+	case REPO_ROLE_RELEASE:
+		return cache_ask_release(v, ask, &ra, out);
+	case REPO_ROLE_LISTED:
+		return cache_ask_version(v, ask, &ra, out);
+	case REPO_ROLE_NO_SUCH_TIME:
+		out->reason = REASON_NO_SUCH_TIME;
+		return true;
+	case REPO_ROLE_NONE:
+	case REPO_ROLE_UNLISTED:
+	case REPO_ROLE_UNKNOWN:
+		break;
+	}
+	if (cache_not_then(ask, ra.role)) {
+		out->reason = REASON_NO_SUCH_TIME;
+		return true;
+	}
+	/* A first Release that did not become a generation: its flight has all there is. */
+	return ask->checked ? true : cache_ask_plain(v, ask, &ra, out);
+}
+
 void
 cache_ask(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out)
 {
@@ -547,40 +869,13 @@ cache_ask(struct cache_view *v, const struct cache_ask *ask, struct cache_answer
 	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
 	for (tries = 0; tries < 4; tries++) {
 		memset(out, 0, sizeof(*out));
-		if (!ask->object_bad && !ask->alone)
-			out->object = object_find(v->objects, ask->key, ask->now_ms, ask->now_s);
-		if (out->object != NULL) {
-			out->verdict = cache_judge(v, out->object, ask);
-			if (out->verdict == FRESH_HIT)
-				return;
-			out->strict = out->verdict == FRESH_CHECK_STRICT;
-		}
-		out->reason = cache_refuse(v, ask);
-		if (out->reason != REASON_OK) {
-			object_unref(&out->object);
+		if (cache_ask_once(v, ask, out)) {
+			if (out->held)
+				COUNT(generation_held_total);
 			return;
 		}
-		if (ask->alone) {
-			cache_fly_alone(v, ask, out);
-			return;
-		}
-		switch (cache_memo_get(v->cache, ask->key, ask->now_ms, &out->status)) {
-		case MEMO_STATUS:
-			if (out->object != NULL)
-				break;
-			out->reason = out->status == 410 ? REASON_UP_GONE : REASON_UP_NOT_FOUND;
-			return;
-		case MEMO_UNSHAREABLE:
-			object_unref(&out->object);
-			cache_fly_alone(v, ask, out);
-			return;
-		case MEMO_NONE:
-		case MEMO_HOST_SLOW:
-			break;
-		}
-		if (cache_fly(v, ask, out))
-			return;
 		object_unref(&out->object);
+		repo_gen_unref(&out->gen);
 	}
 	/* Stored and dropped four times while we looked: let it be the client's own. */
 	memset(out, 0, sizeof(*out));
@@ -600,7 +895,108 @@ cache_confirm(struct cache_view *v, struct object *o, const struct flight *f)
 	rec.terms = h->terms;
 	rec.terms.last_modified_s = object_record(o)->terms.last_modified_s;
 	rec.checked_at_ms = h->checked_at_ms;
-	index_confirm(v->cache->parts.index, flight_key(f), &rec);
+	index_confirm(v->cache->parts.index, object_key(o), &rec);
+}
+
+/* ---- generations ---- */
+
+void
+cache_client_fini(struct cache_client *client)
+{
+	repo_held_free(&client->held);
+}
+
+void
+cache_note_given(struct cache_view *v, struct cache_client *client, struct repo_gen *gen,
+    int64_t now_ms)
+{
+	repo_note_given(v->repos, client, gen, now_ms);
+}
+
+void
+cache_gen_unref(struct repo_gen **gen_p)
+{
+	repo_gen_unref(gen_p);
+}
+
+void
+cache_list_times(struct cache_view *v, const struct url *url, char *out, size_t cap)
+{
+	repo_list_times(v->repos, url, out, cap);
+}
+
+void
+cache_suspect(struct cache_view *v, const struct url *url)
+{
+	struct repo_answer ra;
+	struct aptfile af;
+	struct key key;
+
+	aptfile_classify(&af, url->path);
+	key_of_url(url, &key);
+	repo_ask(v->repos, &(struct repo_ask){.url = url, .key = &key, .af = &af}, &ra);
+	if (ra.gen != NULL)
+		stage_suspect(v->cache->parts.stage, repo_gen_root(ra.gen));
+}
+
+/* ---- what the stage wants of flights ---- */
+
+void
+cache_set_hooks(struct cache *c, const struct cache_hooks *hooks)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	AZ(pthread_mutex_lock(&c->hooks_lock));
+	c->hooks = hooks != NULL ? *hooks : (struct cache_hooks){.arg = NULL};
+	AZ(pthread_mutex_unlock(&c->hooks_lock));
+	if (hooks == NULL)
+		stage_quiet(c->parts.stage);
+}
+
+struct flight *
+cache_start(struct cache *c, struct slice text, const struct key *key,
+    const struct flight_expect *expect, const struct release *by_hash, bool no_cache)
+{
+	struct flight *f = NULL, *there;
+	char room[8192];
+	struct arena a;
+	struct url url;
+
+	arena_init(&a, room, sizeof(room));
+	if (url_parse(&url, &a, text) == REASON_OK)
+		f = cache_make_flight(c, &url, key, expect);
+	if (f == NULL)
+		return NULL;
+	if (by_hash != NULL && by_hash->by_hash && expect != NULL)
+		cache_set_by_hash(f, by_hash);
+	there = cache_list_flight(c, f);
+	if (there != NULL)
+		return there;
+	COUNT(flights_open);
+	AZ(pthread_mutex_lock(&c->hooks_lock));
+	if (c->hooks.fetch != NULL)
+		c->hooks.fetch(c->hooks.arg, f, no_cache);
+	else
+		flight_fail(f, REASON_SHUTDOWN, 0, false, "%s", reason_text(REASON_SHUTDOWN));
+	AZ(pthread_mutex_unlock(&c->hooks_lock));
+	return f;
+}
+
+int64_t
+cache_adopt_older_s(struct cache *c, struct slice root)
+{
+	char room[8192];
+	struct arena a;
+	struct url url;
+	int64_t s = 86400;
+
+	arena_init(&a, room, sizeof(room));
+	if (url_parse(&url, &a, root) != REASON_OK)
+		return s;
+	AZ(pthread_mutex_lock(&c->hooks_lock));
+	if (c->hooks.adopt_older_s != NULL)
+		s = c->hooks.adopt_older_s(c->hooks.arg, url.host);
+	AZ(pthread_mutex_unlock(&c->hooks_lock));
+	return s;
 }
 
 /* ---- for pages ---- */

@@ -23,6 +23,7 @@
 
 #include "cache/evict.h"
 #include "cache/repo.h"
+#include "cache/stage.h"
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
@@ -123,6 +124,20 @@ flight_new(struct cache *c, const struct url *url, const struct key *key,
 	return f;
 }
 
+void
+flight_set_by_hash(struct flight *f, size_t dir_n, enum aptfile_hash hash, const uint8_t *digest)
+{
+	char hex[2 * sizeof(f->expect.digest) + 1];
+	size_t n = hash == APTFILE_SHA512 ? 64 : 32, i;
+
+	for (i = 0; i < n; i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+	free(f->alternate);
+	if (asprintf(&f->alternate, "%.*sby-hash/%s/%s", (int)dir_n, f->url.p,
+	    n == 64 ? "SHA512" : "SHA256", hex) < 0)
+		f->alternate = NULL;
+}
+
 struct flight *
 flight_ref(struct flight *f)
 {
@@ -166,6 +181,7 @@ flight_free(struct flight *f)
 	AZ(pthread_mutex_destroy(&f->lock));
 	free(f->head_text);
 	free(f->partial_text);
+	free(f->alternate);
 	free(f->detail);
 	free(f->challenge);
 	free((void *)(uintptr_t)f->url.p);
@@ -369,6 +385,18 @@ flight_expected(const struct flight *f)
 }
 
 bool
+flight_is_gated(const struct flight *f)
+{
+	return f->gated;
+}
+
+const char *
+flight_alternate(const struct flight *f)
+{
+	return f->alternate;
+}
+
+bool
 flight_is_private(const struct flight *f)
 {
 	return f->private_;
@@ -410,6 +438,16 @@ flight_set_state(struct flight *f, enum flight_state to)
 	    (unsigned long long)flight_committed(f));
 }
 
+/* Whoever waits for it to be stored need not any longer. */
+static void
+flight_settle(struct flight *f)
+{
+	AZ(pthread_mutex_lock(&f->lock));
+	atomic_store_explicit(&f->is_settled, true, memory_order_release);
+	flight_wake_readers(f);
+	AZ(pthread_mutex_unlock(&f->lock));
+}
+
 /*
  * Shows readers what they may have by now; a body that promises a digest keeps its tail back (lock
  * held).
@@ -420,7 +458,9 @@ flight_publish(struct flight *f)
 	uint64_t n = flight_committed(f), keep_back = 0;
 	int64_t total = flight_total(f);
 
-	if (f->expected && !f->verified) {
+	if (f->gated && !f->verified)
+		keep_back = n;
+	else if (f->expected && !f->verified) {
 		keep_back = FLIGHT_WITHHELD_BYTES;
 		if (total >= 0 && (uint64_t)total > n)	/* the tail is yet to come */
 			keep_back = keep_back > (uint64_t)total - n ?
@@ -432,7 +472,7 @@ flight_publish(struct flight *f)
 		flight_wake_readers(f);
 	}
 	if (flight_state(f) == FLIGHT_WAITING && f->begun &&
-	    (!f->expected || f->verified || n > 0 || f->head.no_body))
+	    ((!f->expected && !f->gated) || f->verified || n > 0 || f->head.no_body))
 		flight_set_state(f, FLIGHT_STREAMING);
 }
 
@@ -731,10 +771,10 @@ flight_finish(struct flight *f)
 	atomic_store_explicit(&f->total, (int64_t)flight_committed(f), memory_order_release);
 	atomic_store(&f->writer_done, true);
 	flight_publish(f);
-	if (!f->expected)
+	if (!f->expected && !f->gated)
 		flight_set_state(f, FLIGHT_COMPLETE);
 	AZ(pthread_mutex_unlock(&f->lock));
-	if (f->keep || f->expected)
+	if (f->keep || f->expected || f->gated)
 		verify_poke(cache_parts(f->cache)->verify, f);
 	else
 		cache_unlist(f);
@@ -817,6 +857,7 @@ flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_part
 	/* In this order: who sees that the writer is done sees also that it failed. */
 	flight_set_state(f, FLIGHT_FAILED);
 	atomic_store(&f->writer_done, true);
+	atomic_store_explicit(&f->is_settled, true, memory_order_release);
 	AZ(pthread_mutex_unlock(&f->lock));
 	if (f->begun && f->keep)
 		verify_poke(cache_parts(f->cache)->verify, f);	/* so that it lets go */
@@ -888,21 +929,75 @@ flight_drop_partial(struct flight *f)
 
 /* ---- the verifier's words ---- */
 
+/* Every byte may be read; then it goes the rest of its way. */
+static void
+flight_complete(struct flight *f)
+{
+	AZ(pthread_mutex_lock(&f->lock));
+	f->verified = true;
+	flight_publish(f);
+	flight_set_state(f, FLIGHT_COMPLETE);
+	AZ(pthread_mutex_unlock(&f->lock));
+}
+
+/* Durability and index, or out of the table at once. */
+static void
+flight_pass_on(struct flight *f)
+{
+	if (f->keep)
+		sync_submit(cache_parts(f->cache)->sync, f);
+	else {
+		cache_unlist(f);
+		flight_settle(f);
+	}
+}
+
 void
 flight_digest_ok(struct flight *f)
 {
 	CHECK_OBJ(f, FLIGHT_MAGIC);
-	if (f->expected) {
-		AZ(pthread_mutex_lock(&f->lock));
-		f->verified = true;
-		flight_publish(f);
-		flight_set_state(f, FLIGHT_COMPLETE);
-		AZ(pthread_mutex_unlock(&f->lock));
+	if (f->gated) {
+		stage_submit(cache_parts(f->cache)->stage, f);
+		return;
 	}
+	if (f->expected)
+		flight_complete(f);
+	flight_pass_on(f);
+}
+
+void
+flight_store_gated(struct flight *f)
+{
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(f->gated);
 	if (f->keep)
 		sync_submit(cache_parts(f->cache)->sync, f);
 	else
+		flight_settle(f);
+}
+
+void
+flight_open_gate(struct flight *f)
+{
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(f->gated);
+	flight_complete(f);
+	if (flight_is_settled(f) || !f->keep)
 		cache_unlist(f);
+	else
+		flight_pass_on(f);
+}
+
+bool
+flight_is_stored(const struct flight *f)
+{
+	return atomic_load_explicit(&f->is_stored, memory_order_acquire);
+}
+
+bool
+flight_is_settled(const struct flight *f)
+{
+	return atomic_load_explicit(&f->is_settled, memory_order_acquire);
 }
 
 void
@@ -927,6 +1022,7 @@ flight_verify_failed(struct flight *f, enum reason r)
 		/* Its readers have every byte; it is only not kept. */
 		flight_end_partial(f, false);
 		cache_unlist(f);
+		flight_settle(f);
 	}
 }
 
@@ -944,15 +1040,20 @@ flight_stored(void *arg, enum reason r)
 	} else
 		log_debug("flight=%llu stored %.*s", (unsigned long long)f->id, SLICE_ARG(f->url));
 	flight_uncount(f);
-	if (r == REASON_OK && f->af.class == APTFILE_RELEASE)
-		repo_release_changed();
+	atomic_store_explicit(&f->is_stored, r == REASON_OK, memory_order_release);
+	if (r == REASON_OK && (f->af.class == APTFILE_INDEX || f->af.class == APTFILE_BYHASH))
+		stage_note_stored(cache_parts(f->cache)->stage, f->digest);
 	evict_kick(cache_parts(f->cache)->evict);
-	cache_unlist(f);
+	/* A gated one stays findable until its generation is what lookups find. */
+	if (!f->gated || flight_state(f) == FLIGHT_COMPLETE)
+		cache_unlist(f);
+	flight_settle(f);
 	flight_unref(&f);
 }
 
-void
-flight_store(struct flight *f)
+/* What the index is told of it. */
+static struct object_rec
+flight_record(const struct flight *f)
 {
 	struct object_rec rec = {
 		.size_bytes = flight_committed(f),
@@ -964,7 +1065,63 @@ flight_store(struct flight *f)
 		.url = f->url, .etag = f->head.etag, .fields = f->head.fields,
 	};
 
-	CHECK_OBJ(f, FLIGHT_MAGIC);
 	memcpy(rec.digest, f->digest, sizeof(rec.digest));
-	index_store(cache_parts(f->cache)->index, &f->key, &rec, flight_stored, flight_ref(f));
+	return rec;
+}
+
+void
+flight_link(struct flight *f, const struct key *key)
+{
+	struct object_rec rec = flight_record(f);
+
+	index_link(cache_parts(f->cache)->index, key, &rec, NULL, NULL);
+}
+
+/*
+ * The index that names this package was read while it was being fetched:
+ * what does it say now? False: something else. *named: that, under this key.
+ */
+static bool
+flight_check_late(struct flight *f, struct key *key, bool *named)
+{
+	char room[8192];
+	struct flight_expect e;
+	struct arena a;
+	struct url url;
+
+	*named = false;
+	arena_init(&a, room, sizeof(room));
+	if (f->expected || f->af.class != APTFILE_PACKAGE || url_parse(&url, &a, f->url) != REASON_OK ||
+	    !repo_late_expect(cache_parts(f->cache)->repos, &url, &f->af, &e) ||
+	    e.hash != APTFILE_SHA256)
+		return true;
+	if (memcmp(e.digest, f->digest, 32) != 0)
+		return false;
+	repo_version_key(f->url, &e, key);
+	*named = true;
+	return true;
+}
+
+void
+flight_store(struct flight *f)
+{
+	struct object_rec rec = flight_record(f);
+	struct key key;
+	bool named;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	if (flight_check_late(f, &key, &named)) {
+		index_store(cache_parts(f->cache)->index, &f->key, &rec, flight_stored,
+		    flight_ref(f));
+		if (named)
+			flight_link(f, &key);
+		return;
+	}
+	COUNT(digest_mismatches_total);
+	log_warning("flight=%llu %.*s is not what its repository says by now: not kept",
+	    (unsigned long long)f->id, SLICE_ARG(f->url));
+	flight_end_partial(f, false);
+	flight_uncount(f);
+	cache_unlist(f);
+	flight_settle(f);
 }

@@ -17,6 +17,7 @@
 
 #define FLIGHT_MAGIC 0xf1197001u
 
+struct release;
 struct verify;
 struct sync;
 
@@ -35,8 +36,14 @@ struct flight {
 	bool from_credentials;
 	bool has_validators;		/* checks a stored object */
 	struct cache_validators validators;
+	/*
+	 * A Release: nothing of it is shown before stage.c has judged it. Set before it is
+	 * listed.
+	 */
+	bool gated;
 	bool expected;			/* the body must be this one */
 	struct flight_expect expect;
+	char *alternate;		/* malloced: a URL to be tried first; or NULL */
 
 	/* The table's side: under the shard's lock. */
 	bool listed;
@@ -59,6 +66,8 @@ struct flight {
 	_Atomic uint64_t committed;	/* written */
 	_Atomic uint64_t visible;	/* of these, not withheld */
 	_Atomic int state;		/* enum flight_state */
+	_Atomic bool is_settled;	/* in the index, or it will never be */
+	_Atomic bool is_stored;		/* in the index */
 
 	/* The writer's own. */
 	struct flight_head head;	/* published by the first state that has one */
@@ -98,8 +107,20 @@ struct cache_parts {
 	struct verify *verify;
 	struct sync *sync;
 	struct evict *evict;
+	struct repos *repos;
+	struct stage *stage;
 };
 const struct cache_parts *cache_parts(struct cache *c);
+/*
+ * For stage.c: the running flight of this key, or a new one that is fetched
+ * at once. A reference, or NULL. by_hash: whose digests' names may be asked for first, or NULL.
+ */
+struct flight *cache_start(struct cache *c, struct slice url, const struct key *key,
+    const struct flight_expect *expect, const struct release *by_hash, bool no_cache);
+/* A record for the URL's version, whose body is stored under another; false: no memory. */
+bool cache_link_digest(struct cache *c, struct slice url, const struct key *key,
+    const uint8_t digest[32], uint64_t size_bytes);
+int64_t cache_adopt_older_s(struct cache *c, struct slice root);
 /* out of the table, its reference dropped */
 void cache_unlist(struct flight *f);
 void cache_note_partial_bytes(struct cache *c, int64_t delta);
@@ -114,6 +135,18 @@ void flight_digest_ok(struct flight *f);		/* f->digest is set */
 void flight_digest_bad(struct flight *f, const char *got_hex);
 void flight_verify_failed(struct flight *f, enum reason r);	/* could not be read back */
 void flight_store(struct flight *f);			/* durable enough: into the index */
+/* stage.c's words: a gated body is to be stored; it may be shown, and is done. */
+void flight_store_gated(struct flight *f);
+void flight_open_gate(struct flight *f);
+bool flight_is_stored(const struct flight *f);
+/* Another key gets the same record. The flight is stored. */
+void flight_link(struct flight *f, const struct key *key);
+/* Is it in the index, or will it never be? Waiting readers are woken once that is so. */
+bool flight_is_settled(const struct flight *f);
+
+/* Not to be started yet: it asks by its digest's name first (Acquire-By-Hash). */
+void flight_set_by_hash(struct flight *f, size_t dir_n, enum aptfile_hash hash,
+    const uint8_t *digest);
 
 struct verify *verify_start(struct cache *c) MUSTCHECK;
 void verify_stop(struct verify **v_p);

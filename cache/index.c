@@ -31,6 +31,7 @@ const char *const index_db_names[INDEX_DB__N] = {
 	[INDEX_DB_URL] = "url",
 	[INDEX_DB_BLOB] = "blob",
 	[INDEX_DB_PARTIAL] = "partial",
+	[INDEX_DB_REPO] = "repo",
 };
 
 enum {
@@ -59,7 +60,7 @@ index_rc_reason(int rc)
 
 /* ---- the environment ---- */
 
-/* Opens the four databases in one transaction, making them where flags say so. */
+/* Opens the databases in one transaction, making them where flags say so. */
 static int
 index_dbs_open(struct index *ix, unsigned txn_flags, unsigned db_flags)
 {
@@ -327,6 +328,7 @@ index_new(const struct index_conf *conf)
 	}
 	ix->blobs = conf->blobs;
 	ix->no_sync = conf->test_no_sync;
+	ix->has_credentials = conf->has_credentials;
 	TAILQ_INIT(&ix->views);
 	ix->tail_p = &ix->head;
 	ix->touch_drain_ms = ix->touch_write_ms = INT64_MAX;
@@ -771,6 +773,29 @@ index_walk_objects(struct index_view *v, const struct key *after, uint32_t max_n
 
 	return index_view_walk(v, INDEX_DB_URL, after != NULL ? after->b : NULL, max_n,
 	    index_walk_object_each, &w, last->b, seen_n);
+}
+
+enum reason
+index_walk_repos(struct index_view *v, index_repo_f *fn, void *arg)
+{
+	MDB_cursor *cur = NULL;
+	MDB_val k, val;
+	int rc;
+	enum reason r = index_view_begin(v);
+
+	if (r != REASON_OK)
+		return r;
+	rc = mdb_cursor_open(v->txn, v->ix->dbi[INDEX_DB_REPO], &cur);
+	if (rc == 0)
+		rc = mdb_cursor_get(cur, &k, &val, MDB_FIRST);
+	while (rc == 0) {
+		fn(arg, k.mv_data, k.mv_size, val.mv_data, val.mv_size);
+		rc = mdb_cursor_get(cur, &k, &val, MDB_NEXT);
+	}
+	if (cur != NULL)
+		mdb_cursor_close(cur);
+	index_view_end(v);
+	return rc == MDB_NOTFOUND ? REASON_OK : REASON_INDEX_ERROR;
 }
 
 /* ---- versions, totals ---- */

@@ -29,6 +29,8 @@ enum {
 	OBJECT_FIELDS_MAX = 8192,	/* bytes of kept response fields */
 	OBJECT_TEXT_MAX = 8192 + 8192 + 512,	/* buffer that holds any record's text */
 	PARTIAL_MARK_BYTES = 8 << 20,	/* between prefix digests; the first are closer */
+	INDEX_REPO_KEY_MAX = 48,
+	INDEX_REPO_VALUE_MAX = 16 << 10,
 };
 
 /* What is known of one URL. Text points into the caller's buffer (get) or is copied (store). */
@@ -52,6 +54,8 @@ struct blob_rec {
 	int64_t stored_at_s, used_at_s;
 	uint32_t refs_n;		/* URLs that name it */
 	bool suspect;			/* to be hashed before its next hit */
+	/* Only ever fetched with credentials: good for the URLs that name it, for no others. */
+	bool restricted;
 };
 
 /* An unfinished body: what it is and which validators prove that a resumed part belongs to it. */
@@ -68,6 +72,8 @@ struct partial_rec {
 struct index_conf {
 	const char *dir;		/* cache_dir */
 	struct blobstore *blobs;
+	/* Some upstreams have credentials: bodies whose record was lost are restricted. */
+	bool has_credentials;
 	bool test_no_sync;		/* unit tests: skip durability */
 };
 
@@ -111,6 +117,13 @@ typedef void index_object_f(void *arg, const struct key *key, const struct objec
 enum reason index_walk_objects(struct index_view *v, const struct key *after, uint32_t max_n,
     index_object_f *fn, void *arg, struct key *last, uint32_t *seen_n) MUSTCHECK;
 
+/*
+ * Records of repositories: their bytes are repo_store.c's business. In key
+ * order, all of them, at start; fn must not use the view.
+ */
+typedef void index_repo_f(void *arg, const void *key, size_t key_n, const void *value, size_t n);
+enum reason index_walk_repos(struct index_view *v, index_repo_f *fn, void *arg) MUSTCHECK;
+
 /* ---- writing: any thread; everything is copied; order of submission is kept ---- */
 /* Called on the writer thread once the outcome is durable (or failed). */
 typedef void index_done_f(void *arg, enum reason r);
@@ -135,6 +148,9 @@ void index_clear_suspect(struct index *ix, const uint8_t digest[32], int64_t mti
 void index_partial_begin(struct index *ix, const struct key *key, const struct partial_rec *rec);
 void index_partial_mark(struct index *ix, const struct key *key, uint32_t mark,
     const uint8_t digest[32]);
+/* value_n 0: the record goes. Order with other changes is kept. done may be NULL. */
+void index_put_repo(struct index *ix, const void *key, size_t key_n, const void *value,
+    size_t value_n, index_done_f *done, void *arg);
 /* Drops the journal (and not the file). */
 void index_partial_end(struct index *ix, const struct key *key);
 /* Everything queued before is durable when this returns. Not from loops. */

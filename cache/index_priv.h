@@ -40,7 +40,7 @@ enum {
 	INDEX_FORMAT_TEXT = 4,		/* bytes of meta's "format" */
 };
 
-enum index_db { INDEX_DB_META, INDEX_DB_URL, INDEX_DB_BLOB, INDEX_DB_PARTIAL, INDEX_DB__N };
+enum index_db { INDEX_DB_META, INDEX_DB_URL, INDEX_DB_BLOB, INDEX_DB_PARTIAL, INDEX_DB_REPO, INDEX_DB__N };
 extern const char *const index_db_names[INDEX_DB__N];
 
 struct index_touch {
@@ -86,6 +86,7 @@ enum index_op_kind {
 	INDEX_OP_PARTIAL_BEGIN,
 	INDEX_OP_PARTIAL_MARK,
 	INDEX_OP_PARTIAL_END,
+	INDEX_OP_REPO,			/* key, value behind it; empty: deletes */
 	INDEX_OP_SYNCED,
 	INDEX_OP_RECORD_BLOB,		/* recovery: a body without a record gets one */
 	INDEX_OP_SWEEP_BLOB,		/* recovery: a body without a record goes */
@@ -111,6 +112,9 @@ struct index_op {
 	uint64_t number;		/* SYNCED; RECORD_BLOB: size */
 	int64_t mtime_ns;
 	uint32_t mark;
+	uint32_t repo_key_n;		/* REPO: bytes of key, and of the value behind the change */
+	uint32_t repo_value_n;
+	uint8_t repo_key[INDEX_REPO_KEY_MAX];
 	union {
 		struct object_rec object;
 		struct partial_rec partial;
@@ -136,7 +140,7 @@ struct index {
 	uint32_t magic;
 	char *dir;			/* cache_dir */
 	struct blobstore *blobs;
-	bool no_sync;
+	bool no_sync, has_credentials;
 	MDB_env *env;			/* NULL: failed for good, being reopened now and then */
 	MDB_dbi dbi[INDEX_DB__N];
 	struct record_range ranges[RECORD_RANGES_MAX];	/* fixed while open */

@@ -27,6 +27,7 @@ index_op_patience_ms(enum index_op_kind kind)
 	case INDEX_OP_STORE:
 	case INDEX_OP_LINK:
 	case INDEX_OP_DROP_BLOB:
+	case INDEX_OP_REPO:
 	case INDEX_OP_FAILED:
 		return INDEX_SOON_MS;
 	case INDEX_OP_FLUSH:
@@ -284,6 +285,25 @@ index_partial_mark(struct index *ix, const struct key *key, uint32_t mark,
 	op->key = *key;
 	op->mark = mark;
 	memcpy(op->digest, digest, sizeof(op->digest));
+	index_op_queue(ix, op);
+}
+
+void
+index_put_repo(struct index *ix, const void *key, size_t key_n, const void *value,
+    size_t value_n, index_done_f *done, void *arg)
+{
+	struct index_op *op = index_op_new(ix, INDEX_OP_REPO, value_n, done, arg);
+
+	MUST(key_n <= INDEX_REPO_KEY_MAX && value_n <= INDEX_REPO_VALUE_MAX);
+	if (op == NULL)
+		return;
+	if (!op->spare) {
+		memcpy(op->repo_key, key, key_n);
+		op->repo_key_n = (uint32_t)key_n;
+		op->repo_value_n = (uint32_t)value_n;
+		if (value_n != 0)
+			memcpy(op + 1, value, value_n);
+	}
 	index_op_queue(ix, op);
 }
 

@@ -272,6 +272,10 @@ index_apply_store(struct index *ix, struct index_op *op)
 		blob.pub.used_at_s = blob.pub.stored_at_s;
 		index_batch_number_blob(&ix->batch, &blob, is_new);
 	}
+	if (is_new || (blob.pub.restricted && !rec->from_credentials)) {
+		same = false;
+		blob.pub.restricted = rec->from_credentials;
+	}
 	rc = index_apply_url(ix, op, &blob, !same);
 	if (rc == 0)
 		rc = index_txn_drop_journal(ix, &op->key);
@@ -382,6 +386,7 @@ index_apply_record_blob(struct index *ix, const struct index_op *op)
 		.stored_at_s = op->mtime_ns / 1000000000,
 		.used_at_s = op->mtime_ns / 1000000000,
 		.suspect = op->mark != 0,
+		.restricted = ix->has_credentials,
 	}};
 	index_batch_number_blob(&ix->batch, &blob, true);
 	return index_txn_put_blob(ix, op->digest, &blob);
@@ -397,6 +402,15 @@ index_apply_sweep_blob(struct index *ix, const struct index_op *op)
 		return rc;
 	index_batch_unlink(&ix->batch, op->digest);
 	return 0;
+}
+
+static int
+index_apply_repo(struct index *ix, const struct index_op *op)
+{
+	if (op->repo_value_n == 0)
+		return index_txn_del(ix, INDEX_DB_REPO, op->repo_key, op->repo_key_n);
+	return index_txn_put(ix, INDEX_DB_REPO, op->repo_key, op->repo_key_n, op + 1,
+	    op->repo_value_n);
 }
 
 static int
@@ -450,6 +464,8 @@ index_apply(struct index *ix, struct index_op *op)
 		return index_apply_record_blob(ix, op);
 	case INDEX_OP_SWEEP_BLOB:
 		return index_apply_sweep_blob(ix, op);
+	case INDEX_OP_REPO:
+		return index_apply_repo(ix, op);
 	case INDEX_OP_PARTIAL_BEGIN:
 		return index_apply_partial_begin(ix, op);
 	case INDEX_OP_PARTIAL_MARK:

@@ -50,7 +50,6 @@ struct object {
 	int hold;			/* slot, -1: not held */
 	int64_t used_ms, touched_s;
 	int64_t looked_ms, mtime_ns;	/* of the open body */
-	uint64_t repo_epoch;
 };
 
 TAILQ_HEAD(object_list, object);
@@ -247,6 +246,30 @@ object_load(struct object_table *t, const struct key *key)
 }
 
 struct object *
+object_make(struct object_table *t, const struct key *key, const struct object_rec *rec)
+{
+	struct object *o;
+
+	OBJ_NEW(o, OBJECT_MAGIC);
+	if (o == NULL)
+		return NULL;
+	o->refs = 1;
+	o->table = t;
+	o->fd = o->hold = -1;
+	o->key = *key;
+	o->rec = *rec;
+	if (!object_keep_text(o))
+		object_unref(&o);
+	return o;
+}
+
+const struct key *
+object_key(const struct object *o)
+{
+	return &o->key;
+}
+
+struct object *
 object_find(struct object_table *t, const struct key *key, int64_t now_ms, int64_t now_s)
 {
 	struct object_list *b = object_bucket(t, key);
@@ -318,18 +341,6 @@ object_record(const struct object *o)
 {
 	CHECK_OBJ(o, OBJECT_MAGIC);
 	return &o->rec;
-}
-
-uint64_t
-object_repo_epoch(const struct object *o)
-{
-	return o->repo_epoch;
-}
-
-void
-object_set_repo_epoch(struct object *o, uint64_t epoch)
-{
-	o->repo_epoch = epoch;
 }
 
 bool

@@ -20,6 +20,7 @@ enum {
 	OBJECT_NO_CACHE = 1 << 1,
 	OBJECT_MUST_REVALIDATE = 1 << 2,
 	BLOB_SUSPECT = 1 << 0,
+	BLOB_RESTRICTED = 1 << 1,
 	STATE_REBUILD = 1 << 0,
 };
 
@@ -71,6 +72,7 @@ struct record_state_disk {
 	uint64_t spare;
 };
 
+_Static_assert(sizeof(struct record_head) == RECORD_HEAD_BYTES, "record head");
 _Static_assert(sizeof(struct record_object_disk) == RECORD_OBJECT_BYTES, "url record");
 _Static_assert(sizeof(struct record_blob_disk) == RECORD_BLOB_BYTES, "blob record");
 _Static_assert(sizeof(struct record_partial_disk) == RECORD_PARTIAL_BYTES, "partial record");
@@ -237,7 +239,8 @@ record_blob_encode(uint8_t out[RECORD_BLOB_BYTES], const uint8_t digest[32],
     const struct record_blob *rec)
 {
 	struct record_blob_disk d = {
-		.head.flags = rec->pub.suspect ? BLOB_SUSPECT : 0,
+		.head.flags = (uint16_t)((rec->pub.suspect ? BLOB_SUSPECT : 0) |
+		    (rec->pub.restricted ? BLOB_RESTRICTED : 0)),
 		.size_bytes = rec->pub.size_bytes,
 		.mtime_ns = rec->pub.mtime_ns,
 		.stored_at_s = rec->pub.stored_at_s,
@@ -266,6 +269,7 @@ record_blob_decode(struct record_blob *rec, const uint8_t digest[32], const void
 		.used_at_s = d.used_at_s,
 		.refs_n = d.refs_n,
 		.suspect = (d.head.flags & BLOB_SUSPECT) != 0,
+		.restricted = (d.head.flags & BLOB_RESTRICTED) != 0,
 	};
 	rec->born_seq = d.born_seq;
 	rec->seq = d.seq;
@@ -381,4 +385,19 @@ record_state_decode(struct record_state *st, const void *in, size_t n)
 	memcpy(st->boot_id, d.boot_id, sizeof(st->boot_id));
 	memcpy(st->ranges, d.ranges, sizeof(st->ranges));
 	return true;
+}
+
+size_t
+record_repo_seal(uint8_t *out, size_t payload_n, const void *key, size_t key_n)
+{
+	memset(out, 0, RECORD_HEAD_BYTES);
+	return record_seal(out, RECORD_HEAD_BYTES + payload_n, key, key_n);
+}
+
+struct slice
+record_repo_payload(const void *key, size_t key_n, const void *in, size_t n)
+{
+	if (!record_is_whole(in, n, RECORD_HEAD_BYTES, key, key_n))
+		return SLICE_NONE;
+	return (struct slice){(const char *)in + RECORD_HEAD_BYTES, n - RECORD_HEAD_BYTES};
 }

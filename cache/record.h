@@ -16,6 +16,7 @@
 
 enum {
 	RECORD_FORMAT = 1,		/* of the whole index, in meta */
+	RECORD_HEAD_BYTES = 8,
 	RECORD_OBJECT_BYTES = 120,	/* without text */
 	RECORD_BLOB_BYTES = 64,
 	RECORD_PARTIAL_BYTES = 40,	/* without text */
@@ -71,6 +72,14 @@ bool record_partial_decode(struct partial_rec *rec, const struct key *key, const
 bool record_mark_decode(uint8_t digest[32], const uint8_t mark_key[RECORD_MARK_KEY_BYTES],
     const void *in, size_t n) MUSTCHECK;
 bool record_state_decode(struct record_state *st, const void *in, size_t n) MUSTCHECK;
+
+/*
+ * A repository's record: payload_n bytes are at out + RECORD_HEAD_BYTES; what
+ * they say is repo_store.c's business. Returns the record's size.
+ */
+size_t record_repo_seal(uint8_t *out, size_t payload_n, const void *key, size_t key_n);
+/* The payload in place; p NULL: damaged. */
+struct slice record_repo_payload(const void *key, size_t key_n, const void *in, size_t n);
 
 /* Moves a record's text into the caller's buffer, before what it points into goes away. */
 void record_text_keep(struct slice *s[], size_t n, char text[OBJECT_TEXT_MAX]);

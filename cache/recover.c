@@ -131,6 +131,9 @@ recover_record_ok(enum index_db db, const MDB_val *k, const MDB_val *val)
 			    val->mv_size);
 		return k->mv_size == KEY_BYTES &&
 		    record_partial_decode(&partial, &key, val->mv_data, val->mv_size);
+	case INDEX_DB_REPO:
+		return record_repo_payload(k->mv_data, k->mv_size, val->mv_data,
+		    val->mv_size).p != NULL;
 	case INDEX_DB__N:
 		break;
 	}
@@ -141,7 +144,7 @@ recover_record_ok(enum index_db db, const MDB_val *k, const MDB_val *val)
 static bool
 recover_db_ok(MDB_txn *txn, MDB_dbi dbi, enum index_db db)
 {
-	uint8_t before[RECORD_MARK_KEY_BYTES + 1];
+	uint8_t before[INDEX_REPO_KEY_MAX + 1];
 	size_t before_n = 0, n = 0;
 	MDB_cursor *cur;
 	MDB_stat stat;

@@ -3,28 +3,198 @@
 #ifndef REPO_H
 #define REPO_H
 /*
- * Repositories: which index names a package. A package of a flat repository
- * may get other bytes under the same name whenever its Release changes, so a
- * stored one is good only as long as no Release above it came after its last
- * check. Where names are never reused (pool/), nothing is asked.
+ * Repositories and their generations. A repository is the directory that
+ * holds InRelease (or Release): a flat one, or .../dists/<suite>/. A
+ * generation is one publication of it: a Release file, the digests of all
+ * that it lists, and a table of the packages that its indexes name. It is
+ * adopted whole (stage.c) and never changes, so a client that was given one
+ * can be served from it until it asks for a newer InRelease.
+ *
+ *   repo.c        the registry, what a URL means in it, which generation a client sees
+ *   repo_gen.c    one generation and its tables
+ *   repo_hold.c   which generations a client address was given lately
+ *   repo_store.c  records: loading at start, adopting, expiring
+ *   repo_pin.c    pins, and what commands list
+ *
+ * Readers look without a lock: each view holds an immutable snapshot, and
+ * takes a newer one when the epoch has moved. Everything else is under the
+ * registry's lock, which is never held across a wait or disk access.
  */
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cache/blob.h"
 #include "cache/index.h"
+#include "cache/pkgtable.h"
+#include "cache/release.h"
+#include "include/cache.h"
+#include "include/flight.h"
 #include "include/key.h"
 
+struct repos;
+struct repo;
+struct repo_gen;
+struct repo_view;
+struct repo_held;
+
+/* The three files by which a generation is known. */
+enum repo_file { REPO_INRELEASE, REPO_RELEASE, REPO_SIGNATURE, REPO_FILE_N };
+extern const struct slice repo_file_names[REPO_FILE_N];
+
+enum {
+	REPO_ROOTS_MAX = 4096,		/* repositories known at a time */
+	REPO_MEMBERS_MAX = 96,		/* indexes of one repository that a staging fetches */
+	REPO_PINS_MAX = 16,		/* names of one generation */
+	REPO_PIN_BYTES = 64,
+	REPO_GENS_MAX = 4096,		/* of one repository, pinned ones included */
+	REPO_MEMBER_ASKED_S = 30 * 86400,
+};
+
+struct repos_conf {
+	struct index *index;
+	struct blobstore *blobs;
+	const char *dir;		/* cache_dir */
+	unsigned keep_n;		/* keep_generations */
+	int64_t hold_ms;		/* generation_hold */
+};
+
+/* Reads what is recorded; generations whose Release can't be read any more are dropped. */
+enum reason repos_open(struct repos **rs_p, const struct repos_conf *conf) MUSTCHECK;
+void repos_close(struct repos **rs_p);
+
+/* ---- one thread's way to look (repo.c) ---- */
+struct repo_view *repo_view_open(struct repos *rs) MUSTCHECK;
+void repo_view_close(struct repo_view **v_p);
+
+/* What a request asks of the repositories. Borrowed for the call. */
+struct repo_ask {
+	const struct url *url;
+	const struct key *key;		/* of the URL */
+	const struct aptfile *af;
+	struct cache_client *client;	/* or NULL: whatever is current */
+	struct slice at;		/* a time or a name; n == 0: now */
+	int64_t now_ms, now_s;
+};
+
+enum repo_role {
+	REPO_ROLE_NONE,		/* below no known repository */
+	REPO_ROLE_RELEASE,	/* one of the three files, and the generation has it */
+	REPO_ROLE_LISTED,	/* an index or a package: answer->expect says what it must be */
+	REPO_ROLE_UNLISTED,	/* below a repository, but its generation does not name it */
+	REPO_ROLE_UNKNOWN,	/* below a repository that has no generation */
+	REPO_ROLE_NO_SUCH_TIME,	/* `at` names no kept generation */
+};
+
+/* What the repositories answer. gen is borrowed from the view until its next question. */
+struct repo_answer {
+	enum repo_role role;
+	struct repo_gen *gen;
+	bool held;		/* gen is not the newest one */
+	bool by_digest;		/* a by-hash name: expect says under which SHA-256 it is stored */
+	struct flight_expect expect;
+	struct key version_key;	/* RELEASE, LISTED: of this URL with that digest */
+};
+void repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answer *out);
+
+/* A number that moves whenever any generation is adopted or goes. */
+uint64_t repo_epoch(const struct repos *rs);
+/* The key of one version of a URL. */
+void repo_version_key(struct slice url, const struct flight_expect *expect, struct key *key);
+/* The client was given this generation's Release: it sees its indexes from now on. */
+void repo_note_given(struct repo_view *v, struct cache_client *client, struct repo_gen *gen,
+    int64_t now_ms);
+void repo_held_free(struct repo_held **held_p);
+/* Text for a 404: the generations that there are for this URL. */
+void repo_list_times(struct repo_view *v, const struct url *url, char *out, size_t cap);
+
+/* ---- generations (repo_gen.c) ---- */
+struct repo_gen *repo_gen_ref(struct repo_gen *g);
+void repo_gen_unref(struct repo_gen **g_p);
+const struct release *repo_gen_release(const struct repo_gen *g);
+struct slice repo_gen_root(const struct repo_gen *g);
+uint64_t repo_gen_seq(const struct repo_gen *g);
+bool repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32]);
+bool repo_file_expect(const struct release_file *rf, struct flight_expect *out);
+
+/* ---- for stage.c: threads that may wait ---- */
+/* A flight's URL taken apart: the root and which of the three files. False: none of them. */
+bool repo_split_release(struct slice url, struct slice *root, enum repo_file *which) MUSTCHECK;
+/* The newest generation of this root: a reference, or NULL. */
+struct repo_gen *repo_current(struct repos *rs, struct slice root);
+/* Remembers that somebody asks at this root, though there is no generation (yet). */
+void repo_note_root(struct repos *rs, struct slice root);
+/* The listed indexes that were asked for lately; returns how many. Paths: malloced, caller frees. */
+unsigned repo_members(struct repos *rs, struct slice root, const struct release *r,
+    char *paths[REPO_MEMBERS_MAX]);
 /*
- * A number that moves when any Release changed: equal numbers mean that nothing needs to be looked
- * up.
+ * Adopts a publication: records it and makes it current. release is taken
+ * over. When it returns OK it is durable. The blobs must be stored already.
  */
-uint64_t repo_epoch(void);
-/* A Release with other bytes than before was stored. Any thread. */
-void repo_release_changed(void);
+struct repo_new {
+	struct slice root;
+	struct release *release;
+	bool has[REPO_FILE_N];
+	uint8_t digest[REPO_FILE_N][32];
+	int64_t adopted_at_s;
+};
+enum reason repo_adopt(struct repos *rs, struct repo_new *n) MUSTCHECK;
+/* The same publication in another form (signed anew, or Release beside InRelease). */
+enum reason repo_attach_file(struct repos *rs, struct repo_gen *g, enum repo_file which,
+    const uint8_t digest[32]) MUSTCHECK;
+
+/* The table of an index: is one wanted by some generation, and missing? Its path as listed. */
+bool repo_table_wanted(struct repos *rs, const uint8_t sha256[32], char path[1024],
+    uint64_t *size_bytes) MUSTCHECK;
+bool repo_has_table(struct repos *rs, const uint8_t sha256[32]) MUSTCHECK;
+int repo_tables_dirfd(const struct repos *rs);
+/* tables/<hex> was made: every generation that lists this index gets it. */
+enum reason repo_table_attach(struct repos *rs, const uint8_t sha256[32]) MUSTCHECK;
+
+/* What the newest generation says of a package whose table came after its request. */
+bool repo_late_expect(struct repos *rs, const struct url *url, const struct aptfile *af,
+    struct flight_expect *out) MUSTCHECK;
+/* Each stored index of packages without a table: what stage.c makes at start. */
+typedef void repo_missing_f(void *arg, const uint8_t sha256[32]);
+void repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg);
+
+/* ---- for commands and pages ---- */
+/* "2026-11-01T10:20:30Z" */
+void repo_time_text(int64_t s, char out[32]);
+struct repo_gen_info {
+	struct slice root;
+	uint64_t seq;
+	int64_t adopted_at_s, date_s, valid_until_s;	/* INT64_MIN: none */
+	bool current;
+	unsigned files_n, tables_n;
+	uint64_t packages_n;
+	const char *suite, *origin;
+	char pins[REPO_PINS_MAX * (REPO_PIN_BYTES + 2)];	/* names, comma and blank between */
+	const uint8_t *digest;		/* of InRelease, or of Release */
+};
+typedef void repo_gen_f(void *arg, const struct repo_gen_info *info);
+/* Every kept generation, newest first, of the roots that begin with prefix (empty: all). */
+void repo_each_gen(struct repos *rs, struct slice prefix, repo_gen_f *fn, void *arg);
 /*
- * Did a Release of a directory above this URL come after checked_at_ms? Looks up at most
- * eight directories. From the view's thread.
+ * Keeps a generation, and all that it refers to, under a name. at: a time, a
+ * name, or empty for the newest. name empty: the time of its adoption. In
+ * words what was done or why not.
  */
-bool repo_release_newer(struct index_view *view, struct slice url, int64_t checked_at_ms);
+enum reason repo_pin(struct repos *rs, struct slice url, struct slice at, struct slice name,
+    char *why, size_t why_cap) MUSTCHECK;
+enum reason repo_unpin(struct repos *rs, struct slice url, struct slice name, char *why,
+    size_t why_cap) MUSTCHECK;
+/* Is Valid-Until of a current generation past? Sets the gauge and says so once. */
+void repo_watch_validity(struct repos *rs, int64_t now_s);
+
+/* Lets generations go that are neither among the newest, nor pinned, nor held. */
+void repo_expire(struct repos *rs, int64_t now_s);
+
+/* ---- for eviction: a snapshot of digests that are not to go first ---- */
+struct repo_keep;
+struct repo_keep *repo_keep_new(struct repos *rs);
+void repo_keep_free(struct repo_keep **k_p);
+enum repo_keeping { REPO_KEEP_NO, REPO_KEEP_LONG, REPO_KEEP_PINNED };
+enum repo_keeping repo_keep_find(const struct repo_keep *k, const uint8_t digest[32]);
 
 #endif

@@ -18,6 +18,8 @@
 
 struct cache;
 struct cache_view;
+struct repo_gen;
+struct repo_held;
 
 struct cache_conf {
 	const char *dir;
@@ -25,8 +27,21 @@ struct cache_conf {
 	uint64_t min_free_bytes;
 	int64_t stale_if_error_s;
 	bool offline;
+	bool has_credentials;		/* `auth` is configured for some upstream */
+	unsigned keep_generations;
+	int64_t generation_hold_ms;
 	bool test_no_sync;
 };
+
+/* What the cache needs of the daemon around it. Any thread. */
+struct cache_hooks {
+	void *arg;
+	/* Fetches a flight that no client asked for. */
+	void (*fetch)(void *arg, struct flight *f, bool no_cache);
+	int64_t (*adopt_older_s)(void *arg, struct slice host);
+};
+/* NULL, before the upstream thread ends: no fetch is begun any more. */
+void cache_set_hooks(struct cache *c, const struct cache_hooks *hooks);
 
 /*
  * Takes the lock, opens index and body files, starts the cache's threads.
@@ -89,17 +104,29 @@ struct object_job *object_job_new(struct object *o) MUSTCHECK;	/* NULL: no memor
 void object_job_run(struct object_job *job);
 enum object_open object_job_finish(struct object_job **job_p);
 
+/* A connection as the repositories know it: zeroed at first. One thread. */
+struct cache_client {
+	bool has_address;
+	uint8_t address[16];		/* IPv6, or IPv4 mapped into it */
+	struct repo_held *held;		/* what it was given; NULL: nothing yet */
+};
+void cache_client_fini(struct cache_client *client);
+
 struct cache_ask {
 	const struct url *url;
 	const struct key *key;
 	const struct aptfile *af;
-	const struct flight_expect *expect;	/* or NULL: nothing says what it must be */
+	struct cache_client *client;	/* or NULL: no generation is held */
+	struct slice at;		/* a time or name of a generation; n == 0: now */
+	const struct flight_expect *expect;	/* the cache's own: what it must be, or NULL */
 	struct fresh_ask fresh;
 	int64_t index_max_age_s;	/* for this upstream */
 	int64_t now_ms, now_s;		/* monotonic, wall */
 	bool head_only;			/* HEAD: a miss makes a private flight */
 	bool alone;			/* credentials: neither join nor share */
 	bool object_bad;		/* asked again because the object was GONE or damaged */
+	/* A gated flight is COMPLETE: what is current now? Neither object nor flight: nothing. */
+	bool checked;
 };
 
 struct cache_answer {
@@ -107,8 +134,13 @@ struct cache_answer {
 	struct flight *flight;		/* a reference, or NULL */
 	/* the flight is new: attach as owner, then start it upstream */
 	bool created;
+	bool launched;		/* created, but no upstream is needed */
 	/* the object must not be served unless the flight confirms it */
 	bool strict;
+	bool held;		/* of an earlier generation than the newest */
+	bool listed;		/* the generation says that there is such a file, and which */
+	/* RELEASE: whose file the object is; a reference, see cache_note_given */
+	struct repo_gen *gen;
 	enum fresh_verdict verdict;	/* with an object */
 	enum reason reason;		/* neither: why not */
 	/* reason UP_NOT_FOUND or UP_GONE remembered: the origin's status */
@@ -123,6 +155,15 @@ void cache_ask(struct cache_view *v, const struct cache_ask *ask, struct cache_a
  * most once a second. Validators and fields stay as they are.
  */
 void cache_confirm(struct cache_view *v, struct object *o, const struct flight *f);
+
+/* The client gets this generation's Release: its indexes and packages are what it sees next. */
+void cache_note_given(struct cache_view *v, struct cache_client *client, struct repo_gen *gen,
+    int64_t now_ms);
+void cache_gen_unref(struct repo_gen **gen_p);
+/* Upstream has not what the current generation lists: is there a newer one? */
+void cache_suspect(struct cache_view *v, const struct url *url);
+/* For a 404: the generations that are kept here, in words; "" none. */
+void cache_list_times(struct cache_view *v, const struct url *url, char *out, size_t cap);
 
 /* An object served stale would be right now? (stale_if_error and what the origin said) */
 bool cache_stale_ok(struct cache_view *v, const struct object *o, const struct aptfile *af,

@@ -48,6 +48,8 @@ struct config *config_load(const char *file, const struct strlist *settings, FIL
 struct config *config_ref(struct config *c);
 void config_unref(struct config **c_p);
 
+/* Has any upstream credentials of ours? */
+bool config_any_auth(const struct config *c);
 /*
  * The settings for one upstream host: global ones, overridden by the sections that match, later
  * ones winning. Lives as long as c.

@@ -114,6 +114,10 @@ const struct key *flight_key(const struct flight *f);
 const struct aptfile *flight_aptfile(const struct flight *f);
 /* NULL: nothing is known of its content beforehand. */
 const struct flight_expect *flight_expected(const struct flight *f);
+/* A Release: who waits for it asks the cache again when it is COMPLETE. */
+bool flight_is_gated(const struct flight *f);
+/* A URL that is to be asked first, and the flight's own where that has not it; NULL: none. */
+const char *flight_alternate(const struct flight *f);
 bool flight_is_private(const struct flight *f);		/* in no table: one client's own */
 
 struct flight *flight_ref(struct flight *f);

@@ -695,6 +695,17 @@ config_mix(const struct config *c, uint64_t matched, size_t last)
 	return mix != NULL ? &mix->upstream : &c->sections[last].alone;
 }
 
+bool
+config_any_auth(const struct config *c)
+{
+	size_t i;
+
+	for (i = 0; i < c->sections_n; i++)
+		if (c->sections[i].values.auth != NULL)
+			return true;
+	return c->upstream.auth != NULL;
+}
+
 const struct config_upstream *
 config_for_upstream(const struct config *c, struct slice host)
 {

@@ -92,6 +92,7 @@ conn_close(struct conn *c, enum reason why)
 	(void)event_del(&c->ev);
 	(void)close(c->fd);
 	c->fd = -1;
+	cache_client_fini(&c->client);
 	free(c->in);
 	free(c->out);
 	c->in = c->out = NULL;

@@ -93,6 +93,9 @@ struct req {
 
 	struct object *object;		/* to be served, or to fall back on */
 	bool object_strict;
+	bool routed;			/* target, key and class are there */
+	bool listed;			/* a generation says which bytes it must have */
+	struct repo_gen *gen;		/* a Release's: noted when it is answered; a reference */
 	struct flight_reader reader;	/* attached while it follows a flight */
 	struct mail wake;		/* the flight's message to our worker */
 	_Atomic bool wake_posted;	/* set under the flight's lock, cleared when it arrives */
@@ -151,6 +154,7 @@ struct conn {
 	size_t out_n, out_at;
 	unsigned jobs_n;		/* messages under way to it: it may not be freed */
 	struct tunnel *tunnel;
+	struct cache_client client;	/* the generations it was given */
 };
 
 enum { CONN_LOOKAHEAD_MAX = 20 };

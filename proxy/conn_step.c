@@ -166,17 +166,39 @@ req_serve_stale(struct req *req, const char *why)
 	return req_go(req, REQ_OPEN);
 }
 
-/* Asks the cache: an object to serve, a flight to follow, or why neither. */
-static enum step
-req_ask(struct req *req, bool object_bad)
+/* The client's address as the repositories know it. */
+static struct cache_client *
+req_client(struct req *req)
+{
+	struct cache_client *client = &req->c->client;
+	struct sockaddr_in in;
+
+	if (client->has_address)
+		return client;
+	if (req->c->peer.sin6_family == AF_INET6)
+		memcpy(client->address, &req->c->peer.sin6_addr, 16);
+	else if (req->c->peer.sin6_family == AF_INET) {
+		memcpy(&in, &req->c->peer, sizeof(in));
+		memset(client->address, 0, 10);
+		memset(client->address + 10, 0xff, 2);
+		memcpy(client->address + 12, &in.sin_addr, 4);
+	} else
+		return client;	/* a unix socket: by connection alone */
+	client->has_address = true;
+	return client;
+}
+
+/* What the cache is asked for this request. */
+static struct cache_ask
+req_question(struct req *req)
 {
 	struct worker *w = req->c->w;
 	const struct config_upstream *conf =
 	    config_for_upstream(w->depot->config, req->route.url.host);
-	bool alone = req_is_alone(req);
-	struct cache_answer a;
-	struct cache_ask ask = {
+
+	return (struct cache_ask){
 		.url = &req->route.url, .key = &req->key, .af = &req->af,
+		.client = req_client(req), .at = req->route.at,
 		.fresh = {
 			.no_cache = req->http.cc_no_cache,
 			.only_if_cached = req->http.cc_only_if_cached,
@@ -185,23 +207,59 @@ req_ask(struct req *req, bool object_bad)
 		.index_max_age_s = conf->index_max_age / 1000,
 		.now_ms = w->now_ms, .now_s = w->now_s,
 		.head_only = req->http.method == HTTP_HEAD,
-		.alone = alone, .object_bad = object_bad,
+		.alone = req_is_alone(req),
 	};
+}
 
+/* The repository was not as it is asked for: what there is, in words. */
+static enum step
+req_fail_then(struct req *req)
+{
+	char times[2048];
+
+	cache_list_times(req->c->w->view, &req->route.url, times, sizeof(times));
+	return req_fail(req, REASON_NO_SUCH_TIME, times[0] == '\0' ?
+	    "no generation of this repository is kept: let a client update from it first" :
+	    req_text(req, "it is not in a generation named @%.*s; there are: %s",
+	    SLICE_ARG(req->route.at), times));
+}
+
+/* Takes what the cache has: a reference each. */
+static void
+req_take_object(struct req *req, struct cache_answer *a)
+{
+	req->object = a->object;
+	req->object_strict = a->strict;
+	req->listed = a->listed;
+	cache_gen_unref(&req->gen);
+	req->gen = a->gen;
+}
+
+/* Asks the cache: an object to serve, a flight to follow, or why neither. */
+static enum step
+req_ask(struct req *req, bool object_bad)
+{
+	struct worker *w = req->c->w;
+	struct cache_ask ask = req_question(req);
+	bool alone = ask.alone;
+	struct cache_answer a;
+
+	ask.object_bad = object_bad;
 	flight_detach(&req->reader);
 	object_unref(&req->object);
 	if (req->asked_n++ >= REQ_ASKS_MAX)
 		return req_fail(req, REASON_DAMAGED, NULL);
 	cache_ask(w->view, &ask, &a);
+	if (a.reason == REASON_NO_SUCH_TIME)
+		return req_fail_then(req);
 	if (a.reason != REASON_OK) {
 		req->error_status = a.status;
 		return req_fail(req, a.reason, NULL);
 	}
-	req->object = a.object;
-	req->object_strict = a.strict;
+	req_take_object(req, &a);
 	if (a.flight == NULL) {
 		COUNT(hits_total);
-		req->cache_status = "hit";
+		req->cache_status = a.held ? "hit; detail=generation-held" : "hit";
 		return req_go(req, REQ_OPEN);
 	}
 	req->flight_id = flight_id(a.flight);
@@ -209,7 +267,7 @@ req_ask(struct req *req, bool object_bad)
 	req_note_forward(req, a.created, a.object != NULL,
 	    alone || flight_is_private(a.flight));
 	flight_unref(&a.flight);
-	if (a.created)
+	if (a.created && !a.launched)
 		req_launch(req, alone || (flight_is_private(req->reader.f) &&
 		    req->af.class == APTFILE_OTHER));
 	/*
@@ -222,14 +280,55 @@ req_ask(struct req *req, bool object_bad)
 	return req_go(req, REQ_FOLLOW);
 }
 
+/*
+ * Does a Release that this connection asked for before have to be answered
+ * first? Which generation the client sees from then on is not known yet.
+ */
+static bool
+req_waits_for_release(const struct req *req)
+{
+	const struct req *before = req;
+
+	if (req->af.class == APTFILE_RELEASE)
+		return false;
+	while ((before = TAILQ_PREV(before, req_list, link)) != NULL)
+		if (before->routed && before->af.class == APTFILE_RELEASE && before->status == 0)
+			return true;
+	return false;
+}
+
+/* Target, key and class of a request for an object; the cache is not asked yet. */
+static enum step
+req_find_target(struct req *req)
+{
+	struct depot *d = req_depot(req);
+	enum reason r = depot_check_target(d->config, req->route.url.host, req->route.url.port,
+	    &d->config->allow_ports);
+	size_t path_n = req->route.url.path.n;
+	const char *q = path_n > 0 ? memchr(req->route.url.path.p, '?', path_n) : NULL;
+
+	if (r != REASON_OK)
+		return req_fail(req, r, NULL);
+	key_of_url(&req->route.url, &req->key);
+	if (q != NULL)
+		path_n = (size_t)(q - req->route.url.path.p);
+	aptfile_classify(&req->af, (struct slice){req->route.url.path.p, path_n});
+	req->routed = true;
+	if (!req_waits_for_release(req))
+		return req_ask(req, false);
+	req->started = false;
+	return WAIT;
+}
+
 static enum step
 req_step_start(struct req *req)
 {
 	struct depot *d = req_depot(req);
 	enum reason r = req->reason;
-	size_t path_n;
 
 	req->started = true;
+	if (req->routed)
+		return req_ask(req, false);
 	if (r == REASON_OK)
 		r = route_parse(&req->route, &req->text, &req->http, &d->route);
 	if (r == REASON_OK && req->http.method == HTTP_OTHER)
@@ -257,23 +356,7 @@ req_step_start(struct req *req)
 	case ROUTE_OBJECT:
 		break;
 	}
-	if (req->route.at.n != 0)
-		return req_fail(req, REASON_NOT_FOUND_LOCAL,
-		    "no earlier generation of this repository is kept");
-	r = depot_check_target(d->config, req->route.url.host, req->route.url.port,
-	    &d->config->allow_ports);
-	if (r != REASON_OK)
-		return req_fail(req, r, NULL);
-	key_of_url(&req->route.url, &req->key);
-	path_n = req->route.url.path.n;
-	if (path_n > 0) {
-		const char *q = memchr(req->route.url.path.p, '?', path_n);
-
-		if (q != NULL)
-			path_n = (size_t)(q - req->route.url.path.p);
-	}
-	aptfile_classify(&req->af, (struct slice){req->route.url.path.p, path_n});
-	return req_ask(req, false);
+	return req_find_target(req);
 }
 
 void
@@ -382,6 +465,8 @@ req_step_open(struct req *req)
 
 	AN(req->object);
 	req->source = SOURCE_OBJECT;
+	if (req->gen != NULL && req->route.at.n == 0)
+		cache_note_given(req->c->w->view, req_client(req), req->gen, req->c->w->now_ms);
 	if (req->http.method == HTTP_HEAD)
 		return req_go(req, REQ_HEAD);
 	switch (object_open_now(req->object)) {
@@ -400,6 +485,28 @@ req_step_open(struct req *req)
 
 /* ---- FOLLOW ---- */
 
+/* Why what is stored is served: for Cache-Status. */
+static const char *
+req_stale_words(enum reason r)
+{
+	switch ((int)r) {
+	case REASON_REPO_DISAGREES:
+		COUNT(generation_held_total);
+		return "hit; detail=generation-held";
+	case REASON_REPO_OLDER:
+		COUNT(generation_held_total);
+		return "hit; detail=generation-newer";
+	case REASON_REPO_SIGNATURE:
+	case REASON_RELEASE_BAD:
+	case REASON_NOT_A_RELEASE:
+	case REASON_LIST_BAD:
+		COUNT(generation_held_total);
+		return "hit; detail=generation-refused-newer";
+	default:
+		return "hit; detail=stale-if-error";
+	}
+}
+
 /* The flight ended badly: what is stored, if that may be served; else the error in words. */
 static enum step
 req_follow_failed(struct req *req)
@@ -408,8 +515,14 @@ req_follow_failed(struct req *req)
 	enum reason r = flight_reason(f);
 
 	if (req_may_serve_stale(req) && r != REASON_UP_NOT_FOUND && r != REASON_UP_GONE)
-		return req_serve_stale(req, "hit; detail=stale-if-error");
+		return req_serve_stale(req, req_stale_words(r));
 	req->detail = req_text(req, "%s", flight_detail(f));
+	/* A file that the signed Release lists is never said not to exist. */
+	if (req->listed && req->af.class != APTFILE_PACKAGE && (r == REASON_UP_NOT_FOUND ||
+	    r == REASON_UP_GONE || r == REASON_UP_DIGEST || r == REASON_UP_CHANGED)) {
+		cache_suspect(req->c->w->view, &req->route.url);
+		return req_fail(req, REASON_REPO_INCOMPLETE, NULL);
+	}
 	req->error_status = flight_upstream_status(f);
 	req->challenge = req_text(req, "%s", flight_challenge(f));
 	return req_fail(req, r, NULL);
@@ -425,6 +538,27 @@ req_follow_confirmed(struct req *req)
 	flight_detach(&req->reader);
 	req->cache_status = strstr(req->cache_status, "collapsed") != NULL ?
 	    "fwd=stale; fwd-status=304; collapsed" : "fwd=stale; fwd-status=304";
+	return req_go(req, REQ_OPEN);
+}
+
+/* A Release has come: served from its generation, which is the newest by now. */
+static enum step
+req_follow_gated(struct req *req)
+{
+	struct cache_ask ask = req_question(req);
+	struct cache_answer a;
+
+	ask.checked = true;
+	cache_ask(req->c->w->view, &ask, &a);
+	MUST(a.flight == NULL);
+	object_unref(&req->object);
+	if (a.object == NULL) {
+		cache_gen_unref(&a.gen);
+		req->source = SOURCE_FLIGHT;
+		return req_go(req, REQ_HEAD);
+	}
+	req_take_object(req, &a);
+	flight_detach(&req->reader);
 	return req_go(req, REQ_OPEN);
 }
 
@@ -456,6 +590,8 @@ req_step_follow(struct req *req)
 		 */
 		if (!flight_head(f)->shareable && !req->reader.owner)
 			return req_ask(req, false);
+		if (flight_is_gated(f))
+			return req_follow_gated(req);
 		object_unref(&req->object);
 		req->source = SOURCE_FLIGHT;
 		return req_go(req, REQ_HEAD);

@@ -147,6 +147,7 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 	ft->f = flight_ref(f);
 	ft->head_only = ask->head;
 	ft->no_cache = ask->no_cache;
+	ft->fresh = ask->fresh;
 	ft->want_total = -1;
 	ft->order.deliver = fetch_order_mail;
 	ft->crowd.deliver = fetch_crowd_mail;
@@ -269,10 +270,29 @@ fetch_go_home(struct fetch *ft)
 {
 	struct arena a;
 
+	const char *alternate = ft->alternate_gone ? NULL : flight_alternate(ft->f);
+
 	arena_init(&a, ft->url_text, FETCH_URL_BYTES);
-	MUST(url_parse(&ft->url, &a, flight_url(ft->f)) == REASON_OK);
-	ft->visited[0] = *flight_key(ft->f);
+	if (alternate == NULL || url_parse(&ft->url, &a, slice_of(alternate)) != REASON_OK) {
+		arena_init(&a, ft->url_text, FETCH_URL_BYTES);
+		MUST(url_parse(&ft->url, &a, flight_url(ft->f)) == REASON_OK);
+	}
+	key_of_url(&ft->url, &ft->visited[0]);
 	ft->visited_n = 1;
+}
+
+/* The digest's own name was asked for and is not there: the file's name then. False: no more. */
+static bool
+fetch_try_plain(struct fetch *ft)
+{
+	if (ft->begun || ft->alternate_gone || flight_alternate(ft->f) == NULL ||
+	    flight_committed(ft->f) != 0)
+		return false;
+	ft->alternate_gone = true;
+	fetch_end_try(ft);
+	fetch_go_home(ft);
+	upstream_queue(ft);
+	return true;
 }
 
 /*
@@ -804,6 +824,8 @@ fetch_done(struct fetch *ft, CURLcode result)
 		fetch_again(ft, ft->fail_reason, fetch_status_to_pass(ft), ft->fail_detail);
 		return;
 	case PLAN_FAIL:
+		if (fetch_try_plain(ft))
+			return;
 		if (ft->fail_reason == REASON_UP_GARBAGE && flight_committed(ft->f) == 0)
 			fetch_again(ft, ft->fail_reason, 0, ft->fail_detail);
 		else

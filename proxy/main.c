@@ -146,6 +146,24 @@ main_fs_bytes(const char *dir)
 	return (uint64_t)vfs.f_blocks * vfs.f_frsize;
 }
 
+/* A fetch that the cache begins by itself: of a repository's indexes. */
+static void
+main_fetch(void *arg, struct flight *f, bool no_cache)
+{
+	struct depot *d = arg;
+	struct upstream_ask ask = {.no_cache = no_cache, .fresh = no_cache};
+
+	upstream_fetch(d->upstream, f, &ask);
+}
+
+static int64_t
+main_adopt_older_s(void *arg, struct slice host)
+{
+	const struct depot *d = arg;
+
+	return config_for_upstream(d->config, host)->adopt_older / 1000;
+}
+
 /* Opens the cache as configured; says what to do when that can't be. */
 static bool
 main_open_cache(struct depot *d)
@@ -158,6 +176,9 @@ main_open_cache(struct depot *d)
 		.min_free_bytes = config_resolve_size(&c->cache_min_free, fs_bytes),
 		.stale_if_error_s = c->stale_if_error / 1000,
 		.offline = c->offline,
+		.has_credentials = config_any_auth(c),
+		.keep_generations = (unsigned)c->keep_generations,
+		.generation_hold_ms = c->generation_hold,
 	};
 	char *why = NULL;
 	enum reason r = cache_open(&d->cache, &conf, &why);
@@ -273,6 +294,9 @@ main_start(struct depot *d)
 	d->workers = calloc(n, sizeof(struct worker *));
 	if (d->iopool == NULL || d->upstream == NULL || d->workers == NULL)
 		return false;
+	cache_set_hooks(d->cache, &(struct cache_hooks){
+		.arg = d, .fetch = main_fetch, .adopt_older_s = main_adopt_older_s,
+	});
 	for (i = 0; i < n; i++) {
 		d->workers[i] = worker_start(d, i);
 		if (d->workers[i] == NULL)
@@ -296,6 +320,7 @@ main_stop(struct depot *d)
 	for (i = 0; i < d->workers_n; i++)
 		worker_join(d->workers[i]);
 	listener_close(&d->listener);
+	cache_set_hooks(d->cache, NULL);
 	upstream_stop(&d->upstream);
 	iopool_stop(&d->iopool);
 	for (i = 0; i < d->workers_n; i++)

@@ -110,6 +110,7 @@ req_end(struct req *req)
 	CHECK_OBJ(req, REQ_MAGIC);
 	flight_detach(&req->reader);	/* from here on nobody posts */
 	object_unref(&req->object);
+	cache_gen_unref(&req->gen);
 	free(req->text_body);
 	req->text_body = NULL;
 	if (atomic_load(&req->wake_posted))

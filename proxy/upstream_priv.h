@@ -158,6 +158,7 @@ struct fetch {
 	/* All tries. */
 	bool begun;			/* the flight has its head: from now on one version only */
 	bool fresh;			/* no kept-alive connection is trusted */
+	bool alternate_gone;		/* the flight's other URL has not got it */
 	unsigned tries_n, timeouts_n;	/* since the last byte */
 	int64_t progress_ms;		/* when the body last grew */
 	int64_t lonely_ms;		/* since when nobody reads; 0: somebody does */

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * One generation of a repository: its Release, and the tables of the
+ * packages that its indexes name. Everything but the tables is there from
+ * the beginning; those come one by one, as their indexes are fetched, and
+ * readers see each when it is whole. Snapshots, connections and the registry
+ * hold references.
+ */
+#include "cache/repo_priv.h"
+
+#include <unistd.h>
+
+#include "include/log.h"
+
+/* What qsort, which passes no argument, compares by; under the lock. */
+static const struct release_file *repo_gen_sorting;
+static bool repo_gen_sorting_sha512;
+static pthread_mutex_t repo_gen_sort_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Orders two digests of the algorithm. */
+static int
+repo_gen_order(const struct release_file *a, const uint8_t *digest, bool sha512)
+{
+	return sha512 ? memcmp(a->sha512, digest, 64) : memcmp(a->sha256, digest, 32);
+}
+
+static int
+repo_gen_compare(const void *a, const void *b)
+{
+	const struct release_file *fa = &repo_gen_sorting[*(const uint32_t *)a];
+	const struct release_file *fb = &repo_gen_sorting[*(const uint32_t *)b];
+
+	return repo_gen_order(fa, repo_gen_sorting_sha512 ? fb->sha512 : fb->sha256,
+	    repo_gen_sorting_sha512);
+}
+
+/* The files that have such a digest, in its order; false: out of memory. */
+static bool
+repo_gen_sort(const struct release *r, bool sha512, struct repo_by_digest *out)
+{
+	out->files = calloc(r->files_n + 1, sizeof(*out->files));
+	if (out->files == NULL)
+		return false;
+	for (uint32_t i = 0; i < r->files_n; i++)
+		if (sha512 ? r->files[i].has_sha512 : r->files[i].has_sha256)
+			out->files[out->n++] = i;
+	AZ(pthread_mutex_lock(&repo_gen_sort_lock));
+	repo_gen_sorting = r->files;
+	repo_gen_sorting_sha512 = sha512;
+	qsort(out->files, out->n, sizeof(*out->files), repo_gen_compare);
+	AZ(pthread_mutex_unlock(&repo_gen_sort_lock));
+	return true;
+}
+
+static void
+repo_gen_free(struct repo_gen *g)
+{
+	release_free(&g->release);
+	free(g->by_sha256.files);
+	free(g->by_sha512.files);
+	free(g->asked_day);
+	OBJ_FREE(g);
+}
+
+struct repo_gen *
+repo_gen_new(struct repo *repo, uint64_t seq, struct release *release)
+{
+	struct repo_gen *g;
+
+	OBJ_NEW(g, REPO_GEN_MAGIC);
+	if (g == NULL) {
+		release_free(&release);
+		return NULL;
+	}
+	atomic_init(&g->refs, 1);
+	g->repo = repo;
+	g->seq = seq;
+	g->release = release;
+	g->asked_day = calloc(release->files_n + 1, sizeof(*g->asked_day));
+	if (g->asked_day == NULL || !repo_gen_sort(release, false, &g->by_sha256) ||
+	    !repo_gen_sort(release, true, &g->by_sha512)) {
+		repo_gen_free(g);
+		return NULL;
+	}
+	return g;
+}
+
+struct repo_gen *
+repo_gen_ref(struct repo_gen *g)
+{
+	CHECK_OBJ(g, REPO_GEN_MAGIC);
+	(void)atomic_fetch_add_explicit(&g->refs, 1, memory_order_relaxed);
+	return g;
+}
+
+void
+repo_gen_unref(struct repo_gen **g_p)
+{
+	struct repo_gen *g = *g_p;
+
+	*g_p = NULL;
+	if (g == NULL)
+		return;
+	CHECK_OBJ(g, REPO_GEN_MAGIC);
+	if (atomic_fetch_sub_explicit(&g->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	for (uint32_t i = 0; i < atomic_load(&g->tables_n); i++)
+		repo_table_unref(g->tables[i]);
+	repo_gen_free(g);
+}
+
+const struct release *
+repo_gen_release(const struct repo_gen *g)
+{
+	CHECK_OBJ(g, REPO_GEN_MAGIC);
+	return g->release;
+}
+
+struct slice
+repo_gen_root(const struct repo_gen *g)
+{
+	return g->repo->root;
+}
+
+uint64_t
+repo_gen_seq(const struct repo_gen *g)
+{
+	return g->seq;
+}
+
+bool
+repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32])
+{
+	if (!atomic_load_explicit(&g->has[which], memory_order_acquire))
+		return false;
+	memcpy(digest, g->digest[which], 32);
+	return true;
+}
+
+const struct release_file *
+repo_gen_by_digest(const struct repo_gen *g, enum aptfile_hash hash, const uint8_t *digest)
+{
+	bool sha512 = hash == APTFILE_SHA512;
+	const struct repo_by_digest *by = sha512 ? &g->by_sha512 : &g->by_sha256;
+	uint32_t from = 0, to = by->n;
+
+	if (hash != APTFILE_SHA256 && !sha512)
+		return NULL;
+	while (from < to) {
+		uint32_t mid = from + (to - from) / 2;
+		const struct release_file *rf = &g->release->files[by->files[mid]];
+		int c = repo_gen_order(rf, digest, sha512);
+
+		if (c == 0)
+			return rf;
+		if (c < 0)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return NULL;
+}
+
+/* ---- tables ---- */
+
+void
+repo_table_unref(struct repo_table *t)
+{
+	if (atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	pkgtable_close(&t->t);
+	free(t);
+}
+
+void
+repo_gen_add_table(struct repo_gen *g, struct repo_table *t)
+{
+	uint32_t n = atomic_load(&g->tables_n);
+
+	for (uint32_t i = 0; i < n; i++)
+		if (g->tables[i] == t)
+			return;
+	if (n >= REPO_TABLES_MAX) {
+		log_warning("%.*s has more package indexes than can be looked at: packages of the "
+		    "rest are not checked", SLICE_ARG(g->repo->root));
+		return;
+	}
+	(void)atomic_fetch_add(&t->refs, 1);
+	g->tables[n] = t;
+	atomic_store_explicit(&g->tables_n, n + 1, memory_order_release);
+}
+
+/* Takes the digest that a table has for a path. */
+static void
+repo_gen_take(const struct pkgtable_entry *e, struct flight_expect *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->hash = e->digest_n == 64 ? APTFILE_SHA512 : APTFILE_SHA256;
+	memcpy(out->digest, e->digest, e->digest_n);
+	out->size_bytes = (int64_t)e->size_bytes;
+}
+
+enum pkgtable_found
+repo_gen_find(const struct repo_gen *g, struct slice rel, struct flight_expect *out)
+{
+	uint32_t n = atomic_load_explicit(&g->tables_n, memory_order_acquire);
+	struct pkgtable_entry e;
+
+	for (uint32_t i = 0; i < n; i++) {
+		enum pkgtable_found f = pkgtable_find(g->tables[i]->t, rel, &e);
+
+		if (f == PKGTABLE_FOUND)
+			repo_gen_take(&e, out);
+		if (f != PKGTABLE_ABSENT)
+			return f;
+	}
+	return PKGTABLE_ABSENT;
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+#ifndef REPO_PRIV_H
+#define REPO_PRIV_H
+/* What repo.c, repo_gen.c, repo_hold.c, repo_store.c and their tests share. */
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "cache/repo.h"
+#include "include/obj.h"
+
+#define REPOS_MAGIC 0x4e905001u
+#define REPO_MAGIC 0x4e905002u
+#define REPO_GEN_MAGIC 0x4e905003u
+#define REPO_VIEW_MAGIC 0x4e905004u
+
+enum {
+	REPO_TABLES_MAX = 256,		/* indexes of packages in one generation */
+	REPO_UP_MAX = 3,		/* parents of a flat root that file names may start from */
+	REPO_DEPTH_MAX = 32,		/* directories of a URL that are looked at */
+	REPO_HELD_MAX = 16,		/* repositories of which one connection holds a generation */
+	REPO_MEMO = 1024,		/* answers that a view remembers; a power of two */
+};
+
+/* The packages of one index file, by its content: shared by all generations that list it. */
+struct repo_table {
+	atomic_uint refs;
+	TAILQ_ENTRY(repo_table) link;
+	struct pkgtable *t;
+	uint8_t digest[32];		/* of the index file */
+	int64_t made_ms;		/* a new one may wait for its generation */
+};
+
+/* Places of a Release's files in the order of their digests. */
+struct repo_by_digest {
+	uint32_t n, *files;
+};
+
+/* Immutable, but for tables that come and days that are noted. References are counted. */
+struct repo_gen {
+	uint32_t magic;
+	atomic_uint refs;
+	struct repo *repo;		/* lives as long as the registry */
+	uint64_t seq;			/* grows with each one of the repository */
+	_Atomic bool superseded;	/* a newer one is current */
+	int64_t adopted_at_s;
+	struct release *release;
+	struct repo_by_digest by_sha256, by_sha512;
+	_Atomic uint32_t *asked_day;	/* of each file: when it was last noted */
+	_Atomic uint32_t tables_n;	/* readers see complete entries below it */
+	struct repo_table *tables[REPO_TABLES_MAX];
+	/* Under the registry's lock. */
+	_Atomic bool has[REPO_FILE_N];
+	uint8_t digest[REPO_FILE_N][32];
+	unsigned pins_n;
+	char pins[REPO_PINS_MAX][REPO_PIN_BYTES];
+};
+
+struct repo_member {
+	char *path;
+	int64_t asked_at_s;
+};
+
+/* One root. Made at the first Release that is asked for, never freed before the registry. */
+struct repo {
+	uint32_t magic;
+	struct slice root;		/* https://host/.../, malloced */
+	struct key key;
+	size_t base_n;			/* dists: bytes of root before "dists/"; flat: 0 */
+	uint64_t next_seq;
+	uint64_t warned_seq;		/* of whose Valid-Until the log has spoken */
+	bool warned_past;
+	unsigned gens_n, gens_cap;	/* newest first */
+	struct repo_gen **gens;
+	unsigned members_n;
+	struct repo_member members[REPO_MEMBERS_MAX];
+};
+
+/* One line of a snapshot: a directory, and what it is to a repository. */
+struct repo_dir {
+	struct slice text;		/* prefix of the root */
+	uint64_t hash;
+	uint32_t repo;			/* place in `repos` */
+	uint32_t next;			/* in the bucket; UINT32_MAX: last */
+	uint8_t up;			/* 0: the root; above: so many parents up; dists base: 255 */
+};
+enum { REPO_DIR_BASE = 255 };
+
+struct repo_snap {
+	struct repo *repo;
+	unsigned gens_n;
+	struct repo_gen **gens;		/* references, newest first */
+};
+
+/* Immutable. */
+struct repo_set {
+	atomic_uint refs;
+	uint64_t epoch;
+	uint32_t repos_n, dirs_n, buckets_n;
+	struct repo_snap *repos;
+	struct repo_dir *dirs;
+	uint32_t *buckets;		/* a power of two */
+};
+
+struct repo_holds;
+
+struct repos {
+	uint32_t magic;
+	struct repos_conf conf;
+	int tables_fd;
+	pthread_mutex_t lock;		/* the fields down to tables */
+	uint32_t repos_n;
+	struct repo *repos[REPO_ROOTS_MAX];
+	struct repo_set *set;		/* the newest snapshot */
+	TAILQ_HEAD(, repo_table) tables;
+	int64_t expired_n;		/* in the gauge */
+	_Atomic uint64_t epoch;
+	_Atomic int64_t flipped_ms;	/* when a generation was last replaced; 0: never */
+	_Atomic uint32_t known_n;	/* repos_n, for a look without the lock */
+	struct repo_holds *holds;
+};
+
+/* A memory of answers for clients that hold nothing old: key of the URL to key of the version. */
+struct repo_memo {
+	struct key key;
+	uint64_t epoch;
+	struct repo_answer answer;
+};
+
+struct repo_view {
+	uint32_t magic;
+	struct repos *rs;
+	struct repo_set *set;
+	struct repo_memo *memos;	/* REPO_MEMO; made when there is something to remember */
+	bool forgetful;			/* for one question only */
+};
+
+/* What one connection was given; made at the first. */
+struct repo_held {
+	unsigned n, next;
+	struct repo_gen *gens[REPO_HELD_MAX];	/* references, one of each repository */
+};
+
+/* repo.c; all with the registry's lock held */
+struct repo *repo_find(struct repos *rs, struct slice root);
+struct repo *repo_find_or_add(struct repos *rs, struct slice root);
+/* Makes a new snapshot of what the registry says now, and moves the epoch. */
+void repo_publish(struct repos *rs);
+
+/* "2026-11-01" is that day's last second; RFC 3339 is what it says. False: neither. */
+bool repo_parse_time(struct slice at, int64_t *out_s) MUSTCHECK;
+
+/* repo_gen.c: takes release over, also when it fails (NULL) */
+struct repo_gen *repo_gen_new(struct repo *repo, uint64_t seq, struct release *release) MUSTCHECK;
+/* SHA256 or SHA512; other algorithms find nothing. */
+const struct release_file *repo_gen_by_digest(const struct repo_gen *g, enum aptfile_hash hash,
+    const uint8_t *digest);
+/* With the registry's lock: adds the table to the generation, once. */
+void repo_gen_add_table(struct repo_gen *g, struct repo_table *t);
+enum pkgtable_found repo_gen_find(const struct repo_gen *g, struct slice rel,
+    struct flight_expect *out);
+/* The last one unmaps it. Its file is repo_store.c's. */
+void repo_table_unref(struct repo_table *t);
+
+/* repo_hold.c */
+struct repo_holds *repo_holds_new(void) MUSTCHECK;
+void repo_holds_free(struct repo_holds **h_p);
+void repo_hold_note(struct repo_holds *h, const uint8_t address[16], const struct repo *repo,
+    uint64_t seq, int64_t now_ms);
+/* Sequence numbers that this address was given since `since_ms`, latest first. */
+enum { REPO_HOLD_GENS = 4 };
+unsigned repo_hold_find(struct repo_holds *h, const uint8_t address[16], const struct repo *repo,
+    int64_t since_ms, uint64_t seqs[REPO_HOLD_GENS]);
+
+/* repo_store.c */
+enum reason repo_store_load(struct repos *rs) MUSTCHECK;
+/* Writes the record of the root with its members; of a generation. Lock held. */
+void repo_store_root(struct repos *rs, const struct repo *repo);
+void repo_store_gen(struct repos *rs, const struct repo_gen *g, index_done_f *done, void *arg);
+#endif

@@ -178,7 +178,7 @@ def read_stanzas(data):
     found = {}
     for stanza in data.decode("utf-8").split("\n\n"):
         fields = dict(line.split(": ", 1) for line in stanza.splitlines() if ": " in line)
-        if fields:
+        if "Package" in fields:
             found[fields["Package"]] = fields
     return found
 
@@ -263,6 +263,8 @@ def warm(depot, cdn, **options):
     client = AptLike(cdn, depot.port, **options)
     update_and_download(client, 0)
     depot.wait_counter("generations_adopted_total", ">=", before + 1)
+    # Once more, for whatever had been passed on before there was a generation.
+    update_and_download(client, 0)
     depot.wait_idle()
     return client
 
@@ -274,6 +276,19 @@ def follow(depot, client, edition):
         return client.edition == edition.number
     wait_until(given, f"{edition} is adopted; {depot.counter('generations_adopted_total')} are")
     client.has_whole(edition)
+
+
+def update_until(depot, client, edition, names, value):
+    """The client updates, always given the edition, until the counters' sum has grown to value.
+
+    Again and again, since the first one may only share a check that was under way before.
+    """
+    def reached():
+        client.update()
+        client.has_whole(edition)
+        counters = depot.counters()
+        return sum(counters[name] for name in names) >= value
+    wait_until(reached, f"{' + '.join(names)} reach {value}")
 
 
 def updates(client, n, edition):

@@ -321,7 +321,7 @@ def test_plain_and_by_hash_names_are_one_content(env):
 
 def test_listed_index_is_not_there(env):
     """From another compression that is, from by-hash; else 503 with a body, and never 404."""
-    cdn = env.dists_cdn(*debs(), variants=("", ".gz", ".xz"))
+    cdn = env.dists_cdn(*small_debs(), variants=("", ".gz", ".xz"))
     edition = cdn.editions[0]
     files = {end: cdn.data(edition, cdn.repo.index_path(end)) for end in ("", ".gz", ".xz")}
     depot = env.depot(revalidate_wait="1s")

@@ -10,9 +10,9 @@ import random
 import re
 import zlib
 
-from aptlike import AptLike, follow, updates, warm
+from aptlike import AptLike, follow, update_until, updates, warm
 from cdn import ALL
-from depot import SLOW, wait_until
+from depot import SLOW
 from repo import small_debs
 
 RSS_LIMIT = 160 << 20
@@ -123,12 +123,8 @@ def check_not_adopted(env, **options):
     old = cdn.editions[0]
     bad = cdn.prepare(*small_debs("2", 2), **options)
     cdn.show(bad, only=ALL)
-    client.update()
-
-    def noticed():
-        counters = depot.counters()
-        return counters["releases_refused_total"] + counters["generation_disagreements_total"]
-    wait_until(noticed, "the bad edition is refused")
+    update_until(depot, client, old,
+                 ["releases_refused_total", "generation_disagreements_total"], 1)
     updates(client, 10, old)
     assert client.download("lib") == old.debs["lib"].data
     depot.wait_log(cdn.repo.host + cdn.repo.root)

@@ -3,7 +3,7 @@
 """Upstream is away, and builds go on: whole generations come from the cache."""
 import time
 
-from aptlike import AptLike, follow, update_and_download, updates, warm
+from aptlike import AptLike, follow, update_and_download, update_until, updates, warm
 from cdn import RELEASES
 from client import expect_error
 from depot import SLOW
@@ -137,8 +137,7 @@ def test_offline_in_the_middle_of_a_mixed_state(env):
     depot = env.depot(revalidate_wait="0s")
     client = warm(depot, cdn)
     cdn.show(cdn.prepare(*small_debs("2", 2)), only=RELEASES)
-    client.update()
-    depot.wait_counter("generation_disagreements_total", ">=", 1)
+    update_until(depot, client, cdn.editions[0], ["generation_disagreements_total"], 1)
     depot.stop()
     depot.options["offline"] = "yes"
     env.origin.forget()

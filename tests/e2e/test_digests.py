@@ -103,7 +103,7 @@ def test_wrong_bytes_always(env):
 
 
 def test_apt_and_wrong_bytes(env):
-    """Real apt-get, retries off: fails while they are wrong, leaves nothing, is healed otherwise."""
+    """Real apt-get, retries off: fails while they are wrong, is healed where they need not be."""
     cdn = env.flat_cdn(*debs(), signed=True)
     depot = env.depot()
     root = env.apt(depot, cdn.repo.source())

@@ -111,10 +111,12 @@ def rss_peak(depot):
 
 
 def start(env):
-    """A depot with a generation."""
+    """A depot with a generation, of which both indexes are asked for."""
     cdn = env.flat_cdn(*small_debs())
     depot = env.depot(revalidate_wait="0s")
-    return cdn, depot, warm(depot, cdn)
+    client = warm(depot, cdn)
+    assert client.get(cdn.repo.index_path("")).status == 200
+    return cdn, depot, client
 
 
 def check_not_adopted(env, **options):

@@ -36,6 +36,7 @@ enum {
 	CACHE_MEMOS = 4096,
 	CACHE_MEMO_STATUS_MS = 1000,
 	CACHE_MEMO_UNSHAREABLE_MS = 120000,
+	CACHE_MEMO_DIGEST_MS = 60000,
 	CACHE_MEMO_HOST_MS = 60000,
 	CACHE_HOT_MAX = 1024,
 };
@@ -48,7 +49,7 @@ struct cache_shard {
 };
 
 /* Something worth remembering about a key for a short while; a later one may take its place. */
-enum memo_kind { MEMO_NONE, MEMO_STATUS, MEMO_UNSHAREABLE, MEMO_HOST_SLOW };
+enum memo_kind { MEMO_NONE, MEMO_STATUS, MEMO_UNSHAREABLE, MEMO_DIGEST, MEMO_HOST_SLOW };
 struct cache_memo {
 	struct key key;
 	enum memo_kind kind;
@@ -350,6 +351,12 @@ cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_
 }
 
 void
+cache_note_digest(struct cache *c, const struct key *k, int64_t now_ms)
+{
+	cache_memo_set(c, k, MEMO_DIGEST, 0, now_ms + CACHE_MEMO_DIGEST_MS);
+}
+
+void
 cache_note_unshareable(struct cache *c, const struct key *k, int64_t now_ms)
 {
 	cache_memo_set(c, k, MEMO_UNSHAREABLE, 0, now_ms + CACHE_MEMO_UNSHAREABLE_MS);
@@ -566,6 +573,8 @@ cache_fly(struct cache_view *v, const struct cache_ask *ask, const struct key *o
 		return true;
 	}
 	cache_set_validators(f, out->object);
+	if (f->expected)
+		f->marked = index_is_marked_wrong(v->index, ask->key);
 	AZ(pthread_mutex_lock(&sh->lock));
 	out->flight = cache_find_flight(sh, ask->key);
 	if (out->flight != NULL)
@@ -628,6 +637,11 @@ cache_get(struct cache_view *v, const struct cache_ask *ask, const struct key *o
 		if (out->object != NULL)
 			break;
 		out->reason = out->status == 410 ? REASON_UP_GONE : REASON_UP_NOT_FOUND;
+		return true;
+	case MEMO_DIGEST:
+		if (out->object != NULL)
+			break;
+		out->reason = REASON_UP_DIGEST;
 		return true;
 	case MEMO_UNSHAREABLE:
 		object_unref(&out->object);

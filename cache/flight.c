@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * One object being fetched: its state, its readers, its bytes. See
- * include/flight.h for the story. cache.c makes flights and keeps the table;
- * the upstream thread writes; workers read; verify.c, sync.c and the index
- * writer take a finished body the rest of its way:
+ * One object being fetched: its state, its readers. See include/flight.h for
+ * the story. cache.c makes flights and keeps the table; the upstream thread
+ * writes (flight_body.c); workers read; verify.c, sync.c and the index writer
+ * take a finished body the rest of its way:
  *
  *   flight_finish -> verify.c -> flight_digest_ok -> sync.c -> flight_store
  *   -> index writer -> flight_stored -> cache_unlist
@@ -28,20 +28,11 @@
 #include "include/counter.h"
 #include "include/log.h"
 
-enum {
-	FLIGHT_RESERVE_BYTES = 64 << 20,	/* preallocation ahead of the writer */
-	FLIGHT_RESERVE_MIN = 1 << 20,		/* smaller bodies are not preallocated */
-	/* first journal mark; then doubled up to PARTIAL_MARK_BYTES */
-	FLIGHT_MARK_FIRST = 1 << 20,
-};
-/* Bodies that no disk would take live in memory, up to this much in all. */
-static const uint64_t FLIGHT_MEMORY_MAX = 256 << 20;
-
 static _Atomic uint64_t flight_ids;
-static _Atomic uint64_t flight_memory_bytes;
 
 static const char *const flight_state_names[] = {
 	[FLIGHT_WAITING] = "waiting", [FLIGHT_STREAMING] = "streaming",
+	[FLIGHT_HELD] = "held",
 	[FLIGHT_COMPLETE] = "complete", [FLIGHT_CONFIRMED] = "confirmed",
 	[FLIGHT_FAILED] = "failed",
 };
@@ -51,15 +42,6 @@ flight_state_name(enum flight_state s)
 {
 	MUST((unsigned)s < NELEM(flight_state_names));
 	return flight_state_names[s];
-}
-
-/* 1, 2, 4, 8 MiB, then every 8 MiB: small bodies can be resumed too. */
-uint64_t
-flight_mark_end(uint32_t mark)
-{
-	if (mark < 3)
-		return (uint64_t)FLIGHT_MARK_FIRST << mark;
-	return (uint64_t)PARTIAL_MARK_BYTES * (mark - 2);
 }
 
 /* The digest that a by-hash name promises, as bytes. */
@@ -108,10 +90,12 @@ flight_new(struct cache *c, const struct url *url, const struct key *key,
 	f->id = atomic_fetch_add(&flight_ids, 1) + 1;
 	f->started_ms = clock_mono_ms();
 	f->validators.last_modified_s = INT64_MIN;
-	f->memory_fd_was = -1;
+	flight_body_init(&f->bodies[0]);
+	flight_body_init(&f->bodies[1]);
+	atomic_init(&f->body, &f->bodies[0]);
+	atomic_init(&f->shown, &f->bodies[0]);
+	atomic_init(&f->diverges_at, UINT64_MAX);
 	atomic_init(&f->refs, 1);
-	atomic_init(&f->fd, -1);
-	atomic_init(&f->total, -1);
 	atomic_init(&f->state, FLIGHT_WAITING);
 	AZ(pthread_mutex_init(&f->lock, NULL));
 	TAILQ_INIT(&f->readers);
@@ -146,40 +130,18 @@ flight_ref(struct flight *f)
 	return f;
 }
 
-/* Counts n body bytes as being fetched: they use the budget as stored ones do. */
-static void
-flight_count(struct flight *f, uint64_t n)
-{
-	(void)atomic_fetch_add(&f->counted_bytes, n);
-	cache_note_partial_bytes(f->cache, (int64_t)n);
-}
-
-/* The body's bytes are no longer the flight's: stored, or gone. */
-static void
-flight_uncount(struct flight *f)
-{
-	cache_note_partial_bytes(f->cache,
-	    -(int64_t)atomic_exchange(&f->counted_bytes, 0));
-}
-
 /* Frees what the last reference held. */
 static void
 flight_free(struct flight *f)
 {
-	int fd = atomic_load(&f->fd);
-
 	MUST(TAILQ_EMPTY(&f->readers));
 	MUST(!f->listed && !f->in_verify);
-	if (fd >= 0)
-		(void)close(fd);
-	if (f->memory_fd_was >= 0)
-		(void)close(f->memory_fd_was);
-	(void)atomic_fetch_sub(&flight_memory_bytes, f->memory_bytes);
-	flight_uncount(f);
+	flight_body_clear(f, &f->bodies[0]);
+	flight_body_clear(f, &f->bodies[1]);
+	flight_memory_return(f);
 	EVP_MD_CTX_free(f->sha256);
 	EVP_MD_CTX_free(f->named);
 	AZ(pthread_mutex_destroy(&f->lock));
-	free(f->head_text);
 	free(f->partial_text);
 	free(f->alternate);
 	free(f->detail);
@@ -217,6 +179,21 @@ flight_wake_readers(struct flight *f)
 	}
 }
 
+/*
+ * The reader turns away from its body. One that is shown no more is closed with its last reader
+ * (lock held).
+ */
+static void
+flight_leave_body(struct flight *f, struct flight_reader *r)
+{
+	struct flight_body *b = r->body;
+
+	r->body = NULL;
+	AN(b->readers_n);
+	if (--b->readers_n == 0 && b != flight_shown(f))
+		flight_body_close(f, b);
+}
+
 void
 flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 {
@@ -225,8 +202,11 @@ flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 	r->f = flight_ref(f);
 	r->waiting = false;
 	r->owner = owner;
+	r->begun = false;
 	AZ(pthread_mutex_lock(&f->lock));
 	TAILQ_INSERT_TAIL(&f->readers, r, link);
+	r->body = flight_shown(f);
+	r->body->readers_n++;
 	if (f->readers_n++ == 0 && f->driver.crowd != NULL)
 		f->driver.crowd(f->driver.arg, true);
 	AZ(pthread_mutex_unlock(&f->lock));
@@ -243,6 +223,7 @@ flight_detach(struct flight_reader *r)
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	AZ(pthread_mutex_lock(&f->lock));
 	TAILQ_REMOVE(&f->readers, r, link);
+	flight_leave_body(f, r);
 	AN(f->readers_n);
 	if (--f->readers_n == 0 && f->driver.crowd != NULL)
 		f->driver.crowd(f->driver.arg, false);
@@ -260,10 +241,84 @@ flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state seen
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	AZ(pthread_mutex_lock(&f->lock));
-	wait = flight_visible(f) <= seen_bytes && flight_state(f) == seen_state;
+	wait = flight_visible(f) <= seen_bytes && flight_state(f) == seen_state &&
+	    !(r->begun && atomic_load(&r->body->lost));
 	r->waiting = wait;
 	AZ(pthread_mutex_unlock(&f->lock));
 	return wait;
+}
+
+void
+flight_refresh(struct flight_reader *r)
+{
+	struct flight *f = r->f;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(!r->begun);
+	if (r->body == flight_shown(f))
+		return;
+	AZ(pthread_mutex_lock(&f->lock));
+	flight_leave_body(f, r);
+	r->body = flight_shown(f);
+	r->body->readers_n++;
+	AZ(pthread_mutex_unlock(&f->lock));
+}
+
+enum flight_follow
+flight_follow(struct flight_reader *r, uint64_t at)
+{
+	struct flight *f = r->f;
+	struct flight_body *was = r->body, *now = flight_shown(f);
+	bool fits;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	r->begun = true;
+	if (atomic_load(&was->lost))
+		return FLIGHT_LOST;
+	if (was == now)
+		return FLIGHT_ON;
+	/* Its client knows a length, and has the bytes before `at`. */
+	fits = at <= atomic_load(&f->diverges_at) &&
+	    was->head.total_bytes == now->head.total_bytes;
+	if (!fits)
+		return FLIGHT_LOST;
+	AZ(pthread_mutex_lock(&f->lock));
+	flight_leave_body(f, r);
+	r->body = now;
+	now->readers_n++;
+	AZ(pthread_mutex_unlock(&f->lock));
+	return FLIGHT_MOVED;
+}
+
+int
+flight_reader_fd(const struct flight_reader *r)
+{
+	return atomic_load_explicit(&r->body->fd, memory_order_acquire);
+}
+
+const struct flight_head *
+flight_reader_head(const struct flight_reader *r)
+{
+	AN(flight_head(r->f));
+	return &r->body->head;
+}
+
+int64_t
+flight_reader_total(const struct flight_reader *r)
+{
+	return atomic_load_explicit(&r->body->total, memory_order_acquire);
+}
+
+struct flight_body *
+flight_body(const struct flight *f)
+{
+	return atomic_load_explicit(&f->body, memory_order_acquire);
+}
+
+struct flight_body *
+flight_shown(const struct flight *f)
+{
+	return atomic_load_explicit(&f->shown, memory_order_acquire);
 }
 
 enum flight_state
@@ -287,13 +342,13 @@ flight_committed(const struct flight *f)
 int64_t
 flight_total(const struct flight *f)
 {
-	return atomic_load_explicit(&f->total, memory_order_acquire);
+	return atomic_load_explicit(&flight_body(f)->total, memory_order_acquire);
 }
 
 int
 flight_fd(const struct flight *f)
 {
-	return atomic_load_explicit(&f->fd, memory_order_acquire);
+	return atomic_load_explicit(&flight_body(f)->fd, memory_order_acquire);
 }
 
 const struct flight_head *
@@ -302,13 +357,14 @@ flight_head(const struct flight *f)
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	switch (flight_state(f)) {
 	case FLIGHT_STREAMING:
+	case FLIGHT_HELD:
 	case FLIGHT_COMPLETE:
 	case FLIGHT_CONFIRMED:
-		return &f->head;
+		return &flight_shown(f)->head;
 	case FLIGHT_WAITING:
 		return NULL;
 	case FLIGHT_FAILED:
-		return f->begun ? &f->head : NULL;
+		return flight_shown(f)->head_text != NULL ? &flight_shown(f)->head : NULL;
 	}
 	WRONG("flight state");
 }
@@ -424,8 +480,11 @@ flight_set_state(struct flight *f, enum flight_state to)
 	case FLIGHT_CONFIRMED:
 		MUST(from == FLIGHT_WAITING);
 		break;
+	case FLIGHT_HELD:
+		MUST(from == FLIGHT_STREAMING);
+		break;
 	case FLIGHT_COMPLETE:
-		MUST(from == FLIGHT_WAITING || from == FLIGHT_STREAMING);
+		MUST(from == FLIGHT_WAITING || from == FLIGHT_STREAMING || from == FLIGHT_HELD);
 		break;
 	case FLIGHT_FAILED:
 		MUST(from != FLIGHT_FAILED && from != FLIGHT_CONFIRMED && from != FLIGHT_COMPLETE);
@@ -449,15 +508,17 @@ flight_settle(struct flight *f)
 }
 
 /*
- * Shows readers what they may have by now; a body that promises a digest keeps its tail back (lock
- * held).
+ * A body that promises a digest keeps its tail back; the second one everything, until it may take
+ * the place of the first.
  */
-static void
+void
 flight_publish(struct flight *f)
 {
 	uint64_t n = flight_committed(f), keep_back = 0;
 	int64_t total = flight_total(f);
 
+	if (flight_body(f) != flight_shown(f))
+		return;
 	if (f->gated && !f->verified)
 		keep_back = n;
 	else if (f->expected && !f->verified) {
@@ -472,7 +533,7 @@ flight_publish(struct flight *f)
 		flight_wake_readers(f);
 	}
 	if (flight_state(f) == FLIGHT_WAITING && f->begun &&
-	    ((!f->expected && !f->gated) || f->verified || n > 0 || f->head.no_body))
+	    ((!f->expected && !f->gated) || f->verified || n > 0 || flight_body(f)->head.no_body))
 		flight_set_state(f, FLIGHT_STREAMING);
 }
 
@@ -483,7 +544,7 @@ flight_drive(struct flight *f, const struct flight_driver *d)
 {
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	AZ(pthread_mutex_lock(&f->lock));
-	f->driver = d != NULL ? *d : (struct flight_driver){NULL, NULL};
+	f->driver = d != NULL ? *d : (struct flight_driver){NULL};
 	AZ(pthread_mutex_unlock(&f->lock));
 }
 
@@ -499,265 +560,6 @@ flight_readers(const struct flight *cf)
 	return n;
 }
 
-/* Copies the head into the flight; its text lives as long as the flight. */
-static enum reason
-flight_copy_head(struct flight *f, const struct flight_head *h)
-{
-	size_t etag_n = h->etag.n, fields_n = h->fields.n;
-	char *text;
-
-	AZ(f->head_text);
-	text = malloc(etag_n + fields_n + 1);
-	if (text == NULL)
-		return REASON_NO_MEMORY;
-	if (etag_n != 0)
-		memcpy(text, h->etag.p, etag_n);
-	if (fields_n != 0)
-		memcpy(text + etag_n, h->fields.p, fields_n);
-	f->head = *h;
-	f->keep = h->keep;
-	f->head.etag = (struct slice){text, etag_n};
-	f->head.fields = (struct slice){text + etag_n, fields_n};
-	f->head_text = text;
-	return REASON_OK;
-}
-
-/* Has room for n more bytes in memory been granted? */
-static bool
-flight_memory_grant(struct flight *f, uint64_t n)
-{
-	if (atomic_fetch_add(&flight_memory_bytes, n) + n > FLIGHT_MEMORY_MAX) {
-		(void)atomic_fetch_sub(&flight_memory_bytes, n);
-		return false;
-	}
-	f->memory_bytes += n;
-	return true;
-}
-
-/* A body file in memory of up to n bytes, for when no disk takes it. */
-static enum reason
-flight_memory_file(struct flight *f, uint64_t n, int *fd)
-{
-	if (!flight_memory_grant(f, n))
-		return REASON_NO_DISK;
-	*fd = memfd_create("apt-depot-body", MFD_CLOEXEC);
-	if (*fd < 0)
-		return blob_errno_reason(errno);
-	f->in_memory = true;
-	COUNT(store_failures_total);
-	log_warning("flight=%llu the cache's disk takes no more: streaming %.*s without keeping it",
-	    (unsigned long long)f->id, SLICE_ARG(f->url));
-	return REASON_OK;
-}
-
-/* Writes down what is needed to go on with this body after a restart. */
-static void
-flight_begin_journal(struct flight *f)
-{
-	struct partial_rec p = {
-		.total_bytes = f->head.total_bytes,
-		.started_at_s = clock_wall_s(),
-		.last_modified_s = f->head.terms.last_modified_s,
-		.url = f->url, .etag = f->head.etag, .fields = f->head.fields,
-	};
-
-	if (!f->keep || f->private_ || (f->head.total_bytes >= 0 &&
-	    f->head.total_bytes <= FLIGHT_MARK_FIRST))
-		return;
-	if ((p.etag.n == 0 || p.etag.p[0] == 'W') && p.last_modified_s == INT64_MIN)
-		return;		/* nothing could prove that a resumed part belongs to it */
-	index_partial_begin(cache_parts(f->cache)->index, &f->key, &p);
-	f->journal = true;
-}
-
-/* Opens the body file where the head wants it: stored, unnamed, or in memory. */
-static enum reason
-flight_open_body(struct flight *f)
-{
-	const struct cache_parts *parts = cache_parts(f->cache);
-	enum reason r;
-	int fd = -1;
-
-	if (f->head.no_body)
-		return REASON_OK;
-	if (f->keep && !f->private_) {
-		r = blob_partial_create(parts->blobs, &f->key, &fd);
-		if (r != REASON_OK)
-			f->keep = false;
-	} else {
-		f->keep = false;
-		r = blob_scratch_create(parts->blobs, &fd);
-	}
-	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
-		r = flight_memory_file(f, f->head.total_bytes >= 0 ?
-		    (uint64_t)f->head.total_bytes : FLIGHT_RESERVE_BYTES, &fd);
-	if (r == REASON_OK)
-		atomic_store_explicit(&f->fd, fd, memory_order_release);
-	return r;
-}
-
-/* Writes all of it at its place. */
-static enum reason
-flight_write(int fd, uint64_t at, const char *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t k = pwrite(fd, p, n, (off_t)at);
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return k == 0 ? REASON_NO_DISK : blob_errno_reason(errno);
-		p += k;
-		at += (uint64_t)k;
-		n -= (size_t)k;
-	}
-	return REASON_OK;
-}
-
-/*
- * The disk took no more: goes on in memory, where the body is small enough.
- * Readers that still use the old file find there all that was visible then.
- */
-static enum reason
-flight_move_to_memory(struct flight *f)
-{
-	uint64_t at = 0, have = flight_committed(f);
-	int64_t total = flight_total(f);
-	uint64_t need = total >= 0 ? (uint64_t)total : have + FLIGHT_RESERVE_BYTES;
-	char buf[65536];
-	int fd = -1;
-	enum reason r;
-
-	evict_kick(cache_parts(f->cache)->evict);
-	if (f->in_memory)
-		return REASON_NO_DISK;
-	r = flight_memory_file(f, need, &fd);
-	while (r == REASON_OK && at < have) {
-		ssize_t k = pread(flight_fd(f), buf, sizeof(buf) < have - at ? sizeof(buf) :
-		    (size_t)(have - at), (off_t)at);
-
-		r = k > 0 ? flight_write(fd, at, buf, (size_t)k) : REASON_DISK_ERROR;
-		at += k > 0 ? (uint64_t)k : 0;
-	}
-	if (r != REASON_OK) {
-		if (fd >= 0)
-			(void)close(fd);
-		return r;
-	}
-	f->memory_fd_was = atomic_exchange(&f->fd, fd);
-	if (f->keep && f->journal)
-		index_partial_end(cache_parts(f->cache)->index, &f->key);
-	if (f->keep)
-		(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
-	f->journal = false;
-	f->keep = false;
-	return REASON_OK;
-}
-
-/* Takes disk space ahead of the writer, so that a full disk shows before the bytes do. */
-static enum reason
-flight_reserve(struct flight *f, uint64_t upto)
-{
-	int64_t total = flight_total(f);
-	uint64_t n;
-
-	if (f->in_memory)
-		return upto <= f->memory_bytes || flight_memory_grant(f, FLIGHT_RESERVE_BYTES) ?
-		    REASON_OK : REASON_NO_DISK;
-	if (total < FLIGHT_RESERVE_MIN || upto <= f->reserved_bytes)
-		return REASON_OK;
-	n = (uint64_t)total - f->reserved_bytes;
-	if (n > FLIGHT_RESERVE_BYTES)
-		n = FLIGHT_RESERVE_BYTES;
-	if (fallocate(flight_fd(f), FALLOC_FL_KEEP_SIZE, (off_t)f->reserved_bytes, (off_t)n) != 0 &&
-	    errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS)
-		return blob_errno_reason(errno);
-	f->reserved_bytes += n;
-	return REASON_OK;
-}
-
-enum reason
-flight_begin(struct flight *f, const struct flight_head *h)
-{
-	enum reason r;
-
-	CHECK_OBJ(f, FLIGHT_MAGIC);
-	MUST(flight_state(f) == FLIGHT_WAITING);
-	MUST(!f->begun);
-	r = flight_copy_head(f, h);
-	if (r != REASON_OK)
-		return r;
-	if (f->partial_bytes > 0) {
-		/* The verifier has read this far and its digests go on from here. */
-		if (ftruncate(flight_fd(f), (off_t)f->partial_bytes) != 0)
-			return blob_errno_reason(errno);
-		f->journal = true;
-		f->reserved_bytes = f->partial_bytes;
-		COUNT(partials_resumed_total);
-		COUNT_ADD(partial_bytes_reused_total, f->partial_bytes);
-	} else {
-		r = flight_open_body(f);
-		if (r != REASON_OK) {
-			free(f->head_text);
-			f->head_text = NULL;
-			return r;
-		}
-		flight_begin_journal(f);
-	}
-	f->head.keep = f->keep;		/* as readers will be told */
-	atomic_store_explicit(&f->total, h->total_bytes, memory_order_release);
-	/* A disk that won't take it should show before a client has its 200. */
-	r = flight_reserve(f, 1);
-	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
-		r = flight_move_to_memory(f);
-	if (r != REASON_OK)
-		return r;
-	AZ(pthread_mutex_lock(&f->lock));
-	f->begun = true;
-	atomic_store_explicit(&f->committed, f->partial_bytes, memory_order_release);
-	flight_publish(f);
-	AZ(pthread_mutex_unlock(&f->lock));
-	flight_count(f, f->partial_bytes);
-	/* What belongs to one client can't be found by others. */
-	if (!f->head.shareable)
-		cache_unlist(f);
-	return REASON_OK;
-}
-
-enum reason
-flight_append(struct flight *f, const void *data, size_t n)
-{
-	uint64_t at;
-	enum reason r;
-
-	CHECK_OBJ(f, FLIGHT_MAGIC);
-	MUST(f->begun);
-	if (f->writer_done)
-		return REASON_DISK_ERROR;	/* the verifier could not read it back */
-	if (n == 0)
-		return REASON_OK;
-	at = flight_committed(f);
-	r = flight_reserve(f, at + n);
-	if (r == REASON_OK)
-		r = flight_write(flight_fd(f), at, data, n);
-	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR) {
-		r = flight_move_to_memory(f);
-		if (r == REASON_OK)
-			r = flight_write(flight_fd(f), at, data, n);
-	}
-	if (r != REASON_OK)
-		return r;
-	AZ(pthread_mutex_lock(&f->lock));
-	atomic_store_explicit(&f->committed, at + n, memory_order_release);
-	flight_publish(f);
-	AZ(pthread_mutex_unlock(&f->lock));
-	flight_count(f, n);
-	/* Small bodies are hashed in one go at their end. */
-	if (at + n > FLIGHT_MARK_FIRST && (f->keep || f->expected))
-		verify_poke(cache_parts(f->cache)->verify, f);
-	return REASON_OK;
-}
-
 void
 flight_finish(struct flight *f)
 {
@@ -768,7 +570,8 @@ flight_finish(struct flight *f)
 		AZ(pthread_mutex_unlock(&f->lock));
 		return;
 	}
-	atomic_store_explicit(&f->total, (int64_t)flight_committed(f), memory_order_release);
+	atomic_store_explicit(&flight_body(f)->total, (int64_t)flight_committed(f),
+	    memory_order_release);
 	atomic_store(&f->writer_done, true);
 	flight_publish(f);
 	if (!f->expected && !f->gated)
@@ -793,25 +596,6 @@ flight_confirmed(struct flight *f, const struct flight_head *h)
 	AZ(pthread_mutex_lock(&f->lock));
 	flight_set_state(f, FLIGHT_CONFIRMED);
 	AZ(pthread_mutex_unlock(&f->lock));
-}
-
-/* Leaves the unfinished body for a later flight, or removes it. */
-static void
-flight_end_partial(struct flight *f, bool keep)
-{
-	const struct cache_parts *parts = cache_parts(f->cache);
-
-	if (!f->begun || !f->keep || f->private_)
-		return;
-	if (keep && f->journal && flight_committed(f) >= FLIGHT_MARK_FIRST) {
-		/* Give back what was preallocated ahead. */
-		(void)!ftruncate(flight_fd(f), (off_t)flight_committed(f));
-		COUNT(partials_kept_total);
-		return;
-	}
-	if (f->journal)
-		index_partial_end(parts->index, &f->key);
-	(void)!blob_partial_remove(parts->blobs, &f->key);
 }
 
 /*
@@ -863,81 +647,56 @@ flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_part
 		verify_poke(cache_parts(f->cache)->verify, f);	/* so that it lets go */
 }
 
-bool
-flight_same_bytes(const struct flight *f, uint64_t at, const void *data, size_t n)
-{
-	const char *p = data;
-	char buf[65536];
-
-	if (at + n > flight_committed(f))
-		return false;
-	while (n > 0) {
-		ssize_t k = pread(flight_fd(f), buf, n < sizeof(buf) ? n : sizeof(buf), (off_t)at);
-
-		if (k <= 0 || memcmp(buf, p, (size_t)k) != 0)
-			return false;
-		p += k;
-		at += (uint64_t)k;
-		n -= (size_t)k;
-	}
-	return true;
-}
-
 /* ---- going on with what an earlier flight left ---- */
-
-bool
-flight_find_partial(struct flight *f, flight_partial_f *done, void *arg)
-{
-	const struct cache_parts *parts = cache_parts(f->cache);
-	struct blob_stat st;
-	int fd = -1;
-
-	CHECK_OBJ(f, FLIGHT_MAGIC);
-	MUST(!f->begun);
-	if (f->private_ || blob_partial_open(parts->blobs, &f->key, &fd, &st) != REASON_OK)
-		return false;
-	atomic_store_explicit(&f->fd, fd, memory_order_release);
-	f->partial_done = done;
-	f->partial_arg = arg;
-	verify_poke(parts->verify, f);
-	return true;
-}
-
-bool
-flight_cancel_partial(struct flight *f)
-{
-	return verify_cancel_partial(cache_parts(f->cache)->verify, f);
-}
-
-void
-flight_drop_partial(struct flight *f)
-{
-	int fd = atomic_exchange(&f->fd, -1);
-
-	MUST(!f->begun);
-	if (fd >= 0)
-		(void)close(fd);
-	f->partial_bytes = 0;
-	f->hashed_bytes = 0;
-	f->marks_n = 0;
-	EVP_MD_CTX_free(f->sha256);
-	EVP_MD_CTX_free(f->named);
-	f->sha256 = f->named = NULL;
-	index_partial_end(cache_parts(f->cache)->index, &f->key);
-	(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
-}
 
 /* ---- the verifier's words ---- */
 
-/* Every byte may be read; then it goes the rest of its way. */
+/* Tells the writer that the verifier has said what it can (lock held); false: nobody listens. */
+static bool
+flight_tell_writer(struct flight *f)
+{
+	if (f->driver.verdict == NULL)
+		return false;
+	f->driver.verdict(f->driver.arg);
+	return true;
+}
+
+/* Puts the body in the place of a wrong one that was shown before (lock held). */
 static void
+flight_show(struct flight *f)
+{
+	struct flight_body *old = flight_shown(f), *new = flight_body(f);
+	uint64_t n = flight_committed(f);
+
+	if (old == new)
+		return;
+	/* One that ends before the other differs from it there. */
+	if (n < flight_visible(f) && n < atomic_load(&f->diverges_at))
+		atomic_store(&f->diverges_at, n);
+	/* In this order: who sees the new bytes asks flight_follow before it reads any. */
+	atomic_store_explicit(&f->shown, new, memory_order_release);
+	atomic_store_explicit(&f->visible, n, memory_order_release);
+	if (old->readers_n == 0)
+		flight_body_close(f, old);
+}
+
+/* Every byte may be read. False: it failed meanwhile (the depot stops), and stays so. */
+static bool
 flight_complete(struct flight *f)
 {
+	bool ok;
+
 	AZ(pthread_mutex_lock(&f->lock));
-	f->verified = true;
-	flight_publish(f);
-	flight_set_state(f, FLIGHT_COMPLETE);
+	ok = !f->ending;
+	if (ok) {
+		f->verified = true;
+		flight_show(f);
+		flight_publish(f);
+		flight_set_state(f, FLIGHT_COMPLETE);
+		(void)flight_tell_writer(f);
+	}
 	AZ(pthread_mutex_unlock(&f->lock));
+	return ok;
 }
 
 /* Durability and index, or out of the table at once. */
@@ -960,9 +719,8 @@ flight_digest_ok(struct flight *f)
 		stage_submit(cache_parts(f->cache)->stage, f);
 		return;
 	}
-	if (f->expected)
-		flight_complete(f);
-	flight_pass_on(f);
+	if (!f->expected || flight_complete(f))
+		flight_pass_on(f);
 }
 
 void
@@ -981,7 +739,8 @@ flight_open_gate(struct flight *f)
 {
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	MUST(f->gated);
-	flight_complete(f);
+	if (!flight_complete(f))
+		return;
 	if (flight_is_settled(f) || !f->keep)
 		cache_unlist(f);
 	else
@@ -1000,15 +759,132 @@ flight_is_settled(const struct flight *f)
 	return atomic_load_explicit(&f->is_settled, memory_order_acquire);
 }
 
+/* Whoever has wrong bytes may come back with their validators, whenever that is. */
+static void
+flight_mark(struct flight *f)
+{
+	if (flight_visible(f) == 0 || atomic_exchange(&f->marked, true) || f->private_)
+		return;
+	index_mark_wrong(cache_parts(f->cache)->index, &f->key);
+}
+
+const uint8_t *
+flight_digest(const struct flight *f)
+{
+	return f->digest;
+}
+
+void
+flight_expected_text(const struct flight *f, char *out, size_t cap)
+{
+	static const unsigned sizes[] = {
+		[APTFILE_MD5] = 16, [APTFILE_SHA1] = 20, [APTFILE_SHA256] = 32, [APTFILE_SHA512] = 64,
+	};
+	static const char *const names[] = {
+		[APTFILE_MD5] = "MD5", [APTFILE_SHA1] = "SHA1",
+		[APTFILE_SHA256] = "SHA256", [APTFILE_SHA512] = "SHA512",
+	};
+	size_t at;
+	unsigned i;
+
+	MUST(f->expected && cap > 160);
+	at = (size_t)snprintf(out, cap, "%s:", names[f->expect.hash]);
+	for (i = 0; i < sizes[f->expect.hash]; i++)
+		at += (size_t)snprintf(out + at, cap - at, "%02x", f->expect.digest[i]);
+}
+
 void
 flight_digest_bad(struct flight *f, const char *got_hex)
 {
+	char want[192];
+	bool told;
+
 	CHECK_OBJ(f, FLIGHT_MAGIC);
+	flight_mark(f);
+	AZ(pthread_mutex_lock(&f->lock));
+	told = flight_tell_writer(f);
+	AZ(pthread_mutex_unlock(&f->lock));
+	if (told)
+		return;
 	COUNT(digest_mismatches_total);
-	log_warning("flight=%llu digest of %.*s is %s: not what its name promises; not kept",
-	    (unsigned long long)f->id, SLICE_ARG(f->url), got_hex);
+	flight_expected_text(f, want, sizeof(want));
+	log_warning("flight=%llu %.*s has the digest SHA256:%s, expected %s: not kept",
+	    (unsigned long long)f->id, SLICE_ARG(f->url), got_hex, want);
 	flight_fail(f, REASON_UP_DIGEST, 0, false, "the bytes that the upstream sent for %.*s "
-	    "have the digest %s, which is not the one in the name", SLICE_ARG(f->url), got_hex);
+	    "have the digest SHA256:%s, expected is %s", SLICE_ARG(f->url), got_hex, want);
+}
+
+void
+flight_doubt(struct flight *f)
+{
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(f->expected && f->begun);
+	flight_mark(f);
+	atomic_store(&f->doubted, true);
+	verify_poke(cache_parts(f->cache)->verify, f);
+}
+
+void
+flight_doubt_settled(struct flight *f)
+{
+	bool told;
+
+	AZ(pthread_mutex_lock(&f->lock));
+	told = flight_tell_writer(f);
+	AZ(pthread_mutex_unlock(&f->lock));
+	if (!told)
+		flight_fail(f, REASON_UP_DIGEST, 0, false, "%s", reason_text(REASON_UP_DIGEST));
+}
+
+void
+flight_restart(struct flight *f)
+{
+	struct flight_body *next = flight_body(f);
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(f->expected && (!f->begun || f->settled));
+	if (f->begun)
+		flight_end_partial(f, false);
+	else if (f->partial_bytes > 0)
+		flight_drop_partial(f);
+	flight_forget_digests(f);
+	AZ(pthread_mutex_lock(&f->lock));
+	if (flight_state(f) == FLIGHT_STREAMING)
+		flight_set_state(f, FLIGHT_HELD);
+	/* What readers were shown stays as it is; what nobody saw goes. */
+	if (flight_state(f) == FLIGHT_HELD && next == flight_shown(f))
+		next = &f->bodies[next == &f->bodies[0]];
+	flight_body_clear(f, next);
+	atomic_store(&f->diverges_at, UINT64_MAX);
+	atomic_store_explicit(&f->body, next, memory_order_release);
+	atomic_store_explicit(&f->committed, 0, memory_order_release);
+	f->begun = false;
+	AZ(pthread_mutex_unlock(&f->lock));
+	flight_memory_return(f);
+	f->reserved_bytes = 0;
+	f->journal = false;
+	atomic_store(&f->writer_done, false);
+	atomic_store(&f->doubted, false);
+	/* Last: from here on the verifier may look again. */
+	atomic_store(&f->settled, false);
+}
+
+void
+flight_let_go(struct flight *f)
+{
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	AZ(pthread_mutex_lock(&f->lock));
+	if (flight_state(f) == FLIGHT_HELD) {
+		atomic_store(&flight_shown(f)->lost, true);
+		flight_wake_readers(f);
+	}
+	AZ(pthread_mutex_unlock(&f->lock));
+}
+
+bool
+flight_validators_shared(const struct flight *f)
+{
+	return atomic_load(&f->marked);
 }
 
 void
@@ -1018,6 +894,9 @@ flight_verify_failed(struct flight *f, enum reason r)
 	log_error("flight=%llu %.*s could not be read back for its digest: %s; not kept",
 	    (unsigned long long)f->id, SLICE_ARG(f->url), reason_text(r));
 	flight_fail(f, r, 0, false, "%s", reason_text(r));
+	AZ(pthread_mutex_lock(&f->lock));
+	(void)flight_tell_writer(f);
+	AZ(pthread_mutex_unlock(&f->lock));
 	if (flight_state(f) == FLIGHT_COMPLETE) {
 		/* Its readers have every byte; it is only not kept. */
 		flight_end_partial(f, false);
@@ -1039,7 +918,7 @@ flight_stored(void *arg, enum reason r)
 		    (unsigned long long)f->id, SLICE_ARG(f->url), reason_text(r));
 	} else
 		log_debug("flight=%llu stored %.*s", (unsigned long long)f->id, SLICE_ARG(f->url));
-	flight_uncount(f);
+	flight_uncount(f, flight_body(f));
 	atomic_store_explicit(&f->is_stored, r == REASON_OK, memory_order_release);
 	if (r == REASON_OK && (f->af.class == APTFILE_INDEX || f->af.class == APTFILE_BYHASH))
 		stage_note_stored(cache_parts(f->cache)->stage, f->digest);
@@ -1055,14 +934,16 @@ flight_stored(void *arg, enum reason r)
 static struct object_rec
 flight_record(const struct flight *f)
 {
+	const struct flight_head *h = &flight_body(f)->head;
 	struct object_rec rec = {
 		.size_bytes = flight_committed(f),
 		.stored_at_ms = clock_wall_ms(),
-		.checked_at_ms = f->head.checked_at_ms,
+		.checked_at_ms = h->checked_at_ms,
 		.class = f->af.class,
 		.from_credentials = f->from_credentials,
-		.terms = f->head.terms,
-		.url = f->url, .etag = f->head.etag, .fields = f->head.fields,
+		.validators_shared = f->marked,
+		.terms = h->terms,
+		.url = f->url, .etag = h->etag, .fields = h->fields,
 	};
 
 	memcpy(rec.digest, f->digest, sizeof(rec.digest));
@@ -1121,7 +1002,7 @@ flight_store(struct flight *f)
 	log_warning("flight=%llu %.*s is not what its repository says by now: not kept",
 	    (unsigned long long)f->id, SLICE_ARG(f->url));
 	flight_end_partial(f, false);
-	flight_uncount(f);
+	flight_uncount(f, flight_body(f));
 	cache_unlist(f);
 	flight_settle(f);
 }

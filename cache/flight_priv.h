@@ -4,7 +4,8 @@
 #define FLIGHT_PRIV_H
 /*
  * The inside of a flight, for the files that carry it: flight.c (state,
- * readers, bytes), cache.c (table), verify.c (digest), sync.c (durability).
+ * readers), flight_body.c (bytes), cache.c (table), verify.c (digest), sync.c
+ * (durability).
  */
 #include <openssl/evp.h>
 #include <pthread.h>
@@ -20,6 +21,24 @@
 struct release;
 struct verify;
 struct sync;
+
+/*
+ * One try at the body: its file, and the head that came with it. A flight has two at most: the one
+ * that readers are shown, and the one that is being written. These differ only while what was
+ * shown turned out to be wrong and the object is fetched again. Readers move from one to the other
+ * under the flight's lock (flight_follow); the last one to leave what is no longer shown closes its
+ * file.
+ */
+struct flight_body {
+	_Atomic int fd;			/* -1: none */
+	_Atomic int64_t total;		/* -1: not known yet */
+	_Atomic bool lost;		/* whoever got bytes of it can't go on */
+	unsigned readers_n;		/* flight's lock: attached to this one */
+	struct flight_head head;	/* published by the first state that has one */
+	char *head_text;		/* malloced; etag and fields point into it */
+	_Atomic uint64_t counted_bytes;	/* part of the cache's bytes being fetched */
+	int memory_fd_was;		/* the file left behind when it moved to memory; -1 */
+};
 
 struct flight {
 	uint32_t magic;
@@ -55,37 +74,38 @@ struct flight {
 	struct flight_driver driver;	/* crowd NULL: nobody drives it */
 	bool begun, verified;
 	bool ending;			/* somebody is failing it */
+	bool refetched;			/* an earlier body was wrong */
 	enum reason reason;
 	int upstream_status;
 	char *detail;			/* malloced, or NULL */
 	char *challenge;		/* malloced, or NULL */
 
 	/* Written by the writer under the lock, read without it (published in this order). */
-	_Atomic int fd;
-	_Atomic int64_t total;
-	_Atomic uint64_t committed;	/* written */
-	_Atomic uint64_t visible;	/* of these, not withheld */
+	struct flight_body bodies[2];
+	_Atomic(struct flight_body *) body;	/* being written, or written last */
+	_Atomic(struct flight_body *) shown;	/* whose bytes are visible */
+	_Atomic uint64_t diverges_at;	/* the first byte in which a wrong body differed */
+	_Atomic uint64_t committed;	/* written to body */
+	_Atomic uint64_t visible;	/* of shown: not withheld */
 	_Atomic int state;		/* enum flight_state */
 	_Atomic bool is_settled;	/* in the index, or it will never be */
 	_Atomic bool is_stored;		/* in the index */
 
 	/* The writer's own. */
-	struct flight_head head;	/* published by the first state that has one */
-	char *head_text;		/* malloced; etag and fields point into it */
 	uint64_t reserved_bytes;	/* preallocated up to here */
-	_Atomic uint64_t counted_bytes;	/* part of the cache's bytes being fetched */
-	int memory_fd_was;		/* the file left behind when the body moved to memory; -1 */
+	_Atomic bool marked;		/* wrong bytes went out under its validators */
 	bool in_memory;			/* the body file is in memory: no disk took it */
 	uint64_t memory_bytes;		/* granted of what bodies in memory may use */
 
 	/* The writer's word to the verifier. */
 	_Atomic bool writer_done;
+	_Atomic bool doubted;		/* stop: the body is not the expected one */
 	_Atomic bool keep;		/* to be stored; no longer once it moved to memory */
 	_Atomic bool journal;		/* partial_begin was written */
 
 	/* The verifier's own. */
 	bool in_verify, verify_news;	/* under the verifier's lock */
-	bool settled;			/* the verdict was given */
+	_Atomic bool settled;		/* the verdict was given: not its turn until a new body */
 	TAILQ_ENTRY(flight) verify_link;
 	EVP_MD_CTX *sha256, *named;	/* named: the by-hash algorithm when it is another */
 	uint64_t hashed_bytes;
@@ -130,7 +150,29 @@ struct flight *flight_new(struct cache *c, const struct url *url, const struct k
     const struct flight_expect *expect, bool private_) MUSTCHECK;
 uint64_t flight_mark_end(uint32_t mark);		/* where journal mark `mark` ends */
 
+/* ---- flight.c, for flight_body.c ---- */
+/* Shows readers what they may have by now (lock held). */
+void flight_publish(struct flight *f);
+/* What is being written, and what readers are shown. */
+struct flight_body *flight_body(const struct flight *f);
+struct flight_body *flight_shown(const struct flight *f);
+
+/* ---- flight_body.c, for flight.c ---- */
+void flight_body_init(struct flight_body *b);
+/* Closes its file, frees its text, returns what it was counted for. */
+void flight_body_clear(struct flight *f, struct flight_body *b);
+void flight_body_close(struct flight *f, struct flight_body *b);	/* its file only */
+enum reason flight_copy_head(struct flight *f, const struct flight_head *h) MUSTCHECK;
+/* Leaves the unfinished body for a later flight, or removes it. */
+void flight_end_partial(struct flight *f, bool keep);
+/* The digests begin anew; the verifier is not at it. */
+void flight_forget_digests(struct flight *f);
+void flight_memory_return(struct flight *f);	/* what was granted of memory */
+/* The body's bytes are no longer the flight's: stored, or gone. */
+void flight_uncount(struct flight *f, struct flight_body *b);
+
 /* The verifier's words to the flight, from its thread. */
+void flight_doubt_settled(struct flight *f);		/* it has let go of a doubted body */
 void flight_digest_ok(struct flight *f);		/* f->digest is set */
 void flight_digest_bad(struct flight *f, const char *got_hex);
 void flight_verify_failed(struct flight *f, enum reason r);	/* could not be read back */

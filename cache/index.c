@@ -643,6 +643,29 @@ index_get_partial(struct index_view *v, const struct key *key, struct partial_re
 	return r;
 }
 
+void
+index_wrong_key(uint8_t out[INDEX_WRONG_KEY_BYTES], const struct key *key)
+{
+	memcpy(out, "wrong", 5);
+	memcpy(out + 5, key->b, 2);
+}
+
+bool
+index_is_marked_wrong(struct index_view *v, const struct key *key)
+{
+	uint8_t wrong_key[INDEX_WRONG_KEY_BYTES];
+	MDB_val val;
+	bool marked;
+
+	if (index_view_begin(v) != REASON_OK)
+		return false;
+	index_wrong_key(wrong_key, key);
+	marked = index_view_get(v, INDEX_DB_META, wrong_key, sizeof(wrong_key), &val) == REASON_OK &&
+	    val.mv_size == KEY_BYTES && memcmp(val.mv_data, key->b, KEY_BYTES) == 0;
+	index_view_end(v);
+	return marked;
+}
+
 enum reason
 index_get_partial_mark(struct index_view *v, const struct key *key, uint32_t mark,
     uint8_t digest[32])

@@ -41,6 +41,7 @@ struct object_rec {
 	int64_t checked_at_ms;		/* wall clock: when the origin last confirmed it */
 	enum aptfile_class class;
 	bool from_credentials;		/* fetched with client or configured credentials */
+	bool validators_shared;		/* other bytes went out under them: see index_mark_wrong */
 	struct fresh_terms terms;
 	struct slice url;		/* canonical text */
 	struct slice etag;		/* empty: none */
@@ -98,6 +99,7 @@ enum reason index_get_blob(struct index_view *v, const uint8_t digest[32], struc
     MUSTCHECK;
 enum reason index_get_partial(struct index_view *v, const struct key *key, struct partial_rec *rec,
     char text[OBJECT_TEXT_MAX]) MUSTCHECK;
+bool index_is_marked_wrong(struct index_view *v, const struct key *key);
 enum reason index_get_partial_mark(struct index_view *v, const struct key *key, uint32_t mark,
     uint8_t digest[32]) MUSTCHECK;
 
@@ -151,6 +153,12 @@ void index_partial_mark(struct index *ix, const struct key *key, uint32_t mark,
 /* value_n 0: the record goes. Order with other changes is kept. done may be NULL. */
 void index_put_repo(struct index *ix, const void *key, size_t key_n, const void *value,
     size_t value_n, index_done_f *done, void *arg);
+/*
+ * Wrong bytes were sent under this URL, with validators that the right ones may have too: from now
+ * on its record says so (validators_shared). Survives the record; of many URLs the latest are
+ * remembered.
+ */
+void index_mark_wrong(struct index *ix, const struct key *key);
 /* Drops the journal (and not the file). */
 void index_partial_end(struct index *ix, const struct key *key);
 /* Everything queued before is durable when this returns. Not from loops. */

@@ -38,6 +38,7 @@ enum {
 	INDEX_TOUCH_WRITE_MS = 60000,	/* from a drain to the records */
 	INDEX_TOUCH_WRITE_S = 60,	/* smaller differences wait for index_flush */
 	INDEX_FORMAT_TEXT = 4,		/* bytes of meta's "format" */
+	INDEX_WRONG_KEY_BYTES = 7,	/* meta's "wrong" and a slot: one of 65536 URLs */
 };
 
 enum index_db { INDEX_DB_META, INDEX_DB_URL, INDEX_DB_BLOB, INDEX_DB_PARTIAL, INDEX_DB_REPO, INDEX_DB__N };
@@ -87,6 +88,7 @@ enum index_op_kind {
 	INDEX_OP_PARTIAL_MARK,
 	INDEX_OP_PARTIAL_END,
 	INDEX_OP_REPO,			/* key, value behind it; empty: deletes */
+	INDEX_OP_MARK_WRONG,
 	INDEX_OP_SYNCED,
 	INDEX_OP_RECORD_BLOB,		/* recovery: a body without a record gets one */
 	INDEX_OP_SWEEP_BLOB,		/* recovery: a body without a record goes */
@@ -188,6 +190,8 @@ int index_env_open(struct index *ix) MUSTCHECK;
 void index_env_close(struct index *ix);
 /* Replaces an environment that LMDB declared dead, under all views. Writer thread. */
 int index_env_replace(struct index *ix) MUSTCHECK;
+/* The place in meta where a URL is marked; the value is its key. */
+void index_wrong_key(uint8_t out[INDEX_WRONG_KEY_BYTES], const struct key *key);
 bool index_seq_is_suspect(const struct index *ix, uint64_t seq);
 static inline MDB_val
 index_val(const void *p, size_t n)

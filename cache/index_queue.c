@@ -28,6 +28,7 @@ index_op_patience_ms(enum index_op_kind kind)
 	case INDEX_OP_LINK:
 	case INDEX_OP_DROP_BLOB:
 	case INDEX_OP_REPO:
+	case INDEX_OP_MARK_WRONG:
 	case INDEX_OP_FAILED:
 		return INDEX_SOON_MS;
 	case INDEX_OP_FLUSH:
@@ -215,6 +216,12 @@ void
 index_partial_end(struct index *ix, const struct key *key)
 {
 	index_key_queue(ix, INDEX_OP_PARTIAL_END, key);
+}
+
+void
+index_mark_wrong(struct index *ix, const struct key *key)
+{
+	index_key_queue(ix, INDEX_OP_MARK_WRONG, key);
 }
 
 /* Queues a change of a blob. */

@@ -81,14 +81,29 @@ index_txn_get_object(struct index *ix, const struct key *key, struct object_rec 
 	return rc;
 }
 
+/* Did wrong bytes go out under this URL? */
+static bool
+index_txn_is_marked(struct index *ix, const struct key *key)
+{
+	uint8_t wrong_key[INDEX_WRONG_KEY_BYTES];
+	MDB_val k = index_val(wrong_key, sizeof(wrong_key)), val;
+
+	index_wrong_key(wrong_key, key);
+	return mdb_get(ix->batch.txn, ix->dbi[INDEX_DB_META], &k, &val) == 0 &&
+	    val.mv_size == KEY_BYTES && memcmp(val.mv_data, key->b, KEY_BYTES) == 0;
+}
+
 /* Writes a URL's record; *fits is false when its text is too long for one. */
 static int
 index_txn_put_object(struct index *ix, const struct key *key, const struct object_rec *rec,
     uint64_t born_seq, bool *fits)
 {
 	uint8_t out[RECORD_MAX_BYTES];
-	size_t n = record_object_encode(out, key, rec, born_seq);
+	struct object_rec marked = *rec;
+	size_t n;
 
+	marked.validators_shared |= index_txn_is_marked(ix, key);
+	n = record_object_encode(out, key, &marked, born_seq);
 	*fits = n != 0;
 	return n != 0 ? index_txn_put(ix, INDEX_DB_URL, key->b, KEY_BYTES, out, n) : 0;
 }
@@ -316,6 +331,7 @@ index_apply_confirm(struct index *ix, struct index_op *op)
 	rec->size_bytes = old.size_bytes;
 	rec->stored_at_ms = old.stored_at_ms;
 	rec->from_credentials = old.from_credentials;
+	rec->validators_shared = old.validators_shared;
 	return index_txn_put_object(ix, &op->key, rec, born_seq, &fits);
 }
 
@@ -439,6 +455,15 @@ index_apply_partial_mark(struct index *ix, const struct index_op *op)
 	return index_txn_put(ix, INDEX_DB_PARTIAL, mark_key, sizeof(mark_key), out, sizeof(out));
 }
 
+static int
+index_apply_mark_wrong(struct index *ix, const struct index_op *op)
+{
+	uint8_t wrong_key[INDEX_WRONG_KEY_BYTES];
+
+	index_wrong_key(wrong_key, &op->key);
+	return index_txn_put(ix, INDEX_DB_META, wrong_key, sizeof(wrong_key), op->key.b, KEY_BYTES);
+}
+
 /* Applies one change to the open transaction; op->result tells of what is not LMDB's fault. */
 static int
 index_apply(struct index *ix, struct index_op *op)
@@ -472,6 +497,8 @@ index_apply(struct index *ix, struct index_op *op)
 		return index_apply_partial_mark(ix, op);
 	case INDEX_OP_PARTIAL_END:
 		return index_txn_drop_journal(ix, &op->key);
+	case INDEX_OP_MARK_WRONG:
+		return index_apply_mark_wrong(ix, op);
 	case INDEX_OP_SYNCED:
 		b->state_changed |= op->number > b->state.synced_seq;
 		if (op->number > b->state.synced_seq)

@@ -336,6 +336,12 @@ object_digest(const struct object *o)
 	return o->rec.digest;
 }
 
+bool
+object_validators_shared(const struct object *o)
+{
+	return o->rec.validators_shared;
+}
+
 const struct object_rec *
 object_record(const struct object *o)
 {

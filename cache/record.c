@@ -19,6 +19,7 @@ enum {
 	OBJECT_CREDENTIALS = 1 << 0,
 	OBJECT_NO_CACHE = 1 << 1,
 	OBJECT_MUST_REVALIDATE = 1 << 2,
+	OBJECT_VALIDATORS_SHARED = 1 << 3,
 	BLOB_SUSPECT = 1 << 0,
 	BLOB_RESTRICTED = 1 << 1,
 	STATE_REBUILD = 1 << 0,
@@ -175,6 +176,7 @@ record_object_encode(uint8_t out[RECORD_MAX_BYTES], const struct key *key,
 	struct record_object_disk d = {
 		.head.class = (uint8_t)rec->class,
 		.head.flags = (uint16_t)((rec->from_credentials ? OBJECT_CREDENTIALS : 0) |
+		    (rec->validators_shared ? OBJECT_VALIDATORS_SHARED : 0) |
 		    (rec->terms.no_cache ? OBJECT_NO_CACHE : 0) |
 		    (rec->terms.must_revalidate ? OBJECT_MUST_REVALIDATE : 0)),
 		.size_bytes = rec->size_bytes,
@@ -220,6 +222,7 @@ record_object_decode(struct object_rec *rec, uint64_t *born_seq, const struct ke
 	rec->checked_at_ms = d.checked_at_ms;
 	rec->class = (enum aptfile_class)d.head.class;
 	rec->from_credentials = (d.head.flags & OBJECT_CREDENTIALS) != 0;
+	rec->validators_shared = (d.head.flags & OBJECT_VALIDATORS_SHARED) != 0;
 	rec->terms = (struct fresh_terms){
 		.checked_at_s = d.checked_at_s,
 		.date_s = d.date_s,

@@ -34,7 +34,7 @@ struct verify {
 	TAILQ_HEAD(verify_list, flight) quick, slow;
 	bool idle, stop;
 	EVP_MD *md[4];			/* by enum aptfile_hash */
-	unsigned char slice[VERIFY_SLICE_BYTES];
+	unsigned char slice[VERIFY_SLICE_BYTES], before[VERIFY_SLICE_BYTES];
 };
 
 static const char *const verify_md_names[4] = {
@@ -91,6 +91,32 @@ verify_prefix_digest(const struct flight *f, uint8_t out[32])
 	return ok;
 }
 
+/*
+ * The object is fetched again because what readers have of it is wrong: where does the new body
+ * first differ from that? Slice by slice behind the hashing, until it is known.
+ */
+static void
+verify_compare(struct verify *v, struct flight *f, size_t n)
+{
+	const struct flight_body *shown = flight_shown(f);
+	uint64_t visible = flight_visible(f);
+	size_t i = 0;
+	ssize_t k;
+
+	if (shown == flight_body(f) || atomic_load(&f->diverges_at) != UINT64_MAX ||
+	    f->hashed_bytes >= visible)
+		return;
+	if (n > visible - f->hashed_bytes)
+		n = (size_t)(visible - f->hashed_bytes);
+	k = pread(atomic_load(&shown->fd), v->before, n, (off_t)f->hashed_bytes);
+	if (k < 0)
+		k = 0;	/* what can't be read can't be vouched for */
+	while (i < (size_t)k && v->before[i] == v->slice[i])
+		i++;
+	if (i < n)
+		atomic_store(&f->diverges_at, f->hashed_bytes + i);
+}
+
 /* Hashes up to max_n bytes from where the flight's digest stands; 0: end of file; -1: errno. */
 static ssize_t
 verify_hash(struct verify *v, struct flight *f, uint64_t max_n)
@@ -102,6 +128,7 @@ verify_hash(struct verify *v, struct flight *f, uint64_t max_n)
 		n = pread(flight_fd(f), v->slice, want, (off_t)f->hashed_bytes);
 	while (n < 0 && errno == EINTR);
 	if (n > 0) {
+		verify_compare(v, f, (size_t)n);
 		MUST(EVP_DigestUpdate(f->sha256, v->slice, (size_t)n) == 1);
 		if (f->named != NULL)
 			MUST(EVP_DigestUpdate(f->named, v->slice, (size_t)n) == 1);
@@ -247,8 +274,13 @@ verify_step(struct verify *v, struct flight *f)
 	bool done;
 	ssize_t n;
 
-	if (flight_state(f) == FLIGHT_FAILED)
+	if (flight_state(f) == FLIGHT_FAILED || atomic_load(&f->settled))
 		return VERIFY_REST;
+	if (atomic_load(&f->doubted)) {
+		atomic_store(&f->settled, true);
+		flight_doubt_settled(f);
+		return VERIFY_REST;
+	}
 	if (!verify_begin(v, f)) {
 		if (f->partial_done != NULL) {
 			f->partial_bytes = 0;
@@ -263,8 +295,6 @@ verify_step(struct verify *v, struct flight *f)
 		verify_partial_end(v, f);
 		return VERIFY_REST;	/* comes back when the writer has news */
 	}
-	if (f->settled)
-		return VERIFY_REST;
 	/* before the state and committed: then these are final */
 	done = atomic_load(&f->writer_done);
 	if (flight_state(f) == FLIGHT_FAILED)
@@ -281,7 +311,7 @@ verify_step(struct verify *v, struct flight *f)
 		return VERIFY_AGAIN;
 	}
 	if (done) {
-		f->settled = true;
+		atomic_store(&f->settled, true);
 		verify_settle(f);
 	}
 	return VERIFY_REST;

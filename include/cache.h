@@ -70,6 +70,8 @@ struct slice object_fields(const struct object *o);
 struct slice object_url(const struct object *o);
 const struct fresh_terms *object_terms(const struct object *o);
 const uint8_t *object_digest(const struct object *o);
+/* Other bytes went out under its validators: an If-Range proves nothing. */
+bool object_validators_shared(const struct object *o);
 bool object_warm(const struct object *o);	/* sent lately: its bytes are likely in memory */
 void object_set_warm(struct object *o, bool warm);
 /* While held, eviction passes over the body. */
@@ -179,6 +181,8 @@ bool flight_validators(const struct flight *f, struct cache_validators *out);
 /* ---- remembered for a short while ---- */
 /* 404, 410: 1 s */
 void cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_ms);
+/* The origin keeps sending bytes that are not the expected ones: 60 s */
+void cache_note_digest(struct cache *c, const struct key *k, int64_t now_ms);
 /* 120 s: no waiting on others */
 void cache_note_unshareable(struct cache *c, const struct key *k, int64_t now_ms);
 /* A host whose check timed out isn't waited for again until it answers, or for a minute. */

@@ -17,7 +17,12 @@
  *   flight_fail                   any     -> FAILED
  *
  * A body with an expected digest becomes COMPLETE only when the verifier
- * agrees; until then its last 64 KiB are withheld. A shareable flight stays
+ * agrees; until then its last 64 KiB are withheld. Where it does not agree,
+ * the writer hears of it (verdict) and either fails the flight or fetches the
+ * object again, from flight_restart on: STREAMING -> HELD. Readers that have
+ * bytes wait then. Nothing of the new body shows before its digest agrees; a
+ * reader goes on with it if it is the same as far as that reader had come,
+ * else it is cut (flight_follow). A shareable flight stays
  * findable until its record is committed, so that nobody fetches the object
  * again in between. Each holder (table, writer, verifier, reader) counts one
  * reference.
@@ -36,6 +41,7 @@
 enum flight_state {
 	FLIGHT_WAITING,		/* nothing known yet */
 	FLIGHT_STREAMING,	/* head known, body arriving */
+	FLIGHT_HELD,		/* what has come was wrong: it is fetched again */
 	FLIGHT_COMPLETE,	/* every byte may be read */
 	FLIGHT_CONFIRMED,	/* the stored object is still good */
 	FLIGHT_FAILED,		/* see flight_reason, flight_detail */
@@ -84,6 +90,8 @@ struct flight_reader {
 	enum flight_state seen_state;
 	bool waiting;
 	bool owner;				/* the one whose request started the flight */
+	bool begun;				/* its client has a status line */
+	struct flight_body *body;		/* whose bytes it reads; the flight's */
 };
 
 /* ---- reader's side (any thread; a reader is used by one thread at a time) ---- */
@@ -96,12 +104,27 @@ bool flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state
 
 enum flight_state flight_state(const struct flight *f);
 uint64_t flight_visible(const struct flight *f);	/* body bytes that may be read now */
-/* -1: unknown; known at the latest when COMPLETE */
-int64_t flight_total(const struct flight *f);
-/* body file, valid while the caller holds a reference */
-int flight_fd(const struct flight *f);
 /* from STREAMING or CONFIRMED on, and then for good; else NULL */
 const struct flight_head *flight_head(const struct flight *f);
+/*
+ * Other bytes than these went out under its validators, so that an If-Range
+ * proves nothing.
+ */
+bool flight_validators_shared(const struct flight *f);
+
+/*
+ * What one reader reads. Before its client has anything, flight_refresh turns it to what is shown
+ * now. From the status line on it asks flight_follow at each turn, after it has looked at state and
+ * visible bytes: MOVED means that another body took the place of the wrong one, and that these are
+ * to be looked at again; LOST that nothing can be added to what the client has.
+ */
+enum flight_follow { FLIGHT_ON, FLIGHT_MOVED, FLIGHT_LOST };
+void flight_refresh(struct flight_reader *r);
+enum flight_follow flight_follow(struct flight_reader *r, uint64_t at) MUSTCHECK;
+int flight_reader_fd(const struct flight_reader *r);	/* good until the next flight_follow */
+const struct flight_head *flight_reader_head(const struct flight_reader *r);
+int64_t flight_reader_total(const struct flight_reader *r);	/* -1: unknown until COMPLETE */
+
 enum reason flight_reason(const struct flight *f);	/* FAILED only */
 int flight_upstream_status(const struct flight *f);	/* FAILED: the origin's status, or 0 */
 /* FAILED: WWW-Authenticate of a 401; "" none */
@@ -130,6 +153,12 @@ struct flight_driver {
 	 * lock: may only post.
 	 */
 	void (*crowd)(void *arg, bool anybody);
+	/*
+	 * Of a body with an expected digest, after flight_finish or flight_doubt: the flight is
+	 * COMPLETE, or FAILED, or else its body is wrong (flight_restart or flight_fail). As above.
+	 * NULL: what is wrong fails.
+	 */
+	void (*verdict)(void *arg);
 	void *arg;
 };
 /* d NULL: the writer is done with it */
@@ -140,6 +169,21 @@ unsigned flight_readers(const struct flight *f);
 enum reason flight_begin(struct flight *f, const struct flight_head *h) MUSTCHECK;
 /* Writes at the end and publishes; the readers that wait for it are woken. */
 enum reason flight_append(struct flight *f, const void *data, size_t n) MUSTCHECK;
+/*
+ * The body can't be the expected one, whatever else comes: stops the verifier, who answers with
+ * driver's verdict.
+ */
+void flight_doubt(struct flight *f);
+/*
+ * The body was wrong, the object is fetched again from its first byte: what was kept of it goes,
+ * what is shown stays until flight_follow. After the verdict, or before flight_begin.
+ */
+void flight_restart(struct flight *f);
+/* That takes too long: whoever has bytes of the wrong body is cut. */
+void flight_let_go(struct flight *f);
+/* After a verdict: the SHA-256 of the body, and the expected digest against what it has, in words. */
+const uint8_t *flight_digest(const struct flight *f);
+void flight_expected_text(const struct flight *f, char *out, size_t cap);
 /* The body is complete as announced. Verifier, syncer and index do the rest. */
 void flight_finish(struct flight *f);
 void flight_confirmed(struct flight *f, const struct flight_head *h);
@@ -154,6 +198,9 @@ void flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep
     const char *fmt, ...) PRINTF_LIKE(5, 6);
 /* Bytes written so far, withheld ones included: where a resume goes on. */
 uint64_t flight_committed(const struct flight *f);
+/* -1: unknown; known at the latest when COMPLETE */
+int64_t flight_total(const struct flight *f);
+int flight_fd(const struct flight *f);		/* the file that is written */
 /* Compares with bytes already written: proves that a body that starts over is the same one. */
 bool flight_same_bytes(const struct flight *f, uint64_t at, const void *data, size_t n);
 

@@ -149,7 +149,7 @@ answer_make_object(struct req *req, struct headbuf *h, const struct httpcond_ver
     int64_t total)
 {
 	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
-	    flight_head(req->reader.f) : NULL;
+	    flight_reader_head(&req->reader) : NULL;
 	struct slice fields = fh != NULL ? fh->fields : object_fields(req->object);
 
 	req->status = v->status;
@@ -188,12 +188,14 @@ void
 answer_judge(struct req *req, int64_t total, struct httpcond_verdict *v)
 {
 	const struct flight_head *fh = req->source == SOURCE_FLIGHT ?
-	    flight_head(req->reader.f) : NULL;
+	    flight_reader_head(&req->reader) : NULL;
 	struct httpcond_object o = {
 		.etag = fh != NULL ? fh->etag : object_etag(req->object),
 		.last_modified = fh != NULL ? fh->terms.last_modified_s :
 		    object_terms(req->object)->last_modified_s,
 		.size_bytes = total,
+		.validators_shared = fh != NULL ? flight_validators_shared(req->reader.f) :
+		    object_validators_shared(req->object),
 		.exact_dates = req->af.class != APTFILE_OTHER,
 	};
 

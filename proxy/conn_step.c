@@ -573,8 +573,9 @@ req_step_follow(struct req *req)
 	s = flight_state(f);
 	switch (s) {
 	case FLIGHT_WAITING:
+	case FLIGHT_HELD:
 		conn_set_state(req->c, CONN_FLIGHT);
-		return flight_wait(&req->reader, 0, s) ? WAIT : GO_ON;
+		return flight_wait(&req->reader, UINT64_MAX, s) ? WAIT : GO_ON;
 	case FLIGHT_FAILED:
 		/* Called off before we came, for want of readers. */
 		if (flight_reason(f) == REASON_CLIENT_GONE)
@@ -658,6 +659,8 @@ req_delivered(struct req *req, enum deliver_result r)
 		return WAIT;
 	case DELIVER_STARVED:
 		conn_set_state(c, CONN_FLIGHT);
+		if (flight_state(req->reader.f) == FLIGHT_HELD)
+			return flight_wait(&req->reader, UINT64_MAX, FLIGHT_HELD) ? WAIT : GO_ON;
 		return flight_wait(&req->reader, req->at, FLIGHT_STREAMING) ? WAIT : GO_ON;
 	case DELIVER_COLD:
 		object_hold(req->object);
@@ -673,9 +676,10 @@ req_delivered(struct req *req, enum deliver_result r)
 		COUNT(cut_answers_total);
 		if (req->source == SOURCE_OBJECT)
 			object_damaged(req->object);
-		req->reason = req->source == SOURCE_FLIGHT &&
-		    flight_state(req->reader.f) == FLIGHT_FAILED ?
-		    flight_reason(req->reader.f) : REASON_DAMAGED;
+		req->reason = req->source != SOURCE_FLIGHT ? REASON_DAMAGED :
+		    flight_state(req->reader.f) == FLIGHT_FAILED ? flight_reason(req->reader.f) :
+		    flight_follow(&req->reader, req->at) == FLIGHT_LOST ? REASON_UP_DIGEST :
+		    REASON_DAMAGED;
 		log_warning("req=%llu flight=%llu cut after %llu bytes of %.*s: %s",
 		    (unsigned long long)req->id, (unsigned long long)req->flight_id,
 		    (unsigned long long)req->sent_bytes, SLICE_ARG(req->route.url.text),
@@ -703,6 +707,11 @@ req_step_head(struct req *req)
 	bool ok;
 
 	headbuf_init(&h, w->out, WORKER_HEAD_BYTES);
+	if (req->source == SOURCE_FLIGHT && req->reason == REASON_OK) {
+		if (flight_state(req->reader.f) == FLIGHT_HELD)
+			return req_go(req, REQ_FOLLOW);
+		flight_refresh(&req->reader);
+	}
 	if (req->reason != REASON_OK)
 		ok = answer_make_error(req, &h);
 	else if (req->source == SOURCE_TEXT)
@@ -710,7 +719,7 @@ req_step_head(struct req *req)
 	else if (req->source == SOURCE_FLIGHT && flight_state(req->reader.f) == FLIGHT_FAILED)
 		return req_follow_failed(req);
 	else {
-		total = req->source == SOURCE_FLIGHT ? flight_total(req->reader.f) :
+		total = req->source == SOURCE_FLIGHT ? flight_reader_total(&req->reader) :
 		    (int64_t)object_size(req->object);
 		answer_judge(req, total, &v);
 		if (req_range_too_far(req, &v)) {

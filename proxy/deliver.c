@@ -117,7 +117,7 @@ deliver_kept(struct req *req)
 static int
 deliver_fd(const struct req *req)
 {
-	return req->source == SOURCE_OBJECT ? object_fd(req->object) : flight_fd(req->reader.f);
+	return req->source == SOURCE_OBJECT ? object_fd(req->object) : flight_reader_fd(&req->reader);
 }
 
 /* How far the body may be sent now; *final: and nothing comes after that. */
@@ -133,6 +133,10 @@ deliver_limit(const struct req *req, bool *final)
 		return req->end;
 	s = flight_state(f);	/* before the bytes: COMPLETE then means that these are all */
 	n = flight_visible(f);
+	if (s == FLIGHT_HELD) {
+		*final = false;
+		return req->at;		/* what there is would be wrong */
+	}
 	if (s == FLIGHT_COMPLETE)
 		return req->end_known >= 0 && req->end < n ? req->end : n;
 	*final = s == FLIGHT_FAILED;
@@ -248,6 +252,15 @@ deliver_more(struct req *req)
 	}
 	for (;;) {
 		limit = deliver_limit(req, &final);
+		if (req->source == SOURCE_FLIGHT)
+			switch (flight_follow(&req->reader, req->at)) {
+			case FLIGHT_ON:
+				break;
+			case FLIGHT_MOVED:
+				continue;
+			case FLIGHT_LOST:
+				return DELIVER_CUT;
+			}
 		if (req->at >= limit) {
 			if (!final && !(req->end_known >= 0 && req->at >= req->end))
 				return DELIVER_STARVED;

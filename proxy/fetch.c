@@ -5,7 +5,8 @@
  * retries, resumes. Runs on the upstream thread; see FETCH_STATES in
  * upstream_priv.h.
  *
- *   NEW -> (PARTIAL ->) QUEUED -> ASK -> BODY -> OVER
+ *   NEW -> (PARTIAL ->) QUEUED -> ASK -> BODY -> (VERIFY ->) OVER
+ *             ASK, BODY, VERIFY -> PAUSE      what came was wrong: all of it again
  *             ASK, BODY -> PAUSE -> QUEUED     it broke and is worth another try
  *             ASK -> QUEUED                    a redirect
  *
@@ -45,7 +46,7 @@ static const char *const fetch_state_names[FETCH_STATE_N] = {
 };
 
 /* The one place where the state changes. */
-static void
+void
 fetch_set_state(struct fetch *ft, enum fetch_state to)
 {
 	CHECK_OBJ(ft, FETCH_MAGIC);
@@ -77,11 +78,12 @@ fetch_free(struct fetch *ft)
 }
 
 /* Over, and no message is under way to it any more? */
-static void
+void
 fetch_free_when_quiet(struct fetch *ft)
 {
 	ft->dead = true;
-	if (!atomic_load(&ft->crowd_posted) && !ft->partial_pending)
+	if (!atomic_load(&ft->crowd_posted) && !atomic_load(&ft->verdict_posted) &&
+	    !ft->partial_pending)
 		fetch_free(ft);
 }
 
@@ -152,11 +154,13 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 	ft->order.deliver = fetch_order_mail;
 	ft->crowd.deliver = fetch_crowd_mail;
 	ft->partial.deliver = fetch_partial_mail;
+	ft->verdict.deliver = fetch_verdict_mail;
+	(void)snprintf(ft->address, sizeof(ft->address), "nowhere");
 	return ft;
 }
 
 /* Lets go of the handle and the slot of one try. */
-static void
+void
 fetch_end_try(struct fetch *ft)
 {
 	curlev_release(ft->u->curlev, &ft->curl);
@@ -168,7 +172,7 @@ fetch_end_try(struct fetch *ft)
 }
 
 /* The flight has its outcome: the fetch is over. */
-static void
+void
 fetch_over(struct fetch *ft)
 {
 	struct upstream *u = ft->u;
@@ -190,14 +194,12 @@ fetch_over(struct fetch *ft)
 	fetch_free_when_quiet(ft);
 }
 
-/* Ends it badly, in words; what has come is kept where it can be continued. */
-PRINTF_LIKE(4, 5)
-static void
+void
 fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
 {
 	struct cache *cache = ft->u->depot->cache;
 	char text[1024];
-	bool keep = r != REASON_UP_CHANGED && r != REASON_UP_HTML;
+	bool keep = r != REASON_UP_CHANGED && r != REASON_UP_HTML && r != REASON_UP_DIGEST;
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -216,6 +218,15 @@ fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
 	fetch_over(ft);
 }
 
+/* As the plan says; but what another answer may mend is asked for again. */
+static void
+fetch_fail_planned(struct fetch *ft, int status)
+{
+	MUST(ft->plan == PLAN_FAIL);
+	if (!fetch_heal_answer(ft))
+		fetch_fail(ft, ft->fail_reason, status, "%s", ft->fail_detail);
+}
+
 /* ---- the pause before another try ---- */
 
 /* The pause is over. */
@@ -232,7 +243,7 @@ fetch_pause_cb(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Waits a little longer each time. */
-static void
+void
 fetch_pause(struct fetch *ft, bool at_once)
 {
 	unsigned n = ft->tries_n + ft->timeouts_n;
@@ -265,7 +276,7 @@ fetch_tries_allowed(const struct fetch *ft, enum reason r)
 }
 
 /* Every try begins at the flight's own URL: where it was redirected to may not be good for long. */
-static void
+void
 fetch_go_home(struct fetch *ft)
 {
 	struct arena a;
@@ -302,7 +313,8 @@ fetch_try_plain(struct fetch *ft)
 static void
 fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 {
-	bool begun = flight_committed(ft->f) > 0;
+	/* Readers that are held wait as those of a body do. */
+	bool begun = flight_committed(ft->f) > 0 || ft->wrong_n > 0;
 	bool hopeless;
 	bool free_try = ft->reused && r == REASON_UP_CLOSED && ft->resp != NULL &&
 	    ft->resp->status == 0 && ft->tries_n == 0;
@@ -539,12 +551,12 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	struct fetch *ft = arg;
 	long fresh = 1;
 
-	(void)peer_ip;
 	(void)own_ip;
 	(void)peer_port;
 	(void)own_port;
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	ft->sent = true;
+	(void)snprintf(ft->address, sizeof(ft->address), "%s", peer_ip);
 	ft->guard.denied = false;
 	ft->quiet_ms = ft->u->now_ms;
 	(void)curl_easy_getinfo(ft->curl, CURLINFO_NUM_CONNECTS, &fresh);
@@ -710,17 +722,15 @@ fetch_finish(struct fetch *ft)
 {
 	/* An empty body has nothing to compare. */
 	if (ft->plan == PLAN_COMPARE && ft->rate_from > 0) {
-		fetch_fail(ft, REASON_UP_CHANGED, 0, "the file changed upstream while it was being "
+		fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "
 		    "fetched (it is shorter now)");
+		fetch_fail_planned(ft, 0);
 		return;
 	}
-	if (ft->plan == PLAN_BODY && !fetch_sniff(ft)) {
-		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
-		return;
-	}
-	fetch_flush(ft);
+	if (ft->plan == PLAN_BODY && fetch_sniff(ft))
+		fetch_flush(ft);
 	if (ft->plan == PLAN_FAIL) {
-		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
+		fetch_fail_planned(ft, 0);
 		return;
 	}
 	if (ft->want_total >= 0 && (uint64_t)ft->want_total != flight_committed(ft->f)) {
@@ -730,7 +740,10 @@ fetch_finish(struct fetch *ft)
 	log_info("flight=%llu fetched %.*s: %llu bytes", (unsigned long long)flight_id(ft->f),
 	    SLICE_ARG(flight_url(ft->f)), (unsigned long long)flight_committed(ft->f));
 	flight_finish(ft->f);
-	fetch_over(ft);
+	if (flight_expected(ft->f) != NULL)
+		fetch_await_verdict(ft);
+	else
+		fetch_over(ft);
 }
 
 /* The kept part belongs to another version: forget it and ask for all. */
@@ -793,7 +806,7 @@ fetch_broke(struct fetch *ft, CURLcode result)
 	    reason_text(r), ft->error[0] != '\0' ? ": " : "", ft->error);
 	fetch_flush(ft);
 	if (ft->plan == PLAN_FAIL)
-		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
+		fetch_fail_planned(ft, 0);
 	else
 		fetch_again(ft, r, 0, detail);
 }
@@ -829,8 +842,7 @@ fetch_done(struct fetch *ft, CURLcode result)
 		if (ft->fail_reason == REASON_UP_GARBAGE && flight_committed(ft->f) == 0)
 			fetch_again(ft, ft->fail_reason, 0, ft->fail_detail);
 		else
-			fetch_fail(ft, ft->fail_reason, fetch_status_to_pass(ft), "%s",
-			    ft->fail_detail);
+			fetch_fail_planned(ft, fetch_status_to_pass(ft));
 		return;
 	case PLAN_NONE:
 		fetch_broke(ft, result != CURLE_OK ? result : CURLE_GOT_NOTHING);
@@ -863,7 +875,7 @@ void
 fetch_begin(struct fetch *ft)
 {
 	struct upstream *u = ft->u;
-	struct flight_driver driver = {fetch_crowd, ft};
+	struct flight_driver driver = {fetch_crowd, fetch_verdict, ft};
 
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	TAILQ_INSERT_TAIL(&u->fetches, ft, link);
@@ -909,7 +921,7 @@ fetch_check_lonely(struct fetch *ft)
 	/* Somebody may have come whose message has not. */
 	if (ft->lonely_ms != 0 && flight_readers(ft->f) > 0)
 		ft->lonely_ms = 0;
-	if (ft->lonely_ms == 0 || ft->state == FETCH_PARTIAL)
+	if (ft->lonely_ms == 0 || ft->state == FETCH_PARTIAL || ft->state == FETCH_VERIFY)
 		return false;
 	total = ft->want_total;	/* the verifier's to write while it reads a kept part */
 	if (!ft->began_here && have == 0 && ft->check)
@@ -942,6 +954,7 @@ fetch_tick(struct fetch *ft)
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	if (fetch_check_lonely(ft))
 		return;
+	fetch_check_held(ft);
 	if (ft->curl == NULL)
 		return;
 	conf = ft->host->conf;
@@ -954,7 +967,7 @@ fetch_tick(struct fetch *ft)
 	curlev_remove(ft->u->curlev, ft->curl);
 	fetch_flush(ft);
 	if (ft->plan == PLAN_FAIL)
-		fetch_fail(ft, ft->fail_reason, 0, "%s", ft->fail_detail);
+		fetch_fail_planned(ft, 0);
 	else
 		fetch_again(ft, REASON_UP_TIMEOUT, 0, detail);
 }
@@ -963,6 +976,10 @@ void
 fetch_abort(struct fetch *ft, enum reason why)
 {
 	CHECK_OBJ(ft, FETCH_MAGIC);
+	if (ft->state == FETCH_VERIFY && !ft->wrong_answer) {
+		fetch_over(ft);		/* all is there: the verifier ends it by itself */
+		return;
+	}
 	if (ft->curl != NULL)
 		curlev_remove(ft->u->curlev, ft->curl);
 	fetch_flush(ft);

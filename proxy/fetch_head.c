@@ -112,6 +112,19 @@ fetch_same_version(const struct fetch *ft)
 	return ft->want.last_modified_s != INT64_MIN && r->last_modified == ft->want.last_modified_s;
 }
 
+/* An answer that announces another length can't have the expected bytes: not one of them shows. */
+static bool
+fetch_refuse_length(struct fetch *ft, int64_t total)
+{
+	const struct flight_expect *e = flight_expected(ft->f);
+
+	if (e == NULL || e->size_bytes < 0 || total < 0 || total == e->size_bytes || ft->head_only)
+		return false;
+	fetch_plan_fail(ft, REASON_UP_DIGEST, "the upstream announces %lld bytes in place of %lld",
+	    (long long)total, (long long)e->size_bytes);
+	return true;
+}
+
 /* The rest of a body that we have a part of. */
 static void
 fetch_judge_partial(struct fetch *ft)
@@ -136,7 +149,8 @@ fetch_judge_partial(struct fetch *ft)
 			ft->plan = PLAN_RESTART;
 		return;
 	}
-	ft->plan = PLAN_BODY;
+	if (!fetch_refuse_length(ft, r->range_total))
+		ft->plan = PLAN_BODY;
 }
 
 /* The whole object. */
@@ -159,6 +173,8 @@ fetch_judge_whole(struct fetch *ft)
 		    "repository file: a login page or a filter on the way?", r->content_type);
 		return;
 	}
+	if (fetch_refuse_length(ft, r->chunked ? -1 : r->length))
+		return;
 	if (ft->head_only)
 		ft->plan = PLAN_HEAD;
 	else if (ft->begun) {

@@ -163,6 +163,8 @@ cond_range_applies(const struct httpreq *req, const struct httpcond_object *obj)
 
 	if (req->if_range.p == NULL)
 		return true;
+	if (obj->validators_shared)
+		return false;
 	if (http_etag_is_strong(req->if_range))
 		return slice_eq(req->if_range, obj->etag);
 	at_s = http_date_parse(req->if_range);

@@ -15,6 +15,7 @@ struct httpcond_object {
 	struct slice etag;		/* with quotes, W/ allowed; empty: none */
 	int64_t last_modified;		/* seconds; HTTP_NO_DATE: none */
 	int64_t size_bytes;		/* -1: not known yet */
+	bool validators_shared;		/* other bytes had them: If-Range never applies */
 	bool exact_dates;		/* repository files: If-Modified-Since must be equal */
 };
 

@@ -571,6 +571,27 @@ upstream_mail_cb(evutil_socket_t fd, short what, void *arg)
 	mailbox_drain(&u->mailbox);
 }
 
+void
+upstream_note_bad_address(struct upstream *u, const struct url *url, const char *ip)
+{
+	struct uphost *h = upstream_host(u, url);
+	unsigned i, at = 0;
+
+	if (h == NULL)
+		return;
+	/* Its own place, or the one of the oldest. */
+	for (i = 0; i < UPSTREAM_BAD_MAX; i++) {
+		if (strcmp(h->bad[i].ip, ip) == 0) {
+			at = i;
+			break;
+		}
+		if (h->bad[i].at_ms < h->bad[at].at_ms)
+			at = i;
+	}
+	(void)snprintf(h->bad[at].ip, sizeof(h->bad[at].ip), "%s", ip);
+	h->bad[at].at_ms = u->now_ms;
+}
+
 /* Origins nobody asks at the moment are forgotten, but for a few. */
 static void
 upstream_forget_hosts(struct upstream *u)

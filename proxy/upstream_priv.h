@@ -5,10 +5,11 @@
 /*
  * What the files of the upstream thread share: upstream.c (thread, queue,
  * how an origin is reached), fetch.c (one transfer's steps), fetch_head.c
- * (what a response head means).
+ * (what a response head means), fetch_verdict.c (expected digests).
  */
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <netinet/in.h>
 #include <openssl/x509.h>
 #include <pthread.h>
 #include <sys/queue.h>
@@ -28,7 +29,10 @@ enum {
 	UPSTREAM_TICK_MS = 100,
 	UPSTREAM_INDEX_SLOTS = 2,	/* per host, that bulk can't take */
 	UPSTREAM_QUEUE_MAX = 16384,	/* fetches that may wait, in all */
+	UPSTREAM_BAD_MAX = 4,		/* addresses of a host that sent wrong bytes */
 	FETCH_REDIRECTS_MAX = 10,
+	FETCH_WRONG_MAX = 3,		/* wrong bodies until it fails */
+	FETCH_HELD_MS = 20000,		/* so long are readers held while it is fetched again */
 	FETCH_BUFFER_BYTES = 512 << 10,	/* received bytes are written in pieces of this size */
 	FETCH_URL_BYTES = 3 * 8192 + 256,
 };
@@ -43,6 +47,10 @@ struct uphost {
 	bool no_proxy;			/* asked directly, whatever parent_proxy says */
 	struct curl_slist *connect_to;	/* conf's, as libcurl wants it */
 	unsigned active_n, bulk_n;
+	struct {
+		char ip[INET6_ADDRSTRLEN];
+		int64_t at_ms;		/* 0: free */
+	} bad[UPSTREAM_BAD_MAX];	/* sent wrong bytes */
 	struct fetch_list waiting[2];	/* indexes, bulk */
 };
 
@@ -80,6 +88,7 @@ struct upstream {
 	S(QUEUED, "a connection slot")                                         \
 	S(ASK, "the origin's answer")                                          \
 	S(BODY, "the rest of the body")                                        \
+	S(VERIFY, "the verifier's word")                                      \
 	S(PAUSE, "the time to try again")                                      \
 	S(OVER, "nothing")
 
@@ -119,6 +128,8 @@ struct fetch {
 	_Atomic bool crowd_posted;
 	struct mail partial;		/* verifier: the kept part is read */
 	uint64_t partial_bytes;
+	struct mail verdict;		/* verifier: the body is what it should be, or not */
+	_Atomic bool verdict_posted;
 	struct event pause;
 	bool partial_pending;		/* `partial` is under way, or will be */
 	bool dead;			/* waits only for its mail; then it is freed */
@@ -155,6 +166,8 @@ struct fetch {
 	char fail_detail[512];
 	char error[CURL_ERROR_SIZE];
 
+	char address[INET6_ADDRSTRLEN];	/* who answers, or answered last */
+
 	/* All tries. */
 	bool begun;			/* the flight has its head: from now on one version only */
 	bool fresh;			/* no kept-alive connection is trusted */
@@ -164,6 +177,13 @@ struct fetch {
 	int64_t lonely_ms;		/* since when nobody reads; 0: somebody does */
 	int64_t rate_ms;		/* for the rate: when the body began here */
 	uint64_t rate_from;
+	/* Digests of wrong bodies, or of words about wrong answers. */
+	struct key wrong[FETCH_WRONG_MAX];
+	unsigned wrong_n;
+	int64_t wrong_ms;		/* when the first one was found */
+	bool wrong_answer;		/* doubted for its head; wrong_text is known */
+	bool let_go;			/* readers of wrong bytes were cut */
+	char wrong_text[512];
 };
 
 /* ---- upstream.c ---- */
@@ -181,6 +201,8 @@ bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h, un
 const char *upstream_parent(const struct uphost *h, unsigned tries_n);
 /* " through the parent proxy host:port", or nothing; never its credentials. */
 void upstream_way_text(const struct uphost *h, unsigned tries_n, char *out, size_t cap);
+/* This address of the host sent wrong bytes: others are better, for a while. */
+void upstream_note_bad_address(struct upstream *u, const struct url *url, const char *ip);
 char *upstream_buffer_get(struct upstream *u);
 void upstream_buffer_put(struct upstream *u, char **buf_p);
 void upstream_flush_later(struct upstream *u);
@@ -193,6 +215,25 @@ void fetch_done(struct fetch *ft, CURLcode result);
 void fetch_flush(struct fetch *ft);
 void fetch_tick(struct fetch *ft);	/* time-outs, loneliness */
 void fetch_abort(struct fetch *ft, enum reason why);	/* the depot stops */
+
+void fetch_set_state(struct fetch *ft, enum fetch_state to);
+void fetch_end_try(struct fetch *ft);
+void fetch_over(struct fetch *ft);
+void fetch_free_when_quiet(struct fetch *ft);
+void fetch_go_home(struct fetch *ft);
+void fetch_pause(struct fetch *ft, bool at_once);
+/* Ends it badly, in words; what has come is kept where it can be continued. */
+void fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
+
+/* ---- fetch_verdict.c ---- */
+void fetch_verdict(void *ft);		/* for the flight: posts fetch_verdict_mail */
+void fetch_verdict_mail(struct mail *m);
+/* Everything has come; the verifier will say whether it is right. */
+void fetch_await_verdict(struct fetch *ft);
+/* The answer failed (PLAN_FAIL) in a way that another one may mend: true, and it is asked for. */
+bool fetch_heal_answer(struct fetch *ft) MUSTCHECK;
+void fetch_check_held(struct fetch *ft);	/* each tick */
 
 /* ---- fetch_request.c ---- */
 /* From which byte on to ask, and whether with conditions. */

@@ -82,7 +82,7 @@ struct cond_row {
 	    *if_unmodified_since;
 	const char *etag;
 	enum { GET = 0, HEAD = 1 } method;
-	bool exact, no_date, no_size;
+	bool exact, no_date, no_size, shared;
 	int want;
 };
 
@@ -146,6 +146,10 @@ static const struct cond_row cond_rows[] = {
 	{.range = "bytes=10-19", .if_none_match = "\"b\"", .want = 206},
 	/* If-Range */
 	{.range = "bytes=10-19", .if_range = "\"a\"", .want = 206},
+	{.range = "bytes=10-19", .if_range = "\"a\"", .shared = true, .want = 200},
+	{.range = "bytes=10-19", .if_range = D_EQUAL, .shared = true, .want = 200},
+	{.range = "bytes=10-19", .shared = true, .want = 206},
+	{.if_none_match = "\"a\"", .shared = true, .want = 304},
 	{.range = "bytes=10-19", .if_range = "\"b\"", .want = 200},
 	{.range = "bytes=100-", .if_range = "\"a\"", .want = 416},
 	{.range = "bytes=100-", .if_range = "\"b\"", .want = 200},
@@ -188,6 +192,7 @@ START_TEST(conditions_are_judged)
 		.last_modified = row->no_date ? HTTP_NO_DATE : EQUAL_S,
 		.size_bytes = row->no_size ? -1 : 100,
 		.exact_dates = row->exact,
+		.validators_shared = row->shared,
 	};
 	struct httpcond_verdict v;
 

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * The bytes of a flight: where its body is put, how it grows, and what is
+ * kept of it when it ends early. Called by the upstream thread, which writes,
+ * and by flight.c at a flight's turns. A body is born in flight_begin (in
+ * partial/, unnamed, or in memory), grows in flight_append, and goes with the
+ * flight, after the index writer renamed its file into blobs/; or before, as
+ * the wrong one of two (struct flight_body).
+ */
+#include "cache/flight_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cache/evict.h"
+#include "include/clock.h"
+#include "include/counter.h"
+#include "include/log.h"
+
+enum {
+	FLIGHT_RESERVE_BYTES = 64 << 20,	/* preallocation ahead of the writer */
+	FLIGHT_RESERVE_MIN = 1 << 20,		/* smaller bodies are not preallocated */
+	/* first journal mark; then doubled up to PARTIAL_MARK_BYTES */
+	FLIGHT_MARK_FIRST = 1 << 20,
+};
+/* Bodies that no disk would take live in memory, up to this much in all. */
+static const uint64_t FLIGHT_MEMORY_MAX = 256 << 20;
+
+static _Atomic uint64_t flight_memory_bytes;
+
+/* 1, 2, 4, 8 MiB, then every 8 MiB: small bodies can be resumed too. */
+uint64_t
+flight_mark_end(uint32_t mark)
+{
+	if (mark < 3)
+		return (uint64_t)FLIGHT_MARK_FIRST << mark;
+	return (uint64_t)PARTIAL_MARK_BYTES * (mark - 2);
+}
+
+void
+flight_body_init(struct flight_body *b)
+{
+	atomic_init(&b->fd, -1);
+	atomic_init(&b->total, -1);
+	b->memory_fd_was = -1;
+}
+
+/* Counts n body bytes as being fetched: they use the budget as stored ones do. */
+static void
+flight_count(struct flight *f, uint64_t n)
+{
+	(void)atomic_fetch_add(&flight_body(f)->counted_bytes, n);
+	cache_note_partial_bytes(f->cache, (int64_t)n);
+}
+
+void
+flight_uncount(struct flight *f, struct flight_body *b)
+{
+	cache_note_partial_bytes(f->cache, -(int64_t)atomic_exchange(&b->counted_bytes, 0));
+}
+
+void
+flight_body_close(struct flight *f, struct flight_body *b)
+{
+	int fd = atomic_exchange(&b->fd, -1);
+
+	if (fd >= 0)
+		(void)close(fd);
+	if (b->memory_fd_was >= 0)
+		(void)close(b->memory_fd_was);
+	b->memory_fd_was = -1;
+	flight_uncount(f, b);
+}
+
+void
+flight_body_clear(struct flight *f, struct flight_body *b)
+{
+	flight_body_close(f, b);
+	free(b->head_text);
+	b->head_text = NULL;
+	memset(&b->head, 0, sizeof(b->head));
+	atomic_store(&b->total, -1);
+	atomic_store(&b->lost, false);
+}
+
+/* Copies the head to its body; its text lives as long. */
+enum reason
+flight_copy_head(struct flight *f, const struct flight_head *h)
+{
+	struct flight_body *b = flight_body(f);
+	size_t etag_n = h->etag.n, fields_n = h->fields.n;
+	char *text;
+
+	AZ(b->head_text);
+	text = malloc(etag_n + fields_n + 1);
+	if (text == NULL)
+		return REASON_NO_MEMORY;
+	if (etag_n != 0)
+		memcpy(text, h->etag.p, etag_n);
+	if (fields_n != 0)
+		memcpy(text + etag_n, h->fields.p, fields_n);
+	b->head = *h;
+	f->keep = h->keep;
+	b->head.etag = (struct slice){text, etag_n};
+	b->head.fields = (struct slice){text + etag_n, fields_n};
+	b->head_text = text;
+	return REASON_OK;
+}
+
+/* Has room for n more bytes in memory been granted? */
+static bool
+flight_memory_grant(struct flight *f, uint64_t n)
+{
+	if (atomic_fetch_add(&flight_memory_bytes, n) + n > FLIGHT_MEMORY_MAX) {
+		(void)atomic_fetch_sub(&flight_memory_bytes, n);
+		return false;
+	}
+	f->memory_bytes += n;
+	return true;
+}
+
+void
+flight_memory_return(struct flight *f)
+{
+	(void)atomic_fetch_sub(&flight_memory_bytes, f->memory_bytes);
+	f->memory_bytes = 0;
+	f->in_memory = false;
+}
+
+/* A body file in memory of up to n bytes, for when no disk takes it. */
+static enum reason
+flight_memory_file(struct flight *f, uint64_t n, int *fd)
+{
+	if (!flight_memory_grant(f, n))
+		return REASON_NO_DISK;
+	*fd = memfd_create("apt-depot-body", MFD_CLOEXEC);
+	if (*fd < 0)
+		return blob_errno_reason(errno);
+	f->in_memory = true;
+	COUNT(store_failures_total);
+	log_warning("flight=%llu the cache's disk takes no more: streaming %.*s without keeping it",
+	    (unsigned long long)f->id, SLICE_ARG(f->url));
+	return REASON_OK;
+}
+
+/* Writes down what is needed to go on with this body after a restart. */
+static void
+flight_begin_journal(struct flight *f)
+{
+	const struct flight_head *h = &flight_body(f)->head;
+	struct partial_rec p = {
+		.total_bytes = h->total_bytes,
+		.started_at_s = clock_wall_s(),
+		.last_modified_s = h->terms.last_modified_s,
+		.url = f->url, .etag = h->etag, .fields = h->fields,
+	};
+
+	if (!f->keep || f->private_ || (h->total_bytes >= 0 && h->total_bytes <= FLIGHT_MARK_FIRST))
+		return;
+	if ((p.etag.n == 0 || p.etag.p[0] == 'W') && p.last_modified_s == INT64_MIN)
+		return;		/* nothing could prove that a resumed part belongs to it */
+	index_partial_begin(cache_parts(f->cache)->index, &f->key, &p);
+	f->journal = true;
+}
+
+/* Opens the body file where the head wants it: stored, unnamed, or in memory. */
+static enum reason
+flight_open_body(struct flight *f)
+{
+	const struct cache_parts *parts = cache_parts(f->cache);
+	struct flight_body *b = flight_body(f);
+	enum reason r;
+	int fd = -1;
+
+	if (b->head.no_body)
+		return REASON_OK;
+	if (f->keep && !f->private_) {
+		r = blob_partial_create(parts->blobs, &f->key, &fd);
+		if (r != REASON_OK)
+			f->keep = false;
+	} else {
+		f->keep = false;
+		r = blob_scratch_create(parts->blobs, &fd);
+	}
+	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
+		r = flight_memory_file(f, b->head.total_bytes >= 0 ?
+		    (uint64_t)b->head.total_bytes : FLIGHT_RESERVE_BYTES, &fd);
+	if (r == REASON_OK)
+		atomic_store_explicit(&b->fd, fd, memory_order_release);
+	return r;
+}
+
+/* Writes all of it at its place. */
+static enum reason
+flight_write(int fd, uint64_t at, const char *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t k = pwrite(fd, p, n, (off_t)at);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return k == 0 ? REASON_NO_DISK : blob_errno_reason(errno);
+		p += k;
+		at += (uint64_t)k;
+		n -= (size_t)k;
+	}
+	return REASON_OK;
+}
+
+/*
+ * The disk took no more: goes on in memory, where the body is small enough.
+ * Readers that still use the old file find there all that was visible then.
+ */
+static enum reason
+flight_move_to_memory(struct flight *f)
+{
+	uint64_t at = 0, have = flight_committed(f);
+	int64_t total = flight_total(f);
+	uint64_t need = total >= 0 ? (uint64_t)total : have + FLIGHT_RESERVE_BYTES;
+	char buf[65536];
+	int fd = -1;
+	enum reason r;
+
+	evict_kick(cache_parts(f->cache)->evict);
+	if (f->in_memory)
+		return REASON_NO_DISK;
+	r = flight_memory_file(f, need, &fd);
+	while (r == REASON_OK && at < have) {
+		ssize_t k = pread(flight_fd(f), buf, sizeof(buf) < have - at ? sizeof(buf) :
+		    (size_t)(have - at), (off_t)at);
+
+		r = k > 0 ? flight_write(fd, at, buf, (size_t)k) : REASON_DISK_ERROR;
+		at += k > 0 ? (uint64_t)k : 0;
+	}
+	if (r != REASON_OK) {
+		if (fd >= 0)
+			(void)close(fd);
+		return r;
+	}
+	flight_body(f)->memory_fd_was = atomic_exchange(&flight_body(f)->fd, fd);
+	if (f->keep && f->journal)
+		index_partial_end(cache_parts(f->cache)->index, &f->key);
+	if (f->keep)
+		(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
+	f->journal = false;
+	f->keep = false;
+	return REASON_OK;
+}
+
+/* Takes disk space ahead of the writer, so that a full disk shows before the bytes do. */
+static enum reason
+flight_reserve(struct flight *f, uint64_t upto)
+{
+	int64_t total = flight_total(f);
+	uint64_t n;
+
+	if (f->in_memory)
+		return upto <= f->memory_bytes || flight_memory_grant(f, FLIGHT_RESERVE_BYTES) ?
+		    REASON_OK : REASON_NO_DISK;
+	if (total < FLIGHT_RESERVE_MIN || upto <= f->reserved_bytes)
+		return REASON_OK;
+	n = (uint64_t)total - f->reserved_bytes;
+	if (n > FLIGHT_RESERVE_BYTES)
+		n = FLIGHT_RESERVE_BYTES;
+	if (fallocate(flight_fd(f), FALLOC_FL_KEEP_SIZE, (off_t)f->reserved_bytes, (off_t)n) != 0 &&
+	    errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS)
+		return blob_errno_reason(errno);
+	f->reserved_bytes += n;
+	return REASON_OK;
+}
+
+enum reason
+flight_begin(struct flight *f, const struct flight_head *h)
+{
+	struct flight_body *b = flight_body(f);
+	enum reason r;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(flight_state(f) == FLIGHT_WAITING || flight_state(f) == FLIGHT_HELD);
+	MUST(!f->begun);
+	r = flight_copy_head(f, h);
+	if (r != REASON_OK)
+		return r;
+	if (f->partial_bytes > 0) {
+		/* The verifier has read this far and its digests go on from here. */
+		if (ftruncate(flight_fd(f), (off_t)f->partial_bytes) != 0)
+			return blob_errno_reason(errno);
+		f->journal = true;
+		f->reserved_bytes = f->partial_bytes;
+		COUNT(partials_resumed_total);
+		COUNT_ADD(partial_bytes_reused_total, f->partial_bytes);
+	} else {
+		r = flight_open_body(f);
+		if (r != REASON_OK) {
+			flight_body_clear(f, b);
+			return r;
+		}
+		flight_begin_journal(f);
+	}
+	b->head.keep = f->keep;		/* as readers will be told */
+	atomic_store_explicit(&b->total, h->total_bytes, memory_order_release);
+	/* A disk that won't take it should show before a client has its 200. */
+	r = flight_reserve(f, 1);
+	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
+		r = flight_move_to_memory(f);
+	if (r != REASON_OK)
+		return r;
+	AZ(pthread_mutex_lock(&f->lock));
+	f->begun = true;
+	atomic_store_explicit(&f->committed, f->partial_bytes, memory_order_release);
+	flight_publish(f);
+	AZ(pthread_mutex_unlock(&f->lock));
+	flight_count(f, f->partial_bytes);
+	/* What belongs to one client can't be found by others. */
+	if (!b->head.shareable)
+		cache_unlist(f);
+	return REASON_OK;
+}
+
+enum reason
+flight_append(struct flight *f, const void *data, size_t n)
+{
+	uint64_t at;
+	enum reason r;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(f->begun);
+	if (f->writer_done)
+		return REASON_DISK_ERROR;	/* the verifier could not read it back */
+	if (n == 0)
+		return REASON_OK;
+	at = flight_committed(f);
+	if (f->expected && f->expect.size_bytes >= 0 && at + n > (uint64_t)f->expect.size_bytes)
+		return REASON_UP_DIGEST;	/* it has more bytes than the right one */
+	r = flight_reserve(f, at + n);
+	if (r == REASON_OK)
+		r = flight_write(flight_fd(f), at, data, n);
+	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR) {
+		r = flight_move_to_memory(f);
+		if (r == REASON_OK)
+			r = flight_write(flight_fd(f), at, data, n);
+	}
+	if (r != REASON_OK)
+		return r;
+	AZ(pthread_mutex_lock(&f->lock));
+	atomic_store_explicit(&f->committed, at + n, memory_order_release);
+	flight_publish(f);
+	AZ(pthread_mutex_unlock(&f->lock));
+	flight_count(f, n);
+	/* Small bodies are hashed in one go at their end. */
+	if (at + n > FLIGHT_MARK_FIRST && (f->keep || f->expected))
+		verify_poke(cache_parts(f->cache)->verify, f);
+	return REASON_OK;
+}
+
+bool
+flight_same_bytes(const struct flight *f, uint64_t at, const void *data, size_t n)
+{
+	const char *p = data;
+	char buf[65536];
+
+	if (at + n > flight_committed(f))
+		return false;
+	while (n > 0) {
+		ssize_t k = pread(flight_fd(f), buf, n < sizeof(buf) ? n : sizeof(buf), (off_t)at);
+
+		if (k <= 0 || memcmp(buf, p, (size_t)k) != 0)
+			return false;
+		p += k;
+		at += (uint64_t)k;
+		n -= (size_t)k;
+	}
+	return true;
+}
+
+void
+flight_end_partial(struct flight *f, bool keep)
+{
+	const struct cache_parts *parts = cache_parts(f->cache);
+
+	if (!f->begun || !f->keep || f->private_)
+		return;
+	if (keep && f->journal && flight_committed(f) >= FLIGHT_MARK_FIRST) {
+		/* Give back what was preallocated ahead. */
+		(void)!ftruncate(flight_fd(f), (off_t)flight_committed(f));
+		COUNT(partials_kept_total);
+		return;
+	}
+	if (f->journal)
+		index_partial_end(parts->index, &f->key);
+	(void)!blob_partial_remove(parts->blobs, &f->key);
+}
+
+bool
+flight_find_partial(struct flight *f, flight_partial_f *done, void *arg)
+{
+	const struct cache_parts *parts = cache_parts(f->cache);
+	struct blob_stat st;
+	int fd = -1;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(!f->begun);
+	if (f->private_ || blob_partial_open(parts->blobs, &f->key, &fd, &st) != REASON_OK)
+		return false;
+	atomic_store_explicit(&flight_body(f)->fd, fd, memory_order_release);
+	f->partial_done = done;
+	f->partial_arg = arg;
+	verify_poke(parts->verify, f);
+	return true;
+}
+
+bool
+flight_cancel_partial(struct flight *f)
+{
+	return verify_cancel_partial(cache_parts(f->cache)->verify, f);
+}
+
+void
+flight_forget_digests(struct flight *f)
+{
+	f->partial_bytes = 0;
+	f->hashed_bytes = 0;
+	f->marks_n = 0;
+	EVP_MD_CTX_free(f->sha256);
+	EVP_MD_CTX_free(f->named);
+	f->sha256 = f->named = NULL;
+}
+
+void
+flight_drop_partial(struct flight *f)
+{
+	MUST(!f->begun);
+	flight_body_close(f, flight_body(f));
+	flight_forget_digests(f);
+	index_partial_end(cache_parts(f->cache)->index, &f->key);
+	(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
+}

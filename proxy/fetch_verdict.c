@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * What becomes of a fetch whose object has an expected digest. When all has
+ * come it waits in state VERIFY for the verifier's word. Bytes that are not
+ * the expected ones (or an answer that can't have them: another length) are
+ * asked for again, on a new connection and past caches on the way; readers
+ * are held meanwhile, but not for ever. The same wrong bytes twice are what
+ * this origin has: that is remembered for a while, and nobody asks. Called by
+ * fetch.c on the upstream thread.
+ */
+#include <stdio.h>
+
+#include "include/cache.h"
+#include "include/clock.h"
+#include "include/counter.h"
+#include "include/log.h"
+#include "proxy/upstream_priv.h"
+
+/* The flight's call, under its lock, from the verifier's thread. */
+void
+fetch_verdict(void *arg)
+{
+	struct fetch *ft = arg;
+
+	if (!atomic_exchange(&ft->verdict_posted, true))
+		mailbox_post(&ft->u->mailbox, &ft->verdict);
+}
+
+void
+fetch_await_verdict(struct fetch *ft)
+{
+	fetch_end_try(ft);
+	fetch_set_state(ft, FETCH_VERIFY);
+}
+
+/* Forgets everything about the wrong body, and asks anew. */
+static void
+fetch_start_over(struct fetch *ft)
+{
+	COUNT(digest_refetches_total);
+	flight_restart(ft->f);
+	fetch_end_try(ft);
+	fetch_go_home(ft);
+	ft->begun = ft->check = ft->wrong_answer = false;
+	ft->partial_bytes = 0;
+	ft->want_total = -1;
+	ft->want.etag[0] = '\0';
+	ft->want.last_modified_s = INT64_MIN;
+	ft->no_cache = ft->fresh = true;
+	ft->tries_n = ft->timeouts_n = 0;
+	ft->progress_ms = ft->u->now_ms;
+	fetch_pause(ft, true);
+}
+
+/*
+ * What came is wrong in the way of ft->wrong[ft->wrong_n], ft->wrong_text says it in words: again,
+ * or is that all?
+ */
+static void
+fetch_judge_wrong(struct fetch *ft)
+{
+	char want[192];
+	bool same = false, late;
+	unsigned i;
+
+	for (i = 0; i < ft->wrong_n; i++)
+		same |= memcmp(&ft->wrong[i], &ft->wrong[ft->wrong_n], sizeof(ft->wrong[i])) == 0;
+	if (ft->wrong_n++ == 0)
+		ft->wrong_ms = ft->u->now_ms;
+	late = ft->u->now_ms - ft->wrong_ms >= FETCH_HELD_MS;
+	COUNT(digest_mismatches_total);
+	flight_expected_text(ft->f, want, sizeof(want));
+	log_warning("flight=%llu %.*s from %s: %s, expected %s: %s",
+	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)), ft->address,
+	    ft->wrong_text, want, same ? "the same again, giving up for a minute" :
+	    late || ft->wrong_n == FETCH_WRONG_MAX ? "giving up" : "asking again");
+	upstream_note_bad_address(ft->u, &ft->url, ft->address);
+	if (!same && !late && ft->wrong_n < FETCH_WRONG_MAX) {
+		fetch_start_over(ft);
+		return;
+	}
+	if (same && !flight_is_private(ft->f))
+		cache_note_digest(ft->u->depot->cache, flight_key(ft->f), ft->u->now_ms);
+	fetch_fail(ft, REASON_UP_DIGEST, 0, "%s from %.*s (%s), expected %s", ft->wrong_text,
+	    SLICE_ARG(ft->url.authority), ft->address, want);
+}
+
+void
+fetch_verdict_mail(struct mail *m)
+{
+	struct fetch *ft = CONTAINER_OF(m, struct fetch, verdict);
+	char hex[KEY_HEX_BYTES];
+
+	CHECK_OBJ(ft, FETCH_MAGIC);
+	atomic_store(&ft->verdict_posted, false);
+	if (ft->dead) {
+		fetch_free_when_quiet(ft);
+		return;
+	}
+	if (ft->state != FETCH_VERIFY)
+		return;		/* it failed on its own; the writer will see */
+	ft->u->now_ms = clock_mono_ms();
+	switch (flight_state(ft->f)) {
+	case FLIGHT_COMPLETE:
+		if (ft->wrong_n > 0)
+			COUNT(digest_healed_total);
+		fetch_over(ft);
+		return;
+	case FLIGHT_FAILED:
+		fetch_over(ft);
+		return;
+	case FLIGHT_WAITING:
+	case FLIGHT_STREAMING:
+	case FLIGHT_HELD:
+		break;
+	case FLIGHT_CONFIRMED:
+		WRONG("a verdict on a confirmed flight");
+	}
+	if (!ft->wrong_answer) {
+		memcpy(ft->wrong[ft->wrong_n].b, flight_digest(ft->f), KEY_BYTES);
+		key_hex(flight_digest(ft->f), hex);
+		(void)snprintf(ft->wrong_text, sizeof(ft->wrong_text),
+		    "the bytes have the digest SHA256:%s", hex);
+	}
+	fetch_judge_wrong(ft);
+}
+
+bool
+fetch_heal_answer(struct fetch *ft)
+{
+	if (flight_expected(ft->f) == NULL ||
+	    (ft->fail_reason != REASON_UP_DIGEST && ft->fail_reason != REASON_UP_CHANGED))
+		return false;
+	(void)snprintf(ft->wrong_text, sizeof(ft->wrong_text), "%s", ft->fail_detail);
+	key_of_text(slice_of(ft->wrong_text), &ft->wrong[ft->wrong_n]);
+	/* That it changed again says nothing about what comes next. */
+	if (ft->fail_reason == REASON_UP_CHANGED)
+		ft->wrong[ft->wrong_n].b[0] ^= (uint8_t)(ft->wrong_n + 1);
+	ft->wrong_answer = true;
+	if (ft->begun) {
+		/* The verifier may be at it. */
+		flight_doubt(ft->f);
+		fetch_await_verdict(ft);
+	} else
+		fetch_judge_wrong(ft);
+	return true;
+}
+
+void
+fetch_check_held(struct fetch *ft)
+{
+	if (ft->wrong_n == 0 || ft->let_go || ft->u->now_ms - ft->wrong_ms < FETCH_HELD_MS)
+		return;
+	ft->let_go = true;
+	log_info("flight=%llu %.*s: the right bytes take too long: cutting who has wrong ones",
+	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)));
+	flight_let_go(ft->f);
+}

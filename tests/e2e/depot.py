@@ -248,6 +248,10 @@ class Depot:
         found = [line for line in self.access_lines() if part in line]
         return found if len(found) >= n else None
 
+    def partial_names(self):
+        """Names in partial/."""
+        return os.listdir(os.path.join(self.cache_dir, "partial"))
+
     def blob_paths(self):
         """Paths of the stored bodies."""
         found = []

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * A flight between a writer, the verifier and readers, above all when its
+ * bytes are wrong: who goes on, who is cut, what is seen when.
+ */
+#include "cache/flight_priv.h"
+#include "tests/support/cachedir.h"
+
+#include <check.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+Suite *check_flight_suite(void);
+
+enum {
+	BODY_BYTES = 300000,
+	SHOWN_BYTES = BODY_BYTES - FLIGHT_WITHHELD_BYTES,
+	WAIT_S = 20,
+};
+#define URL_TEXT "https://deb.example/pool/a_1_all.deb"
+
+static struct cachedir cd;		/* the directory only: cache_open opens it */
+static struct cache *cache;
+static struct flight *f;
+static sem_t verdicts, wakes;
+static uint8_t body[BODY_BYTES];
+
+static void
+on_crowd(void *arg, bool anybody)
+{
+	(void)arg;
+	(void)anybody;
+}
+
+static void
+on_verdict(void *arg)
+{
+	ck_assert_ptr_eq(arg, &verdicts);
+	ck_assert_int_eq(sem_post(&verdicts), 0);
+}
+
+static void
+on_wake(struct flight_reader *r)
+{
+	(void)r;
+	ck_assert_int_eq(sem_post(&wakes), 0);
+}
+
+/* Waits for it, not for ever. */
+static void
+wait_for(sem_t *sem)
+{
+	struct timespec until;
+
+	(void)clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += WAIT_S;
+	ck_assert_int_eq(sem_timedwait(sem, &until), 0);
+}
+
+/* A flight of URL_TEXT that expects these bytes, with a driver. */
+static void
+make_flight(const void *want, size_t n, int64_t size_bytes)
+{
+	const struct flight_driver driver = {on_crowd, on_verdict, &verdicts};
+	struct flight_expect expect = {.hash = APTFILE_SHA256, .size_bytes = size_bytes};
+	static char room[4096];
+	struct arena a;
+	struct url url;
+	struct key key;
+
+	arena_init(&a, room, sizeof(room));
+	ck_assert_int_eq(url_parse(&url, &a, slice_of(URL_TEXT)), REASON_OK);
+	key_of_url(&url, &key);
+	cachedir_digest(want, n, expect.digest);
+	f = flight_new(cache, &url, &key, &expect, false);
+	ck_assert_ptr_nonnull(f);
+	flight_drive(f, &driver);
+}
+
+static void
+setup(void)
+{
+	struct cache_conf conf = {.max_bytes = 1 << 30, .test_no_sync = true};
+	char *why = NULL;
+
+	cachedir_make(&cd);
+	conf.dir = cd.dir;
+	ck_assert_int_eq(cache_open(&cache, &conf, &why), REASON_OK);
+	ck_assert_int_eq(sem_init(&verdicts, 0, 0), 0);
+	ck_assert_int_eq(sem_init(&wakes, 0, 0), 0);
+	for (size_t i = 0; i < BODY_BYTES; i++)
+		body[i] = (uint8_t)(i * 7 + i / 251);
+	make_flight(body, BODY_BYTES, BODY_BYTES);
+}
+
+static void
+teardown(void)
+{
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	cache_close(&cache);
+	cachedir_remove(&cd);
+}
+
+/* The writer: a head that announces total, and these bytes. */
+static void
+begin(int64_t total)
+{
+	struct flight_head h = {
+		.total_bytes = total, .shareable = true, .keep = true,
+		.terms.last_modified_s = 1700000000,
+	};
+
+	ck_assert_int_eq(flight_begin(f, &h), REASON_OK);
+}
+
+static void
+append(const void *data, size_t n)
+{
+	ck_assert_int_eq(flight_append(f, data, n), REASON_OK);
+}
+
+/* Everything, with one byte changed (-1: none), in two pieces. */
+static void
+send_all(int64_t wrong_at)
+{
+	uint8_t data[BODY_BYTES];
+
+	memcpy(data, body, BODY_BYTES);
+	if (wrong_at >= 0)
+		data[wrong_at] ^= 1;
+	begin(BODY_BYTES);
+	append(data, 1000);
+	append(data + 1000, BODY_BYTES - 1000);
+	flight_finish(f);
+	wait_for(&verdicts);
+}
+
+/* A reader whose client has a status line. */
+static void
+attach(struct flight_reader *r, bool begun)
+{
+	*r = (struct flight_reader){.wake = on_wake};
+	flight_attach(f, r, false);
+	if (begun)
+		ck_assert_int_eq(flight_follow(r, 0), FLIGHT_ON);
+}
+
+/* The reader's bytes from `at` to the end are the right ones. */
+static void
+check_reads_right(const struct flight_reader *r, uint64_t at)
+{
+	uint8_t got[BODY_BYTES];
+
+	ck_assert_uint_eq(flight_visible(f), BODY_BYTES);
+	ck_assert_int_eq(pread(flight_reader_fd(r), got, BODY_BYTES - at, (off_t)at),
+	    (ssize_t)(BODY_BYTES - at));
+	ck_assert_mem_eq(got, body + at, BODY_BYTES - at);
+}
+
+/* ---- bytes that are right ---- */
+
+START_TEST(test_right)
+{
+	struct flight_reader r;
+
+	attach(&r, true);
+	begin(BODY_BYTES);
+	append(body, BODY_BYTES - 1);
+	ck_assert_int_eq(flight_state(f), FLIGHT_STREAMING);
+	ck_assert_uint_eq(flight_visible(f), SHOWN_BYTES);
+	append(body + BODY_BYTES - 1, 1);
+	flight_finish(f);
+	wait_for(&verdicts);
+	ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
+	ck_assert_int_eq(flight_follow(&r, SHOWN_BYTES), FLIGHT_ON);
+	check_reads_right(&r, 0);
+	flight_detach(&r);
+}
+END_TEST
+
+/* ---- bytes that are wrong, then right ---- */
+
+static const struct {
+	int64_t wrong_at;
+	uint64_t at;
+	enum flight_follow want;
+} heal_rows[] = {
+	{BODY_BYTES - 1, 0, FLIGHT_MOVED},
+	{BODY_BYTES - 1, SHOWN_BYTES, FLIGHT_MOVED},
+	{SHOWN_BYTES, SHOWN_BYTES, FLIGHT_MOVED},
+	{SHOWN_BYTES - 1, SHOWN_BYTES, FLIGHT_LOST},
+	{SHOWN_BYTES - 1, SHOWN_BYTES - 1, FLIGHT_MOVED},
+	{1000, 1000, FLIGHT_MOVED},
+	{1000, 1001, FLIGHT_LOST},
+	{1000, 0, FLIGHT_MOVED},
+	{0, 0, FLIGHT_MOVED},
+	{0, 1, FLIGHT_LOST},
+};
+
+START_TEST(test_heal)
+{
+	struct flight_reader r, fresh;
+
+	attach(&r, true);
+	send_all(heal_rows[_i].wrong_at);
+	ck_assert_int_eq(flight_state(f), FLIGHT_STREAMING);
+	flight_restart(f);
+	ck_assert_int_eq(flight_state(f), FLIGHT_HELD);
+	ck_assert_uint_eq(flight_committed(f), 0);
+	attach(&fresh, false);
+	/* Nothing of the second one shows, and the first stays readable. */
+	begin(BODY_BYTES);
+	append(body, BODY_BYTES);
+	ck_assert_uint_eq(flight_visible(f), SHOWN_BYTES);
+	ck_assert_int_eq(flight_follow(&r, heal_rows[_i].at), FLIGHT_ON);
+	ck_assert(flight_wait(&r, UINT64_MAX, FLIGHT_HELD));
+	ck_assert(flight_wait(&fresh, UINT64_MAX, FLIGHT_HELD));
+	while (sem_trywait(&wakes) == 0)
+		;
+	flight_finish(f);
+	wait_for(&verdicts);
+	wait_for(&wakes);
+	wait_for(&wakes);
+	ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
+	ck_assert_int_eq(flight_follow(&r, heal_rows[_i].at), heal_rows[_i].want);
+	if (heal_rows[_i].want == FLIGHT_MOVED) {
+		ck_assert_int_eq(flight_follow(&r, heal_rows[_i].at), FLIGHT_ON);
+		check_reads_right(&r, heal_rows[_i].at);
+	} else
+		ck_assert_int_eq(flight_follow(&r, heal_rows[_i].at), FLIGHT_LOST);
+	flight_refresh(&fresh);
+	check_reads_right(&fresh, 0);
+	flight_detach(&r);
+	flight_detach(&fresh);
+	/* The first one's file went with its last reader. */
+	ck_assert_int_eq(atomic_load(&f->bodies[0].fd), -1);
+	ck_assert(flight_validators_shared(f));
+}
+END_TEST
+
+START_TEST(test_file_of_the_wrong_body_closes_when_it_heals)
+{
+	struct flight_reader r;
+
+	attach(&r, true);
+	send_all(5);
+	flight_detach(&r);
+	ck_assert_int_ge(atomic_load(&f->bodies[0].fd), 0);
+	flight_restart(f);
+	send_all(-1);
+	ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
+	ck_assert_int_eq(atomic_load(&f->bodies[0].fd), -1);
+}
+END_TEST
+
+START_TEST(test_third_body)
+{
+	struct flight_reader r;
+
+	attach(&r, true);
+	send_all(BODY_BYTES - 1);
+	flight_restart(f);
+	send_all(7);		/* nobody saw it: it can't cut anybody */
+	ck_assert_int_eq(flight_state(f), FLIGHT_HELD);
+	flight_restart(f);
+	send_all(-1);
+	ck_assert_int_eq(flight_follow(&r, SHOWN_BYTES), FLIGHT_MOVED);
+	check_reads_right(&r, 0);
+	flight_detach(&r);
+}
+END_TEST
+
+START_TEST(test_small_body_waits)
+{
+	struct flight_reader r;
+
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	make_flight("right", 5, -1);
+	attach(&r, false);
+	begin(5);
+	append("wrong", 5);
+	flight_finish(f);
+	wait_for(&verdicts);
+	ck_assert_int_eq(flight_state(f), FLIGHT_WAITING);
+	flight_restart(f);
+	ck_assert_int_eq(flight_state(f), FLIGHT_WAITING);
+	ck_assert_uint_eq(flight_visible(f), 0);
+	begin(5);
+	append("right", 5);
+	flight_finish(f);
+	wait_for(&verdicts);
+	ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
+	flight_refresh(&r);
+	ck_assert_int_eq(flight_reader_total(&r), 5);
+	ck_assert_int_eq(flight_follow(&r, 0), FLIGHT_ON);
+	ck_assert(!flight_validators_shared(f));
+	flight_detach(&r);
+}
+END_TEST
+
+/* Whose client was told another length can't go on, whatever the bytes. */
+START_TEST(test_other_length)
+{
+	struct flight_reader r;
+	uint8_t more[BODY_BYTES];
+
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	make_flight(body, BODY_BYTES, -1);
+	attach(&r, true);
+	memcpy(more, body, BODY_BYTES);
+	begin(BODY_BYTES + 10);
+	append(more, BODY_BYTES);
+	append(more, 10);
+	flight_finish(f);
+	wait_for(&verdicts);
+	flight_restart(f);
+	send_all(-1);
+	ck_assert_int_eq(flight_follow(&r, 0), FLIGHT_LOST);
+	flight_detach(&r);
+}
+END_TEST
+
+/* Without a length: one that ends before what was shown. */
+START_TEST(test_shorter)
+{
+	struct flight_reader at_end, behind;
+
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	make_flight(body, 100000, -1);
+	attach(&at_end, true);
+	attach(&behind, true);
+	begin(-1);
+	append(body, BODY_BYTES);
+	flight_finish(f);
+	wait_for(&verdicts);
+	ck_assert_uint_eq(flight_visible(f), SHOWN_BYTES);
+	flight_restart(f);
+	begin(-1);
+	append(body, 100000);
+	flight_finish(f);
+	wait_for(&verdicts);
+	ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
+	ck_assert_uint_eq(flight_visible(f), 100000);
+	ck_assert_int_eq(flight_follow(&behind, 100000), FLIGHT_MOVED);
+	ck_assert_int_eq(flight_follow(&at_end, 100001), FLIGHT_LOST);
+	flight_detach(&at_end);
+	flight_detach(&behind);
+}
+END_TEST
+
+START_TEST(test_let_go)
+{
+	struct flight_reader begun, fresh;
+
+	attach(&begun, true);
+	attach(&fresh, false);
+	send_all(BODY_BYTES - 1);
+	flight_restart(f);
+	ck_assert(flight_wait(&begun, UINT64_MAX, FLIGHT_HELD));
+	flight_let_go(f);
+	wait_for(&wakes);
+	ck_assert_int_eq(flight_follow(&begun, 0), FLIGHT_LOST);
+	ck_assert(!flight_wait(&begun, UINT64_MAX, FLIGHT_HELD));
+	/* Who has nothing yet can wait on. */
+	ck_assert(flight_wait(&fresh, UINT64_MAX, FLIGHT_HELD));
+	send_all(-1);
+	ck_assert_int_eq(flight_follow(&begun, 0), FLIGHT_LOST);
+	flight_refresh(&fresh);
+	ck_assert_int_eq(flight_follow(&fresh, 0), FLIGHT_ON);
+	check_reads_right(&fresh, 0);
+	flight_detach(&begun);
+	flight_detach(&fresh);
+}
+END_TEST
+
+/* ---- other ends ---- */
+
+START_TEST(test_more_bytes_than_expected)
+{
+	begin(-1);
+	append(body, BODY_BYTES);
+	ck_assert_int_eq(flight_append(f, "x", 1), REASON_UP_DIGEST);
+	ck_assert_uint_eq(flight_committed(f), BODY_BYTES);
+	/* Its writer gives it up while the verifier is at it. */
+	flight_doubt(f);
+	wait_for(&verdicts);
+	flight_restart(f);
+	send_all(-1);
+	ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
+}
+END_TEST
+
+START_TEST(test_wrong_for_good)
+{
+	struct flight_reader r;
+	struct index_view *view;
+	struct key key = *flight_key(f);
+	struct blob_stat st;
+	char text[192];
+	int fd = -1;
+
+	attach(&r, true);
+	send_all(BODY_BYTES - 1);
+	flight_restart(f);
+	send_all(BODY_BYTES - 1);
+	ck_assert_int_eq(flight_state(f), FLIGHT_HELD);
+	flight_expected_text(f, text, sizeof(text));
+	ck_assert_int_eq(strncmp(text, "SHA256:", 7), 0);
+	flight_fail(f, REASON_UP_DIGEST, 0, false, "twice the same");
+	ck_assert_int_eq(flight_state(f), FLIGHT_FAILED);
+	ck_assert_str_eq(flight_detail(f), "twice the same");
+	flight_detach(&r);
+	/* Nothing is kept, and the URL is marked for good. */
+	ck_assert_int_eq(blob_partial_open(cache_parts(cache)->blobs, &key, &fd, &st),
+	    REASON_NOT_FOUND);
+	index_flush(cache_parts(cache)->index);
+	view = index_view_open(cache_parts(cache)->index);
+	ck_assert(index_is_marked_wrong(view, &key));
+	key.b[31] ^= 1;
+	ck_assert(!index_is_marked_wrong(view, &key));
+	index_view_close(&view);
+}
+END_TEST
+
+/* When the writer is gone (the depot stops), nobody asks again. */
+START_TEST(test_wrong_without_a_writer)
+{
+	struct flight_reader r;
+	uint8_t data[BODY_BYTES];
+
+	attach(&r, true);
+	memcpy(data, body, BODY_BYTES);
+	data[3] ^= 1;
+	begin(BODY_BYTES);
+	append(data, BODY_BYTES);
+	ck_assert(flight_wait(&r, SHOWN_BYTES, FLIGHT_STREAMING));
+	while (sem_trywait(&wakes) == 0)
+		;
+	flight_drive(f, NULL);
+	flight_finish(f);
+	wait_for(&wakes);
+	ck_assert_int_eq(flight_state(f), FLIGHT_FAILED);
+	ck_assert_int_eq(flight_reason(f), REASON_UP_DIGEST);
+	flight_detach(&r);
+}
+END_TEST
+
+Suite *
+check_flight_suite(void)
+{
+	Suite *s = suite_create("flight");
+	TCase *tc = tcase_create("digest");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, test_right);
+	tcase_add_loop_test(tc, test_heal, 0, NELEM(heal_rows));
+	tcase_add_test(tc, test_file_of_the_wrong_body_closes_when_it_heals);
+	tcase_add_test(tc, test_third_body);
+	tcase_add_test(tc, test_small_body_waits);
+	tcase_add_test(tc, test_other_length);
+	tcase_add_test(tc, test_shorter);
+	tcase_add_test(tc, test_let_go);
+	tcase_add_test(tc, test_more_bytes_than_expected);
+	tcase_add_test(tc, test_wrong_for_good);
+	tcase_add_test(tc, test_wrong_without_a_writer);
+	suite_add_tcase(s, tc);
+	return s;
+}

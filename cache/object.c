@@ -245,6 +245,21 @@ object_load(struct object_table *t, const struct key *key)
 	return o;
 }
 
+/* Into the table, in the place of the longest unused where that is full. */
+static void
+object_list(struct object *o, struct object_list *b)
+{
+	struct object_table *t = o->table;
+
+	if (t->n >= t->max_n)
+		object_unlist(TAILQ_FIRST(&t->lru));
+	o->listed = true;
+	t->n++;
+	(void)object_ref(o);	/* the table's own; the macro would evaluate it more than once */
+	TAILQ_INSERT_TAIL(&t->lru, o, lru);
+	TAILQ_INSERT_HEAD(b, o, bucket);
+}
+
 struct object *
 object_make(struct object_table *t, const struct key *key, const struct object_rec *rec)
 {
@@ -257,8 +272,12 @@ object_make(struct object_table *t, const struct key *key, const struct object_r
 	o->table = t;
 	o->fd = o->hold = -1;
 	o->key = *key;
+	o->version = index_version(t->ix, key);
+	o->drop_version = index_drop_version(t->ix);
 	o->rec = *rec;
-	if (!object_keep_text(o))
+	if (object_keep_text(o))
+		object_list(o, object_bucket(t, key));
+	else
 		object_unref(&o);
 	return o;
 }
@@ -289,13 +308,7 @@ object_find(struct object_table *t, const struct key *key, int64_t now_ms, int64
 	o = object_load(t, key);
 	if (o == NULL)
 		return NULL;
-	if (t->n >= t->max_n)
-		object_unlist(TAILQ_FIRST(&t->lru));
-	o->listed = true;
-	t->n++;
-	(void)object_ref(o);	/* the table's own; the macro would evaluate it more than once */
-	TAILQ_INSERT_TAIL(&t->lru, o, lru);
-	TAILQ_INSERT_HEAD(b, o, bucket);
+	object_list(o, b);
 	object_use(o, now_ms, now_s);
 	return o;
 }

@@ -19,7 +19,7 @@ struct object *object_find(struct object_table *t, const struct key *key, int64_
 /* Lets go of descriptors and records that were not used for a while. */
 void object_table_tick(struct object_table *t, int64_t now_ms);
 
-/* An object that no record speaks of yet: not in the table. NULL: out of memory. */
+/* An object that no record speaks of yet; in the table until one does. NULL: out of memory. */
 struct object *object_make(struct object_table *t, const struct key *key,
     const struct object_rec *rec);
 const struct key *object_key(const struct object *o);

@@ -28,6 +28,7 @@ struct pkgtable_stats {
 	uint64_t unusable_n;		/* files without a usable path, size or digest: not in the table */
 	uint64_t unpacked_bytes;
 	uint64_t table_bytes;
+	uint8_t unpacked_sha256[32];	/* of the list without its compression */
 };
 
 struct pkgtable_entry {

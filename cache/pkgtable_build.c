@@ -24,6 +24,7 @@
 #include "cache/stanza.h"
 #include "include/key.h"
 
+#include <openssl/evp.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -68,6 +69,7 @@ struct build {
 	uint32_t crc;
 	struct unpack *unpack;
 	struct stanza_reader *reader;
+	EVP_MD_CTX *unpacked;		/* digest of what comes out */
 	struct pkgtable_stats stats;
 	char *why;
 	size_t why_cap;
@@ -321,8 +323,10 @@ static enum reason
 build_unpacked_cb(void *arg, const void *p, size_t n)
 {
 	struct build *b = arg;
-	enum reason r = stanza_feed(b->reader, p, n);
+	enum reason r;
 
+	MUST(EVP_DigestUpdate(b->unpacked, p, n) == 1);
+	r = stanza_feed(b->reader, p, n);
 	if (r == REASON_LIST_BAD && b->why[0] == '\0')
 		return build_refuse(b, r, "%s", stanza_why(b->reader));
 	return r;
@@ -356,6 +360,7 @@ build_read(struct build *b, uint8_t *in)
 		if (r == REASON_LIST_BAD && b->why[0] == '\0')
 			return build_refuse(b, r, "%s", stanza_why(b->reader));
 	}
+	MUST(EVP_DigestFinal_ex(b->unpacked, b->stats.unpacked_sha256, NULL) == 1);
 	return r;
 }
 
@@ -575,7 +580,9 @@ pkgtable_build(int dirfd, const char *name, int index_fd, enum unpack_kind kind,
 	    (int)sizeof(b->runs_name));
 	b->unpack = unpack_new(kind, max_unpacked_bytes);
 	b->reader = stanza_new(fields, sources ? build_source_cb : build_package_cb, b);
-	if (b->unpack != NULL && b->reader != NULL)
+	b->unpacked = EVP_MD_CTX_new();
+	if (b->unpack != NULL && b->reader != NULL && b->unpacked != NULL &&
+	    EVP_DigestInit_ex(b->unpacked, EVP_sha256(), NULL) == 1)
 		r = build_run_all(b, name);
 	if (r == REASON_OK)
 		*stats = b->stats;
@@ -583,6 +590,7 @@ pkgtable_build(int dirfd, const char *name, int index_fd, enum unpack_kind kind,
 		(void)close(b->fd);
 	if (b->runs_fd >= 0)
 		(void)close(b->runs_fd);
+	EVP_MD_CTX_free(b->unpacked);
 	unpack_free(&b->unpack);
 	stanza_free(&b->reader);
 	free(b->run);

@@ -378,13 +378,12 @@ stage_unpacked_max(uint64_t said_bytes, uint64_t packed_bytes)
 	return said_bytes != 0 ? said_bytes : guess;
 }
 
-/* Reads a stored index into its table. */
+/* Reads a stored index into its table, which nobody looks at yet. */
 static enum reason
 stage_build_table(struct stage *st, const uint8_t sha256[32], struct slice path,
-    uint64_t said_bytes, char *why, size_t why_cap)
+    uint64_t said_bytes, struct pkgtable_stats *stats, char *why, size_t why_cap)
 {
 	const struct cache_parts *parts = cache_parts(st->cache);
-	struct pkgtable_stats stats;
 	struct release_index ri;
 	struct blob_stat bs;
 	char hex[KEY_HEX_BYTES];
@@ -399,23 +398,44 @@ stage_build_table(struct stage *st, const uint8_t sha256[32], struct slice path,
 		return r;
 	}
 	r = pkgtable_build(repo_tables_dirfd(parts->repos), hex, fd, ri.kind,
-	    ri.list == RELEASE_SOURCES, stage_unpacked_max(said_bytes, bs.size_bytes), &stats, why,
+	    ri.list == RELEASE_SOURCES, stage_unpacked_max(said_bytes, bs.size_bytes), stats, why,
 	    why_cap);
 	(void)close(fd);
 	if (r != REASON_OK)
 		return r;
 	COUNT(tables_built_total);
 	log_info("%.*s: %llu files of %llu stanzas have their digests", SLICE_ARG(path),
-	    (unsigned long long)stats.entries_n, (unsigned long long)stats.stanzas_n);
-	return repo_table_attach(parts->repos, sha256);
+	    (unsigned long long)stats->entries_n, (unsigned long long)stats->stanzas_n);
+	return REASON_OK;
 }
 
-/* The table of one member of a set; BROKEN: the index can't be read. */
+/* Does what the index says agree with itself and with what else the Release lists? */
+static bool
+stage_table_is_sound(const struct release *r, const struct release_index *ri,
+    const struct pkgtable_stats *stats, char *why, size_t why_cap)
+{
+	const struct release_file *plain = release_find(r, ri->stem);
+
+	if (plain != NULL && plain->has_sha256 &&
+	    memcmp(plain->sha256, stats->unpacked_sha256, 32) != 0) {
+		(void)snprintf(why, why_cap, "it unpacks to something else than the %.*s that is "
+		    "listed beside it", SLICE_ARG(ri->stem));
+		return false;
+	}
+	if (stats->ambiguous_n == 0)
+		return true;
+	(void)snprintf(why, why_cap, "it gives different digests or sizes for %llu of its files",
+	    (unsigned long long)stats->ambiguous_n);
+	return false;
+}
+
+/* The table of one member of a set; BROKEN: the index can't be read, or contradicts itself. */
 static enum stage_verdict
 stage_read_member(struct stage_try *t, const char *path)
 {
 	struct stage *st = t->st;
 	const struct release_file *rf = release_find(t->release, slice_of(path));
+	struct pkgtable_stats stats;
 	struct release_index ri;
 	char why[PKGTABLE_WHY_BYTES] = "";
 	enum reason r;
@@ -427,11 +447,15 @@ stage_read_member(struct stage_try *t, const char *path)
 	    repo_has_table(st->repos, rf->sha256) || !stage_claim_table(st, rf->sha256))
 		return STAGE_AGREES;
 	r = stage_build_table(st, rf->sha256, rf->path,
-	    release_unpacked_bytes(t->release, rf), why, sizeof(why));
+	    release_unpacked_bytes(t->release, rf), &stats, why, sizeof(why));
+	if (r == REASON_OK && !stage_table_is_sound(t->release, &ri, &stats, why, sizeof(why)))
+		r = REASON_LIST_BAD;
+	if (r == REASON_OK)
+		r = repo_table_attach(st->repos, rf->sha256);
 	stage_release_table(st, rf->sha256);
 	if (r != REASON_LIST_BAD)
 		return STAGE_AGREES;	/* a full disk, say: packages go unchecked, clients don't */
-	(void)snprintf(t->why, t->why_cap, "%s can't be read: %s", path, why);
+	(void)snprintf(t->why, t->why_cap, "%s can't be used: %s", path, why);
 	return STAGE_BROKEN;
 }
 
@@ -822,8 +846,7 @@ stage_release_job(struct stage *st, struct stage_job *job)
 
 	if (t != NULL)
 		t->view = index_view_open(cache_parts(st->cache)->index);
-	if (t == NULL || t->view == NULL || text == NULL ||
-	    !repo_split_release(f->url, &t->root, &which)) {
+	if (t == NULL || t->view == NULL || !repo_split_release(f->url, &t->root, &which)) {
 		flight_fail(f, REASON_NO_MEMORY, 0, false, "%s", reason_text(REASON_NO_MEMORY));
 		goto out;
 	}
@@ -834,7 +857,13 @@ stage_release_job(struct stage *st, struct stage_job *job)
 	stage_bell_init(&t->bell);
 	repo_note_root(st->repos, t->root);
 	t->current = repo_current(st->repos, t->root);
-	r = release_parse(&release, text, n, why, sizeof(why));
+	if (text != NULL)
+		r = release_parse(&release, text, n, why, sizeof(why));
+	else {
+		r = REASON_RELEASE_BAD;
+		(void)snprintf(why, sizeof(why), "it has %llu bytes; %d are the limit",
+		    (unsigned long long)flight_committed(f), RELEASE_TEXT_MAX);
+	}
 	t->release = release;
 	if (r != REASON_OK && t->current != NULL)
 		stage_refuse(t, f, r);
@@ -865,13 +894,17 @@ static void
 stage_table_job(struct stage *st, struct stage_job *job)
 {
 	char path[1024], why[PKGTABLE_WHY_BYTES] = "";
+	struct pkgtable_stats stats;
 	uint64_t said_bytes = 0;
 	enum reason r;
 
 	if (!repo_table_wanted(st->repos, job->digest, path, &said_bytes) ||
 	    !stage_claim_table(st, job->digest))
 		return;
-	r = stage_build_table(st, job->digest, slice_of(path), said_bytes, why, sizeof(why));
+	r = stage_build_table(st, job->digest, slice_of(path), said_bytes, &stats, why,
+	    sizeof(why));
+	if (r == REASON_OK)
+		r = repo_table_attach(st->repos, job->digest);
 	stage_release_table(st, job->digest);
 	if (r != REASON_OK)
 		log_warning("%s can't be read, its packages are not checked: %s", path,

@@ -230,9 +230,25 @@ req_take_object(struct req *req, struct cache_answer *a)
 {
 	req->object = a->object;
 	req->object_strict = a->strict;
-	req->listed = a->listed;
 	cache_gen_unref(&req->gen);
 	req->gen = a->gen;
+}
+
+/* A file that the signed Release lists is never said not to exist, or to be another. */
+static bool
+req_is_incomplete(const struct req *req, enum reason r)
+{
+	return req->listed && req->af.class != APTFILE_PACKAGE && (r == REASON_UP_NOT_FOUND ||
+	    r == REASON_UP_GONE || r == REASON_UP_DIGEST || r == REASON_UP_CHANGED);
+}
+
+/* Upstream has not got it now: there may be a newer generation. */
+static enum step
+req_fail_incomplete(struct req *req)
+{
+	cache_suspect(req->c->w->view, &req->route.url);
+	req->error_status = 0;
+	return req_fail(req, REASON_REPO_INCOMPLETE, NULL);
 }
 
 /* Asks the cache: an object to serve, a flight to follow, or why neither. */
@@ -252,9 +268,11 @@ req_ask(struct req *req, bool object_bad)
 	cache_ask(w->view, &ask, &a);
 	if (a.reason == REASON_NO_SUCH_TIME)
 		return req_fail_then(req);
+	req->listed = a.listed;
 	if (a.reason != REASON_OK) {
 		req->error_status = a.status;
-		return req_fail(req, a.reason, NULL);
+		return req_is_incomplete(req, a.reason) ? req_fail_incomplete(req) :
+		    req_fail(req, a.reason, NULL);
 	}
 	req_take_object(req, &a);
 	if (a.flight == NULL) {
@@ -517,12 +535,8 @@ req_follow_failed(struct req *req)
 	if (req_may_serve_stale(req) && r != REASON_UP_NOT_FOUND && r != REASON_UP_GONE)
 		return req_serve_stale(req, req_stale_words(r));
 	req->detail = req_text(req, "%s", flight_detail(f));
-	/* A file that the signed Release lists is never said not to exist. */
-	if (req->listed && req->af.class != APTFILE_PACKAGE && (r == REASON_UP_NOT_FOUND ||
-	    r == REASON_UP_GONE || r == REASON_UP_DIGEST || r == REASON_UP_CHANGED)) {
-		cache_suspect(req->c->w->view, &req->route.url);
-		return req_fail(req, REASON_REPO_INCOMPLETE, NULL);
-	}
+	if (req_is_incomplete(req, r))
+		return req_fail_incomplete(req);
 	req->error_status = flight_upstream_status(f);
 	req->challenge = req_text(req, "%s", flight_challenge(f));
 	return req_fail(req, r, NULL);

@@ -26,6 +26,7 @@
 #include "proxy/upstream_priv.h"
 
 enum {
+	FETCH_EDGE_MS = 5000,		/* between two new connections for Releases */
 	/* before a client has bytes: refused, reset, garbage, 5xx */
 	FETCH_TRIES_MAX = 3,
 	FETCH_CHECK_TRIES_MAX = 2,	/* where something stored can be served instead */
@@ -583,6 +584,22 @@ fetch_setup(struct fetch *ft)
 	return true;
 }
 
+/*
+ * A kept connection sticks to one edge of a CDN, which may be hours behind:
+ * Releases come over a new one now and then.
+ */
+static void
+fetch_change_edge(struct fetch *ft)
+{
+	if (flight_aptfile(ft->f)->class != APTFILE_RELEASE)
+		return;
+	if (!ft->fresh && ft->host->fresh_ms != 0 &&
+	    ft->u->now_ms - ft->host->fresh_ms < FETCH_EDGE_MS)
+		return;
+	ft->host->fresh_ms = ft->u->now_ms;
+	ft->fresh = true;
+}
+
 void
 fetch_start(struct fetch *ft)
 {
@@ -597,6 +614,7 @@ fetch_start(struct fetch *ft)
 	ft->quiet_ms = ft->u->now_ms;
 	ft->asked_wall_ms = clock_wall_ms();
 	fetch_choose_range(ft);
+	fetch_change_edge(ft);
 	if (ft->resume_at == 0 && ft->partial_bytes > 0) {
 		/* Nothing could prove that more belongs to it. */
 		flight_drop_partial(ft->f);

@@ -41,6 +41,7 @@ fetch_start_over(struct fetch *ft)
 	COUNT(digest_refetches_total);
 	flight_restart(ft->f);
 	fetch_end_try(ft);
+	ft->alternate_gone = true;	/* a digest's own name that lies: the file's name then */
 	fetch_go_home(ft);
 	ft->begun = ft->check = ft->wrong_answer = false;
 	ft->partial_bytes = 0;

@@ -47,6 +47,7 @@ struct uphost {
 	bool no_proxy;			/* asked directly, whatever parent_proxy says */
 	struct curl_slist *connect_to;	/* conf's, as libcurl wants it */
 	unsigned active_n, bulk_n;
+	int64_t fresh_ms;		/* when a Release was last asked for on a new connection */
 	struct {
 		char ip[INET6_ADDRSTRLEN];
 		int64_t at_ms;		/* 0: free */

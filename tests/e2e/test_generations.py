@@ -34,8 +34,7 @@ def check_new_inrelease_with_old_indexes(env, cdn):
     assert depot.counter("generation_held_total") >= held + 150
     response = client.update()
     assert response.is_hit and "generation" in response.cache_status, response.cache_status
-    line = depot.wait_log(cdn.repo.host, "Packages")
-    assert "InRelease" in line or "generation" in line, line
+    depot.wait_log(cdn.repo.host, "Packages", "different publications")
 
     # Polite, but on other connections and past the caches in between.
     def probes(path):
@@ -439,9 +438,10 @@ def test_first_visit_that_disagrees(env):
     assert response.status == 200 and response.body == cdn.data(old, path), response
     assert depot.counter("generation_disagreements_total") >= 1
     assert depot.counter("generations_current") == 0
+    # Nobody is promised anything before there is a generation: one is made in the background.
     cdn.show(new)
-    follow(depot, client, new)
     depot.wait_counter("generations_current", "==", 1)
+    follow(depot, client, new)
 
 
 # -- restarts -------------------------------------------------------------------------------------

@@ -162,7 +162,7 @@ cache_start_parts(struct cache *c)
 	struct evict_conf e = {
 		.index = c->parts.index, .blobs = c->parts.blobs,
 		.cache_max_bytes = c->conf.max_bytes, .min_free_bytes = c->conf.min_free_bytes,
-		.partial_bytes = cache_partial_bytes, .arg = c,
+		.partial_bytes = cache_partial_bytes, .arg = c, .repos = c->parts.repos,
 	};
 
 	c->parts.stage = stage_start(c);

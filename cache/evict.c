@@ -6,7 +6,9 @@
  * where that is exceeded walks all blob records once per run, keeping a heap
  * of just as many least recently used ones as must go. A run ends at 95 % of
  * the budget, so that a full cache does not walk for each body that arrives.
- * Blobs that somebody reads (index_is_held) are passed over; when nothing
+ * Blobs that somebody reads (index_is_held) are passed over, and so is what a
+ * pinned generation refers to; Releases and indexes of kept generations go
+ * last. When nothing
  * else is left, the keeper waits for its next look instead of trying again.
  *
  * Once in a while it also forgets URLs whose blob has gone and unfinished
@@ -16,6 +18,7 @@
  */
 #include "cache/evict.h"
 #include "cache/blob.h"
+#include "cache/repo.h"
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
@@ -36,6 +39,7 @@ enum {
 	EVICT_TIDY_MS = 3600 * 1000,
 	EVICT_TIDY_DROPS = 1000,	/* fewer dangling URLs are not worth a walk */
 	EVICT_PARTIAL_S = 7 * 86400,
+	EVICT_KEEP_LONG_S = 365 * 86400,	/* as much younger than they are: what generations list */
 };
 
 /* A blob that might go. */
@@ -165,6 +169,7 @@ evict_heap_offer(struct evict_heap *h, const struct evict_candidate *c)
 
 struct evict_walk {
 	struct evict *e;
+	struct repo_keep *keep;		/* NULL: nothing is special */
 	struct evict_heap heap;
 };
 
@@ -176,6 +181,15 @@ evict_walk_each(void *arg, const uint8_t digest[32], const struct blob_rec *rec)
 
 	if (index_is_held(w->e->conf.index, digest))
 		return;
+	switch (w->keep != NULL ? repo_keep_find(w->keep, digest) : REPO_KEEP_NO) {
+	case REPO_KEEP_NO:
+		break;
+	case REPO_KEEP_LONG:
+		c.used_at_s += EVICT_KEEP_LONG_S;
+		break;
+	case REPO_KEEP_PINNED:
+		return;
+	}
 	memcpy(c.digest, digest, sizeof(c.digest));
 	evict_heap_offer(&w->heap, &c);
 }
@@ -246,7 +260,10 @@ evict_free(struct evict *e, uint64_t want_bytes, uint64_t *dropped_n)
 		struct evict_walk w = {.e = e, .heap.want_bytes = want_bytes - freed_bytes};
 
 		before_n = *dropped_n;
+		if (e->conf.repos != NULL)
+			w.keep = repo_keep_new(e->conf.repos);
 		evict_walk(e, &w);
+		repo_keep_free(&w.keep);
 		got_bytes = evict_drop(e, &w.heap, want_bytes - freed_bytes, dropped_n);
 		freed_bytes += got_bytes;
 		free(w.heap.v);

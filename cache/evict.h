@@ -14,6 +14,8 @@
 
 struct evict;
 
+struct repos;
+
 struct evict_conf {
 	struct index *index;
 	struct blobstore *blobs;
@@ -21,6 +23,7 @@ struct evict_conf {
 	uint64_t min_free_bytes;
 	uint64_t (*partial_bytes)(void *arg);	/* bytes of bodies being fetched */
 	void *arg;
+	struct repos *repos;		/* whose bodies go last, or not at all; or NULL */
 };
 
 /* Starts the keeper thread. NULL: out of memory or threads. */

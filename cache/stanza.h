@@ -52,7 +52,7 @@ enum {
  */
 struct stanza {
 	struct slice f[STANZA__N];
-	uint32_t twice;			/* bits of fields that stand there more than once (the first counts) */
+	uint32_t twice;			/* bits of fields that stand there again (the first counts) */
 	uint64_t number;		/* from 1 */
 };
 

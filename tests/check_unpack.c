@@ -257,16 +257,16 @@ START_TEST(bounds_decoder_memory)
 }
 END_TEST
 
-/* Tens of thousands of empty streams cost set-up time each. */
+/* Each of tens of thousands of empty streams costs set-up time. */
 START_TEST(bounds_members)
 {
-	struct packed one = pack_make(UNPACK_BZ2, "", 0), in = {malloc(70000 * one.n), 70000 * one.n};
+	struct packed one = pack_make(UNPACK_GZ, "", 0), in = {malloc(70000 * one.n), 70000 * one.n};
 	struct got g = got_new(1);
 
 	ck_assert_ptr_nonnull(in.p);
 	for (size_t i = 0; i < 70000; i++)
 		memcpy(in.p + i * one.n, one.p, one.n);
-	ck_assert_int_eq(run(UNPACK_BZ2, in, 1 << 20, 1, &g), REASON_LIST_BAD);
+	ck_assert_int_eq(run(UNPACK_GZ, in, 1 << 20, 1, &g), REASON_LIST_BAD);
 	ck_assert_ptr_nonnull(strstr(why, "streams"));
 	free(one.p);
 	free(in.p);

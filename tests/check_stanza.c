@@ -234,6 +234,7 @@ check_stanza_suite(void)
 	Suite *s = suite_create("stanza");
 	TCase *t = tcase_create("stanza");
 
+	tcase_set_timeout(t, 30);
 	tcase_add_loop_test(t, reads_rows, 0, NELEM(rows));
 	tcase_add_test(t, gives_only_what_was_asked);
 	tcase_add_test(t, knows_each_field);

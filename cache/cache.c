@@ -23,6 +23,7 @@
 #include "cache/flight_priv.h"
 #include "cache/object_priv.h"
 #include "cache/repo.h"
+#include "cache/scrub.h"
 #include "cache/stage.h"
 #include "include/clock.h"
 #include "include/counter.h"
@@ -155,6 +156,22 @@ cache_make_dir(const char *dir, char **why)
 	return REASON_OK;
 }
 
+/* The scrubber, slow as it should be; APT_DEPOT_TEST_SCRUB=now begins at once and hurries. */
+static struct scrub *
+cache_start_scrub(const struct cache *c)
+{
+	const char *test = getenv("APT_DEPOT_TEST_SCRUB");
+	bool now = test != NULL && strcmp(test, "now") == 0;
+	struct scrub_conf conf = {
+		.index = c->parts.index, .blobs = c->parts.blobs,
+		.rate_bytes = now ? 0 : SCRUB_RATE_BYTES,
+		.first_ms = now ? 0 : SCRUB_FIRST_MS,
+		.every_ms = SCRUB_EVERY_MS,
+	};
+
+	return scrub_start(&conf);
+}
+
 /* Starts what works behind the scenes. */
 static enum reason
 cache_start_parts(struct cache *c)
@@ -169,8 +186,9 @@ cache_start_parts(struct cache *c)
 	c->parts.verify = verify_start(c);
 	c->parts.sync = sync_start(c);
 	c->parts.evict = evict_start(&e);
+	c->parts.scrub = cache_start_scrub(c);
 	if (c->parts.verify == NULL || c->parts.sync == NULL || c->parts.evict == NULL ||
-	    c->parts.stage == NULL)
+	    c->parts.stage == NULL || c->parts.scrub == NULL)
 		return REASON_NO_MEMORY;
 	return REASON_OK;
 }
@@ -249,6 +267,7 @@ cache_close(struct cache **c_p)
 	sync_stop(&c->parts.sync);
 	if (c->parts.index != NULL)
 		index_flush(c->parts.index);
+	scrub_stop(&c->parts.scrub);
 	evict_stop(&c->parts.evict);
 	for (i = 0; i < CACHE_SHARDS; i++)
 		while ((f = TAILQ_FIRST(&c->shards[i].flights)) != NULL)
@@ -307,6 +326,13 @@ cache_view_tick(struct cache_view *v, int64_t now_ms)
 {
 	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
 	object_table_tick(v->objects, now_ms);
+}
+
+void
+cache_scrub_now(struct cache *c)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	scrub_kick(c->parts.scrub);
 }
 
 /* ---- remembered for a short while ---- */

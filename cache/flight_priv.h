@@ -129,6 +129,7 @@ struct cache_parts {
 	struct evict *evict;
 	struct repos *repos;
 	struct stage *stage;
+	struct scrub *scrub;
 };
 const struct cache_parts *cache_parts(struct cache *c);
 /*

@@ -51,6 +51,9 @@ enum reason cache_open(struct cache **c_p, const struct cache_conf *conf, char *
 /* Everything verified is committed when it returns. All views must be closed before. */
 void cache_close(struct cache **c_p);
 
+/* Reads every stored body again now, as fast as the disk can; scrub_passes_total tells the end. */
+void cache_scrub_now(struct cache *c);
+
 struct cache_view *cache_view_open(struct cache *c) MUSTCHECK;
 void cache_view_close(struct cache_view **v_p);
 /* Once a second or so, from the view's thread: lets go of objects that nobody used lately. */

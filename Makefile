@@ -33,7 +33,7 @@ VERSION := $(or $(shell cat VERSION 2>/dev/null),$(shell git describe --tags 2>/
 
 # -- flags ----------------------------------------------------------------------------------------
 
-PKGS       := libevent_core libevent_pthreads libcurl openssl zlib liblzma libzstd
+PKGS       := libevent_core libevent_pthreads libcurl openssl zlib liblzma libzstd libseccomp
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PKGS) 2>/dev/null)
 PKG_LIBS   := $(shell $(PKG_CONFIG) --libs $(PKGS) 2>/dev/null)
 # These two have no .pc file in every release we build on.

@@ -131,8 +131,7 @@ cache_lock(struct cache *c, char **why)
 	return REASON_OK;
 }
 
-/* Makes cache_dir and its parents where they are missing. */
-static enum reason
+enum reason
 cache_make_dir(const char *dir, char **why)
 {
 	char path[4096];
@@ -147,7 +146,8 @@ cache_make_dir(const char *dir, char **why)
 			continue;
 		memcpy(path, dir, i);
 		path[i] = '\0';
-		if (mkdir(path, 0750) != 0 && errno != EEXIST) {
+		/* Those above it may be entered: root makes them, but another user may serve. */
+		if (mkdir(path, dir[i] == '\0' ? 0750 : 0755) != 0 && errno != EEXIST) {
 			(void)!asprintf(why, "cannot make the directory %s: %s: make it and give it to "
 			    "the user that runs apt-depot, or set cache_dir", path, strerror(errno));
 			return REASON_DISK_ERROR;

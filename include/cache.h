@@ -43,6 +43,8 @@ struct cache_hooks {
 /* NULL, before the upstream thread ends: no fetch is begun any more. */
 void cache_set_hooks(struct cache *c, const struct cache_hooks *hooks);
 
+/* Makes cache_dir and its parents where they are missing; *why_p as below. */
+enum reason cache_make_dir(const char *dir, char **why_p) MUSTCHECK;
 /*
  * Takes the lock, opens index and body files, starts the cache's threads.
  * On failure *why_p (malloced, may be NULL) says in words what to do.

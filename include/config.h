@@ -56,6 +56,10 @@ bool config_any_auth(const struct config *c);
  */
 const struct config_upstream *config_for_upstream(const struct config *c, struct slice host);
 
+/* Calls fn for each file that is opened again while the depot runs: ca_file, client_cert and so on. */
+typedef void config_file_f(void *arg, const char *key, const char *path);
+void config_each_file(const struct config *c, config_file_f *fn, void *arg);
+
 /* Every option with type, default and help, as the sample file shows them. */
 void config_print_reference(FILE *out);
 /* Names options that differ between two configurations and can't change without a restart. */

@@ -490,6 +490,9 @@ config_resolve(struct config_loader *ld)
 			config_report(ld, true, "cache_dir", "there is no default without "
 			    "HOME: set it");
 	}
+	if (c->verify_signatures && c->keyring_dir == NULL)
+		config_report(ld, true, "keyring_dir", "verify_signatures = yes needs it: name the "
+		    "directory that holds the repositories' public keys");
 	if (c->workers == 0) {
 		c->workers = 1;
 		if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0 && CPU_COUNT(&cpus) > 0)
@@ -724,6 +727,31 @@ config_for_upstream(const struct config *c, struct slice host)
 	if ((matched & (matched - 1)) == 0)
 		return &c->sections[last].alone;
 	return config_mix(c, matched, last);
+}
+
+/* The files of one upstream's settings. */
+static void
+config_each_upstream_file(const struct config_upstream *u, config_file_f *fn, void *arg)
+{
+	if (u->ca_file != NULL)
+		fn(arg, "ca_file", u->ca_file);
+	if (u->client_cert != NULL)
+		fn(arg, "client_cert", u->client_cert);
+	if (u->client_key != NULL)
+		fn(arg, "client_key", u->client_key);
+	if (u->auth != NULL)
+		fn(arg, "auth", u->auth);
+}
+
+void
+config_each_file(const struct config *c, config_file_f *fn, void *arg)
+{
+	size_t i;
+
+	CHECK_OBJ(c, CONFIG_MAGIC);
+	config_each_upstream_file(&c->upstream, fn, arg);
+	for (i = 0; i < c->sections_n; i++)
+		config_each_upstream_file(&c->sections[i].values, fn, arg);
 }
 
 /* ---- for people ---- */

@@ -192,6 +192,17 @@ config_file_open(const char *path, struct stat *st, char *why)
 	return in;
 }
 
+/* A file of secrets: nobody but its owner and group may read it, nor write it. */
+static enum config_verdict
+config_secret_ok(const char *path, const struct stat *st, char *why)
+{
+	if ((st->st_mode & (S_IROTH | S_IWOTH)) == 0)
+		return CONFIG_GOOD;
+	return config_say(CONFIG_BAD, why, "%s may be %s by everybody on this machine: chmod o-rw, "
+	    "and chown it to the depot's user or group", config_quote(slice_of(path)).text,
+	    (st->st_mode & S_IWOTH) != 0 ? "written" : "read");
+}
+
 /* Never asks on the terminal: a key with a passphrase is refused. */
 static int
 config_passphrase_cb(char *buf, int size, int writing, void *arg)
@@ -232,6 +243,10 @@ config_check_cert_file(const char *text, char *why)
 		return CONFIG_BAD;
 	n = config_certs_count(in);
 	fclose(in);
+	if ((st.st_mode & S_IWOTH) != 0)
+		return config_say(CONFIG_BAD, why, "%s may be written by everybody on this machine, who "
+		    "could so decide whom the depot trusts: chmod o-w",
+		    config_quote(slice_of(text)).text);
 	if (n > 0)
 		return CONFIG_GOOD;
 	if (n < 0)
@@ -264,10 +279,7 @@ config_check_key_file(const char *text, char *why)
 		    "read without a passphrase: remove one with openssl pkey -in FILE",
 		    config_quote(slice_of(text)).text);
 	EVP_PKEY_free(key);
-	if ((st.st_mode & S_IROTH) != 0)
-		return config_say(CONFIG_WARN, why, "%s is readable by everyone: chmod o-r",
-		    config_quote(slice_of(text)).text);
-	return CONFIG_GOOD;
+	return config_secret_ok(text, &st, why);
 }
 
 enum config_verdict
@@ -279,10 +291,7 @@ config_check_auth_file(const char *text, char *why)
 	if (in == NULL)
 		return CONFIG_BAD;
 	fclose(in);
-	if ((st.st_mode & S_IROTH) != 0)
-		return config_say(CONFIG_WARN, why, "%s is readable by everyone: chmod o-r",
-		    config_quote(slice_of(text)).text);
-	return CONFIG_GOOD;
+	return config_secret_ok(text, &st, why);
 }
 
 /* Printable, without blank, and every % followed by two hex digits? */
@@ -399,6 +408,7 @@ config_pair_ok(const char *cert_path, const char *key_path, char *why)
 enum config_verdict
 config_check_upstream(const struct config_upstream *u, char *why)
 {
+	struct stat st;
 	size_t i;
 
 	for (i = 0; i + 1 < u->parent_proxy.n; i++)
@@ -414,5 +424,10 @@ config_check_upstream(const struct config_upstream *u, char *why)
 		    "the certificate in %s: name its key in client_key",
 		    config_quote(slice_of(u->client_key != NULL ? u->client_key :
 		    u->client_cert)).text);
+	if (u->client_cert != NULL && u->client_key == NULL && stat(u->client_cert, &st) == 0 &&
+	    (st.st_mode & S_IROTH) != 0)
+		return config_say(CONFIG_BAD, why, "client_cert: %s holds the private key too, and "
+		    "may be read by everybody on this machine: chmod o-r",
+		    config_quote(slice_of(u->client_cert)).text);
 	return CONFIG_GOOD;
 }

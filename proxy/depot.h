@@ -13,6 +13,7 @@
 struct cache;
 struct iopool;
 struct listener;
+struct sign;
 struct upstream;
 struct worker;
 
@@ -22,6 +23,7 @@ struct depot {
 	struct upstream *upstream;
 	struct iopool *iopool;
 	struct listener *listener;
+	struct sign *sign;		/* gpgv; NULL: verify_signatures = no */
 	struct worker **workers;
 	unsigned workers_n;
 	unsigned max_connections;	/* after what RLIMIT_NOFILE allows */

@@ -4,9 +4,9 @@
  * The program: arguments, start order, signals, orderly stop. No decision
  * about a request is made here.
  *
- *   start  configuration, listeners (bound before anything else, so that a
- *          taken port shows at once), cache, drop of privileges, log,
- *          pool, upstream, workers, accept
+ *   start  configuration, gpgv helper, listeners (bound before anything else,
+ *          so that a taken port shows at once), files that root opens, drop of
+ *          privileges, sandbox, cache, log, pool, upstream, workers, accept
  *   stop   no more connections, workers finish or cut, upstream keeps what
  *          can be continued, the cache commits, exit 0
  */
@@ -14,8 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -25,6 +23,8 @@
 #include "include/cache.h"
 #include "include/clock.h"
 #include "include/log.h"
+#include "include/sign.h"
+#include "proxy/confine.h"
 #include "proxy/depot.h"
 #include "proxy/iopool.h"
 #include "proxy/listener.h"
@@ -189,46 +189,6 @@ main_open_cache(struct depot *d)
 	return r == REASON_OK;
 }
 
-/* Becomes the configured user, for good. */
-static bool
-main_drop_privileges(const struct config *c)
-{
-	const struct passwd *pw;
-
-	if (c->user == NULL || geteuid() != 0)
-		return true;
-	pw = getpwnam(c->user);
-	if (pw == NULL) {
-		(void)fprintf(stderr, "apt-depot: user = %s: there is no such user\n", c->user);
-		return false;
-	}
-	if (initgroups(pw->pw_name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 ||
-	    setuid(pw->pw_uid) != 0) {
-		(void)fprintf(stderr, "apt-depot: cannot become %s: %s\n", c->user, strerror(errno));
-		return false;
-	}
-	return true;
-}
-
-/* Gives cache_dir to the configured user before it is opened as root. */
-static bool
-main_own_cache_dir(const struct config *c)
-{
-	const struct passwd *pw;
-
-	if (c->user == NULL || geteuid() != 0)
-		return true;
-	pw = getpwnam(c->user);
-	if (pw == NULL)
-		return true;	/* said later */
-	if (chown(c->cache_dir, pw->pw_uid, pw->pw_gid) != 0 && errno != ENOENT) {
-		(void)fprintf(stderr, "apt-depot: cannot give %s to %s: %s\n", c->cache_dir, c->user,
-		    strerror(errno));
-		return false;
-	}
-	return true;
-}
-
 /* Is this one of our own names or listeners? For routing. */
 static bool
 main_is_self(const void *arg, struct slice host, uint16_t port)
@@ -264,23 +224,6 @@ main_make_id(char id[17])
 		(void)close(fd);
 	for (i = 0; i < sizeof(raw); i++)
 		(void)snprintf(id + 2 * i, 3, "%02x", raw[i]);
-}
-
-/* Writes the process number where it is wanted. */
-static void
-main_write_pid(const char *path)
-{
-	FILE *f;
-
-	if (path == NULL)
-		return;
-	f = fopen(path, "we");
-	if (f == NULL) {
-		log_warning("pid_file %s: %s", path, strerror(errno));
-		return;
-	}
-	(void)fprintf(f, "%ld\n", (long)getpid());
-	(void)fclose(f);
 }
 
 /* Starts every thread; what was started is stopped by main_stop. */
@@ -351,7 +294,9 @@ main_reload(const struct depot *d, const struct main_args *args)
 	if (now == NULL)
 		log_error("reload: the configuration is kept as it was: %s", text);
 	else if (err != 0)
-		log_error("reload: the log is kept as it was: %s", strerror(err));
+		log_error("reload: the log is kept as it was: %s%s", strerror(err),
+		    err == EACCES ? " (the sandbox lets it write only where its logs were at "
+		    "start: restart)" : "");
 	else
 		log_notice("reload: done. %s", text);
 	if (now != NULL)
@@ -394,9 +339,24 @@ main_block_signals(sigset_t *set)
 	AZ(pthread_sigmask(SIG_BLOCK, set, NULL));
 }
 
+/* verify_signatures: the helper that runs gpgv, while there is one thread and every right. */
+static bool
+main_start_sign(struct depot *d, struct confine *cf)
+{
+	const struct sign_conf conf = {.keyring_dir = d->config->keyring_dir,
+	    .confine = confine_helper, .arg = cf};
+	char *why = NULL;
+
+	if (!d->config->verify_signatures || sign_start(&d->sign, &conf, &why))
+		return true;
+	(void)fprintf(stderr, "apt-depot: %s\n", why != NULL ? why : "out of memory");
+	free(why);
+	return false;
+}
+
 /* Everything up to the first thread; false with the reason on stderr. */
 static bool
-main_prepare(struct depot *d)
+main_prepare(struct depot *d, struct confine *cf)
 {
 	const struct config *c = d->config;
 	char *why = NULL;
@@ -406,7 +366,7 @@ main_prepare(struct depot *d)
 		free(why);
 		return false;
 	}
-	if (!main_own_cache_dir(c) || !main_drop_privileges(c))
+	if (!confine_open_files(cf) || !confine_become_user(cf))
 		return false;
 	d->max_connections = main_raise_descriptors(c->max_connections);
 	d->route.https_upgrade = &c->https_upgrade;
@@ -414,6 +374,7 @@ main_prepare(struct depot *d)
 	d->route.is_self_arg = d;
 	d->started_s = clock_wall_s();
 	main_make_id(d->id);
+	confine_enter(cf);
 	/* The index may fork a child to look at itself: before any thread. */
 	return main_open_cache(d);
 }
@@ -424,6 +385,7 @@ main_serve(const struct main_args *args)
 {
 	struct config *c = config_load(args->file, &args->settings, stderr, stderr);
 	struct depot d = {.config = c};
+	struct confine cf = {.config = c, .config_file = args->file, .pid_fd = -1};
 	sigset_t set;
 	int err;
 
@@ -432,9 +394,15 @@ main_serve(const struct main_args *args)
 	log_style(c->log_level, c->log_format);
 	main_block_signals(&set);
 	panic_init();
+	if (!confine_find_user(&cf) || !main_start_sign(&d, &cf)) {
+		config_unref(&c);
+		return 1;
+	}
 	(void)curl_global_init(CURL_GLOBAL_DEFAULT);
-	if (!main_prepare(&d)) {
+	if (!main_prepare(&d, &cf)) {
 		listener_close(&d.listener);
+		sign_stop(&d.sign);
+		confine_remove_pid(&cf);
 		config_unref(&c);
 		return 1;
 	}
@@ -445,18 +413,21 @@ main_serve(const struct main_args *args)
 		if (err == 0)
 			(void)fprintf(stderr, "apt-depot: out of memory or threads\n");
 		main_stop(&d);
+		sign_stop(&d.sign);
+		confine_remove_pid(&cf);
 		config_unref(&c);
 		return 1;
 	}
-	main_write_pid(c->pid_file);
+	confine_write_pid(&cf);
+	log_notice("sandbox: %s", cf.report[0] != '\0' ? cf.report : "off");
 	log_notice("apt-depot %s ready: port %u, %u workers, cache in %s", depot_version,
 	    listener_port(d.listener), d.workers_n, c->cache_dir);
 	main_wait(&d, args, &set);
 	main_stop(&d);
+	sign_stop(&d.sign);
+	confine_remove_pid(&cf);
 	log_notice("stopped");
 	log_close();
-	if (c->pid_file != NULL)
-		(void)unlink(c->pid_file);
 	config_unref(&c);
 	curl_global_cleanup();
 	return 0;

@@ -563,6 +563,7 @@ pem_make(const char *name, const char *key_name, const char *both_name)
 	PEM_write_X509(out, cert);
 	PEM_write_PrivateKey(out, key, NULL, NULL, 0, NULL, NULL);
 	fclose(out);
+	chmod(pem_path(both_name), 0640);
 	out = fopen(pem_path("locked.key"), "w");
 	PEM_write_PrivateKey(out, key, EVP_aes_128_cbc(), (const unsigned char *)"pass", 4, NULL,
 		NULL);
@@ -638,14 +639,50 @@ START_TEST(test_pem)
 }
 END_TEST
 
-START_TEST(test_open_key_warns)
+/* What everybody on the machine may read or write is refused, with the way out. */
+static const struct {
+	const char *key, *file;
+	mode_t mode;
+	const char *says;
+} open_cases[] = {
+	{"client_key", "a.key", 0644, "a.key may be read by everybody on this machine: chmod o-rw"},
+	{"client_key", "a.key", 0602, "a.key may be written by everybody"},
+	{"client_key", "a.key", 0640, NULL},
+	{"auth", "a.key", 0604, "a.key may be read by everybody on this machine: chmod o-rw"},
+	{"auth", "a.key", 0622, "a.key may be written by everybody"},
+	{"auth", "a.key", 0440, NULL},
+	{"ca_file", "a.pem", 0646, "whom the depot trusts: chmod o-w"},
+	{"ca_file", "a.pem", 0644, NULL},
+	{"client_cert", "a.both", 0644, "a.both holds the private key too, and may be read by everybody"},
+};
+
+START_TEST(test_open_files)
 {
+	const char *key = open_cases[_i].key, *file = open_cases[_i].file;
 	struct config *c;
 
-	chmod(pem_path("a.key"), 0644);
-	c = load_pems("client_cert", "a.pem", "client_key", "a.key");
+	chmod(pem_path(file), open_cases[_i].mode);
+	c = load_pems(key, file, strcmp(key, "client_key") == 0 ? "client_cert" : NULL, "a.pem");
+	if (open_cases[_i].says == NULL) {
+		ck_assert_msg(c != NULL, "%s", config_errors);
+		config_unref(&c);
+		return;
+	}
+	ck_assert_ptr_null(c);
+	ck_assert_msg(strstr(config_errors, open_cases[_i].says) != NULL, "%s", config_errors);
+}
+END_TEST
+
+START_TEST(test_signatures_need_keys)
+{
+	char verify[] = "verify_signatures=yes", keys[] = "keyring_dir=/etc/apt/keyrings";
+	char *settings[] = {verify, keys};
+	struct config *c = load(NULL, settings, 1);
+
+	ck_assert_ptr_null(c);
+	ck_assert_ptr_nonnull(strstr(config_errors, "keyring_dir"));
+	c = load(NULL, settings, 2);
 	ck_assert_ptr_nonnull(c);
-	ck_assert_ptr_nonnull(strstr(config_warnings, "a.key is readable by everyone: chmod o-r"));
 	config_unref(&c);
 }
 END_TEST
@@ -874,7 +911,8 @@ check_config_suite(void)
 	tc = tcase_create("pem");
 	tcase_add_checked_fixture(tc, pem_setup, pem_teardown);
 	tcase_add_loop_test(tc, test_pem, 0, NELEM(pem_cases));
-	tcase_add_test(tc, test_open_key_warns);
+	tcase_add_loop_test(tc, test_open_files, 0, (int)NELEM(open_cases));
+	tcase_add_test(tc, test_signatures_need_keys);
 	suite_add_tcase(s, tc);
 
 	tc = tcase_create("sample");

@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """At rest and at least privilege: the scrubber, the user it becomes, the sandbox."""
+import contextlib
 import os
+import pwd
+import shutil
+import signal
+import tempfile
 
 from body import Pattern
 from client import expect_body
+from depot import run_command, wait_until
+from support import Skip
 
+NEEDS_PACKAGES = True    # for the key of the workshop
 BODY = Pattern(3 << 20)
 
 
@@ -38,3 +46,173 @@ def test_scrubber_finds_a_flipped_bit(env):
     expect_body(depot.fetch("https://cuda.example/y.deb"), Pattern(5000, seed=2))
     assert len(env.origin.requests("/x.deb")) == 2
     assert len(env.origin.requests("/y.deb")) == 1
+
+
+@contextlib.contextmanager
+def open_place(env):
+    """A directory that other users may enter, with the test CA's certificate; root only."""
+    if os.geteuid() != 0:
+        raise Skip("only root can become somebody else")
+    path = tempfile.mkdtemp(prefix="e2e-safe-", dir="/var/tmp")
+    try:
+        os.chmod(path, 0o755)
+        shutil.copy(env.certificates.ca, os.path.join(path, "ca.pem"))
+        yield path
+    finally:
+        for depot in env.depots:
+            depot.stop()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def depot_in(env, path, **options):
+    """A depot whose files are all in the place; it becomes nobody."""
+    depot = env.new_depot(user="nobody", ca_file=os.path.join(path, "ca.pem"),
+                          cache_dir=os.path.join(path, "new", "cache"),
+                          access_log=os.path.join(path, "access.log"), **options)
+    depot.cache_dir, depot.access_path = depot.options["cache_dir"], depot.options["access_log"]
+    return depot
+
+
+def status_of(pid):
+    """Fields of /proc/PID/status."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return {key: value.split() for key, value in (line.split(":", 1) for line in file)}
+
+
+def children_of(pid):
+    """Process numbers."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                if status_of(name)["PPid"] == [str(pid)]:
+                    found.append(int(name))
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+    return found
+
+
+def expect_powerless(depot, pid):
+    """Another user, nobody's groups, no capabilities, no way to get any."""
+    nobody = pwd.getpwnam("nobody")
+    status = status_of(pid)
+    wait_until(lambda: "sandbox: " in depot.log_text(), "a line about the sandbox", 10)
+    assert status["Uid"] == [str(nobody.pw_uid)] * 4, status["Uid"]
+    assert status["Gid"] == [str(nobody.pw_gid)] * 4, status["Gid"]
+    assert set(status["Groups"]) <= {str(g) for g in
+                                     os.getgrouplist("nobody", nobody.pw_gid)}, status["Groups"]
+    for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
+        assert int(status[name][0], 16) == 0, (name, status[name])
+    assert status["NoNewPrivs"] == ["1"], status["NoNewPrivs"]
+    if "no seccomp" not in depot.log_text():
+        assert status["Seccomp"] == ["2"], status["Seccomp"]
+
+
+def test_root_becomes_the_user(env):
+    """Uid, groups and capabilities are gone; TLS, names, restart, rotation, tidied caches go on."""
+    with open_place(env) as place:
+        env.origin.serve("/x.deb", BODY)
+        env.origin.serve("/y.deb", Pattern(5000, seed=2))
+        pid_file = os.path.join(place, "depot.pid")
+        depot = depot_in(env, place, pid_file=pid_file)
+        for _ in range(2):
+            depot.start()
+            expect_powerless(depot, depot.process.pid)
+            with open(pid_file, encoding="ascii") as file:
+                assert file.read() == f"{depot.process.pid}\n"
+            expect_body(depot.fetch("https://cuda.example/x.deb"), BODY)
+            # A name that the system resolves, not connect_to.
+            expect_body(depot.fetch(f"http://localhost:{env.origin.plain_port}/y.deb"),
+                        Pattern(5000, seed=2))
+            depot.wait_idle()
+            rotate(depot)
+            # A cache that somebody emptied: made again, by the user.
+            shutil.rmtree(os.path.join(depot.cache_dir, "blobs"))
+            expect_body(depot.fetch("https://cuda.example/x.deb"), BODY)
+            depot.wait_idle()
+            assert len(depot.wait_access("x.deb")) == 1
+            path, = depot.blob_paths()
+            assert os.stat(path).st_uid == pwd.getpwnam("nobody").pw_uid
+            depot.stop()
+        assert len(env.origin.requests("/x.deb")) == 3
+        assert not os.path.exists(pid_file) or os.path.getsize(pid_file) == 0
+
+
+def rotate(depot):
+    """As logrotate does it for a service: the directory is root's, the new file the user's."""
+    os.rename(depot.access_path, depot.access_path + ".1")
+    with open(depot.access_path, "wb"):
+        shutil.chown(depot.access_path, "nobody")
+    depot.process.send_signal(signal.SIGUSR1)
+    # Until the signal has arrived, a request is logged into the old file.
+    wait_until(lambda: depot.get("/-/healthz").status == 200 and depot.access_lines(),
+               "a line in the new log", 10)
+
+
+def refused(depot, *words):
+    """It does not start, and says why."""
+    done = run_command(*depot.arguments()[1:])
+    assert done.returncode == 1, (done.returncode, done.stdout)
+    for word in words:
+        assert word in done.stdout, f"{word!r} is not in {done.stdout!r}"
+
+
+def test_unsafe_files_are_refused(env):
+    """A cache that anybody may write to, or another user's; a key that the user can't read."""
+    depot = env.new_depot()
+    os.makedirs(depot.cache_dir)
+    os.chmod(depot.cache_dir, 0o777)
+    refused(depot, depot.cache_dir, "chmod o-w")
+    os.chmod(depot.cache_dir, 0o1777)
+    refused(depot, depot.cache_dir, "chmod o-w")
+    os.chmod(depot.cache_dir, 0o770)
+    depot.start()
+    assert "chmod g-w" in depot.log_text()
+    with open_place(env) as place:
+        other = depot_in(env, place)
+        os.makedirs(other.cache_dir)
+        with open(os.path.join(other.cache_dir, "somebody's"), "wb"):
+            refused(other, other.cache_dir, "chown -R nobody")
+        other = depot_in(env, place, auth=os.path.join(place, "auth"))
+        shutil.rmtree(other.cache_dir)
+        with open(os.path.join(place, "auth"), "wb"):
+            os.chmod(os.path.join(place, "auth"), 0o600)
+        refused(other, "auth", "chmod 640")
+        os.chmod(os.path.join(place, "auth"), 0o644)
+        refused(other, "auth", "chmod o-rw")
+
+
+def test_sandbox_off_and_on(env):
+    """auto says what is on, off turns it off; capabilities of a root that stays are few."""
+    depot = env.depot()
+    status = status_of(depot.process.pid)
+    wait_until(lambda: "sandbox: " in depot.log_text(), "a line about the sandbox", 10)
+    assert status["NoNewPrivs"] == ["1"]
+    assert int(status["CapEff"][0], 16) & ~0xe == 0, status["CapEff"]
+    depot.stop()
+    depot.options["sandbox"] = "off"
+    depot.start()
+    wait_until(lambda: "sandbox: off" in depot.log_text(), "a line about the sandbox", 10)
+    assert status_of(depot.process.pid)["Seccomp"] == ["0"]
+
+
+def test_gpgv_has_a_process_of_its_own(env):
+    """It is forked before the rest, is as powerless as the daemon, and ends with it, however."""
+    if shutil.which("gpgv") is None:
+        raise Skip("gpgv is not installed")
+    key = env.workshop().key
+    with open_place(env) as place:
+        keys = os.path.join(place, "keys")
+        os.mkdir(keys)
+        depot = depot_in(env, place, verify_signatures="yes", keyring_dir=keys)
+        refused(depot, "verify_signatures", keys, "no *.gpg or *.asc")
+        shutil.copy(key, os.path.join(keys, "tests.asc"))
+        os.chmod(os.path.join(keys, "tests.asc"), 0o600)
+        refused(depot, "tests.asc", "Permission denied")
+        os.chmod(os.path.join(keys, "tests.asc"), 0o644)
+        for end in (depot.stop, depot.kill):
+            depot.start()
+            helper, = children_of(depot.process.pid)
+            expect_powerless(depot, helper)
+            end()
+            wait_until(lambda h=helper: not os.path.exists(f"/proc/{h}"), "the helper ends", 10)

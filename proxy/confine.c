@@ -255,6 +255,9 @@ confine_allow_system(struct sandbox *sb)
 	for (i = 0; i < NELEM(confine_system_paths); i++)
 		sandbox_allow(sb, SANDBOX_READ, confine_system_paths[i]);
 	sandbox_allow_around(sb, SANDBOX_READ, "/etc/resolv.conf");
+	/* Where OpenSSL is told to look for certificates. */
+	sandbox_allow_around(sb, SANDBOX_READ, getenv("SSL_CERT_FILE"));
+	sandbox_allow(sb, SANDBOX_READ, getenv("SSL_CERT_DIR"));
 	sandbox_allow(sb, SANDBOX_READ | SANDBOX_APPEND, "/dev/null");
 }
 

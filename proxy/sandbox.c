@@ -288,22 +288,41 @@ sandbox_refuse_sockets(scmp_filter_ctx ctx, bool may_connect)
 	return rc;
 }
 
-/* New namespaces by clone; clone3, whose flags a filter can't see, is "not there": glibc does without. */
+/* New namespaces by clone. */
 static int
 sandbox_refuse_namespaces(scmp_filter_ctx ctx)
 {
 	static const scmp_datum_t flags[] = {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS,
 	    CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET};
 	size_t i;
-	int nr = seccomp_syscall_resolve_name("clone3"), rc = 0;
+	int rc = 0;
 
-	if (nr >= 0)
-		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), nr, 0);
 #ifndef __s390__	/* has them in another argument */
 	for (i = 0; i < NELEM(flags) && rc == 0; i++)
 		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(clone), 1,
 		    SCMP_A0(SCMP_CMP_MASKED_EQ, flags[i], flags[i]));
 #endif
+	return rc;
+}
+
+/*
+ * clone3, whose flags a filter can't see, is "not there": glibc does without. A filter of its own,
+ * which does not log: it is asked for at each thread's start.
+ */
+static int
+sandbox_hide_clone3(void)
+{
+	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
+	int nr = seccomp_syscall_resolve_name("clone3"), rc = ctx == NULL ? -ENOMEM : 0;
+
+	if (rc == 0)
+		(void)seccomp_attr_set(ctx, SCMP_FLTATR_CTL_SSB, 1);
+	if (rc == 0 && nr >= 0)
+		rc = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), nr, 0);
+	if (rc == 0 && nr >= 0)
+		rc = seccomp_load(ctx);
+	if (ctx != NULL)
+		seccomp_release(ctx);
 	return rc;
 }
 
@@ -337,6 +356,8 @@ sandbox_enter_seccomp(const struct sandbox *sb, char *words, size_t cap)
 		rc = seccomp_load(ctx);
 	if (ctx != NULL)
 		seccomp_release(ctx);
+	if (rc == 0)
+		rc = sandbox_hide_clone3();
 	if (rc == 0)
 		(void)snprintf(words, cap, "seccomp (%u system calls refused)", n);
 	else

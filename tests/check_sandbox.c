@@ -14,6 +14,7 @@
 #include <netdb.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -199,6 +201,10 @@ START_TEST(test_dangerous_calls_are_refused)
 #endif
 	ck_assert_int_ne(unshare(CLONE_NEWUSER), 0);
 	ck_assert_int_eq(errno, EPERM);
+	ck_assert_int_lt(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, NULL, NULL, NULL, NULL), 0);
+	ck_assert_int_eq(errno, EPERM);
+	ck_assert_int_lt(syscall(SYS_clone3, NULL, 0), 0);
+	ck_assert_int_eq(errno, ENOSYS);
 	ck_assert_int_ne(setuid(getuid()), 0);
 	ck_assert_int_ne(mount("a", "/", "tmpfs", 0, NULL), 0);
 	ck_assert_int_eq(errno, EPERM);
@@ -224,6 +230,7 @@ START_TEST(test_helper)
 	sandbox_allow(&sb, SANDBOX_RUN, "/lib");
 	sandbox_allow(&sb, SANDBOX_RUN, "/lib64");
 	sandbox_allow(&sb, SANDBOX_READ, "/etc");
+	sandbox_allow(&sb, SANDBOX_READ, "/proc");	/* for the sanitizers */
 	sandbox_enter(&sb, report);
 	pid = fork();
 	if (pid == 0) {

@@ -81,8 +81,8 @@ teardown_keys(void)
 static const char *
 below(const char *name)
 {
-	static char path[4][128];
-	static unsigned n;
+	static _Thread_local char path[4][128];
+	static _Thread_local unsigned n;
 	char *p = path[n++ % 4];
 
 	(void)snprintf(p, sizeof(path[0]), "%s/%s", dir, name);

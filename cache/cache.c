@@ -1021,6 +1021,13 @@ cache_start(struct cache *c, struct slice text, const struct key *key,
 	return f;
 }
 
+struct sign *
+cache_sign(const struct cache *c, bool *hold_changes)
+{
+	*hold_changes = c->conf.hold_signer_changes;
+	return c->conf.sign;
+}
+
 int64_t
 cache_adopt_older_s(struct cache *c, struct slice root)
 {

@@ -142,6 +142,8 @@ struct flight *cache_start(struct cache *c, struct slice url, const struct key *
 bool cache_link_digest(struct cache *c, struct slice url, const struct key *key,
     const uint8_t digest[32], uint64_t size_bytes);
 int64_t cache_adopt_older_s(struct cache *c, struct slice root);
+/* Who judges signatures, and how strictly; NULL: nobody. */
+struct sign *cache_sign(const struct cache *c, bool *hold_changes);
 /* out of the table, its reference dropped */
 void cache_unlist(struct flight *f);
 void cache_note_partial_bytes(struct cache *c, int64_t delta);

@@ -31,6 +31,7 @@
 #include "include/cache.h"
 #include "include/flight.h"
 #include "include/key.h"
+#include "include/sign.h"
 
 struct repos;
 struct repo;
@@ -114,6 +115,8 @@ void repo_gen_unref(struct repo_gen **g_p);
 const struct release *repo_gen_release(const struct repo_gen *g);
 struct slice repo_gen_root(const struct repo_gen *g);
 uint64_t repo_gen_seq(const struct repo_gen *g);
+/* Who signed it, as far as that was looked at. */
+const struct sign_signers *repo_gen_signers(const struct repo_gen *g);
 bool repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32]);
 bool repo_file_expect(const struct release_file *rf, struct flight_expect *out);
 
@@ -136,6 +139,7 @@ struct repo_new {
 	struct release *release;
 	bool has[REPO_FILE_N];
 	uint8_t digest[REPO_FILE_N][32];
+	struct sign_signers signers;	/* n 0: nobody looked */
 	int64_t adopted_at_s;
 };
 enum reason repo_adopt(struct repos *rs, struct repo_new *n) MUSTCHECK;

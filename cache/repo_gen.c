@@ -129,6 +129,12 @@ repo_gen_seq(const struct repo_gen *g)
 	return g->seq;
 }
 
+const struct sign_signers *
+repo_gen_signers(const struct repo_gen *g)
+{
+	return &g->signers;
+}
+
 bool
 repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32])
 {

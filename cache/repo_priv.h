@@ -44,6 +44,7 @@ struct repo_gen {
 	uint64_t seq;			/* grows with each one of the repository */
 	_Atomic bool superseded;	/* a newer one is current */
 	int64_t adopted_at_s;
+	struct sign_signers signers;
 	struct release *release;
 	struct repo_by_digest by_sha256, by_sha512;
 	_Atomic uint32_t *asked_day;	/* of each file: when it was last noted */

@@ -121,7 +121,7 @@ repo_store_gen(struct repos *rs, const struct repo_gen *g, index_done_f *done, v
 {
 	uint8_t key[REPO_GEN_KEY_BYTES], out[INDEX_REPO_VALUE_MAX];
 	struct repo_writer w = {out + RECORD_HEAD_BYTES, 0, sizeof(out) - RECORD_HEAD_BYTES, true};
-	uint16_t version = REPO_RECORD_VERSION, has = 0;
+	uint16_t version = REPO_RECORD_VERSION, has = 0, signers_n;
 
 	for (unsigned i = 0; i < REPO_FILE_N; i++)
 		has |= (uint16_t)(atomic_load(&g->has[i]) << i);
@@ -129,6 +129,10 @@ repo_store_gen(struct repos *rs, const struct repo_gen *g, index_done_f *done, v
 	repo_write(&w, &has, sizeof(has));
 	repo_write(&w, &g->adopted_at_s, sizeof(g->adopted_at_s));
 	repo_write(&w, g->digest, sizeof(g->digest));
+	signers_n = (uint16_t)g->signers.n;
+	repo_write(&w, &signers_n, sizeof(signers_n));
+	for (unsigned i = 0; i < g->signers.n; i++)
+		repo_write_text(&w, slice_of(g->signers.fingerprint[i]));
 	for (unsigned i = 0; i < g->pins_n; i++)
 		repo_write_text(&w, slice_of(g->pins[i]));
 	MUST(w.ok);
@@ -280,11 +284,30 @@ repo_load_pins(struct repo_gen *g, struct slice in)
 	}
 }
 
+/* False: the record is damaged. */
+static bool
+repo_load_signers(struct slice *in, struct sign_signers *out)
+{
+	struct slice text;
+	uint16_t n;
+
+	memset(out, 0, sizeof(*out));
+	if (!repo_read(in, &n, sizeof(n)) || n > SIGN_SIGNERS_MAX)
+		return false;
+	for (; out->n < n; out->n++) {
+		if (!repo_read_text(in, &text) || text.n >= SIGN_FINGERPRINT_BYTES)
+			return false;
+		memcpy(out->fingerprint[out->n], text.p, text.n);
+	}
+	return true;
+}
+
 static void
 repo_load_gen(struct repos *rs, const struct repo_row *row)
 {
 	struct slice in = {row->payload, row->n};
 	uint8_t digest[REPO_FILE_N][32];
+	struct sign_signers signers = {0};
 	struct repo *repo = NULL;
 	struct repo_gen *g = NULL;
 	struct release *release = NULL;
@@ -302,7 +325,8 @@ repo_load_gen(struct repos *rs, const struct repo_row *row)
 		repo->next_seq = seq + 1;
 	if (repo != NULL && repo->gens_n < REPO_GENS_MAX && repo_read(&in, &version, 2) &&
 	    version == REPO_RECORD_VERSION && repo_read(&in, &has, 2) &&
-	    repo_read(&in, &adopted_at_s, 8) && repo_read(&in, digest, sizeof(digest)))
+	    repo_read(&in, &adopted_at_s, 8) && repo_read(&in, digest, sizeof(digest)) &&
+	    repo_load_signers(&in, &signers))
 		release = repo_load_release(rs, digest[has & (1u << REPO_INRELEASE) ? REPO_INRELEASE :
 		    REPO_RELEASE], why, sizeof(why));
 	if (release != NULL)
@@ -314,6 +338,7 @@ repo_load_gen(struct repos *rs, const struct repo_row *row)
 		return;
 	}
 	g->adopted_at_s = adopted_at_s;
+	g->signers = signers;
 	memcpy(g->digest, digest, sizeof(digest));
 	for (unsigned i = 0; i < REPO_FILE_N; i++)
 		atomic_store(&g->has[i], (has >> i & 1) != 0);
@@ -631,6 +656,7 @@ repo_adopt(struct repos *rs, struct repo_new *n)
 	if (g == NULL)
 		return r;
 	g->adopted_at_s = n->adopted_at_s;
+	g->signers = n->signers;
 	for (unsigned i = 0; i < REPO_FILE_N; i++)
 		atomic_store(&g->has[i], n->has[i]);
 	memcpy(g->digest, n->digest, sizeof(g->digest));

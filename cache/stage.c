@@ -22,6 +22,7 @@
 #include "cache/stage.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -202,6 +203,11 @@ struct stage_try {
 	struct index_view *view;
 	struct stage_bell bell;
 	bool no_cache;
+	/* Release.gpg beside a Release, once it was asked for. */
+	bool has_signature;
+	uint8_t signature[32];
+	int signature_fd;		/* -1: none */
+	struct sign_signers signers;	/* of this Release */
 	unsigned n;
 	struct stage_reader v[REPO_MEMBERS_MAX + 1];
 	char *why;
@@ -586,9 +592,9 @@ stage_store_release(struct stage_try *t, struct flight *f, struct slice url)
 	return true;
 }
 
-/* Release.gpg beside a Release: as it is upstream now; *has false: there is none. */
+/* Release.gpg beside a Release, as it is upstream now. False: it can't be told whether there is. */
 static bool
-stage_fetch_signature(struct stage_try *t, struct repo_new *n)
+stage_fetch_signature(struct stage_try *t)
 {
 	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
 	char text[8192];
@@ -605,8 +611,9 @@ stage_fetch_signature(struct stage_try *t, struct repo_new *n)
 	(void)stage_wait_all(t->st, &t->bell, t->v, t->n, clock_mono_ms() + STAGE_FETCH_MS);
 	f = t->v[0].reader.f;
 	if (flight_state(f) == FLIGHT_COMPLETE && flight_is_stored(f)) {
-		n->has[REPO_SIGNATURE] = true;
-		memcpy(n->digest[REPO_SIGNATURE], f->digest, 32);
+		t->has_signature = true;
+		memcpy(t->signature, f->digest, 32);
+		t->signature_fd = fcntl(flight_fd(f), F_DUPFD_CLOEXEC, 0);
 		memcpy(e.digest, f->digest, 32);
 		repo_version_key(url, &e, &key);
 		flight_link(f, &key);
@@ -620,13 +627,48 @@ stage_fetch_signature(struct stage_try *t, struct repo_new *n)
 	return ok;
 }
 
+/* Who signed it, and does the configuration accept that? */
+static bool
+stage_signature_ok(struct stage_try *t, struct flight *f, enum repo_file which)
+{
+	bool hold_changes;
+	struct sign *sign = cache_sign(t->st->cache, &hold_changes);
+	struct sign_input in = {.text_fd = flight_fd(f), .signature_fd = -1};
+	const struct sign_signers none = {0};
+	char words[SIGN_WORDS_BYTES] = "";
+	struct sign_result now = {.verdict = SIGN_NO_SIGNATURE};
+
+	if (sign == NULL)
+		return true;
+	if (which == REPO_RELEASE)
+		in.signature_fd = t->signature_fd;
+	if (which == REPO_INRELEASE || in.signature_fd >= 0)
+		(void)sign_verify(sign, &in, &now);
+	else
+		(void)snprintf(now.words, sizeof(now.words), "there is no Release.gpg beside it");
+	switch (sign_decide(&now, t->current != NULL ? repo_gen_signers(t->current) : &none,
+	    hold_changes, words)) {
+	case SIGN_ADOPT:
+		break;
+	case SIGN_ADOPT_REPORT:
+		log_warning("%.*s: signature: %s", SLICE_ARG(t->root), words);
+		break;
+	case SIGN_HOLD:
+		(void)snprintf(t->why, t->why_cap, "signature: %s", words);
+		return false;
+	}
+	t->signers = now.signers;
+	return true;
+}
+
 /* The set agrees: stored, recorded, current. */
 static void
 stage_adopt(struct stage_try *t, struct flight *f, struct release *release,
     enum repo_file which)
 {
 	struct repos *repos = t->st->repos;
-	struct repo_new n = {.root = t->root, .release = release, .adopted_at_s = clock_wall_s()};
+	struct repo_new n = {.root = t->root, .release = release, .signers = t->signers,
+	    .adopted_at_s = clock_wall_s()};
 	char when[32];
 	enum reason r;
 
@@ -642,11 +684,8 @@ stage_adopt(struct stage_try *t, struct flight *f, struct release *release,
 	}
 	n.has[which] = true;
 	memcpy(n.digest[which], f->digest, 32);
-	if (which == REPO_RELEASE && !stage_fetch_signature(t, &n)) {
-		release_free(&n.release);
-		stage_refuse(t, f, REASON_REPO_DISAGREES);
-		return;
-	}
+	n.has[REPO_SIGNATURE] = t->has_signature;
+	memcpy(n.digest[REPO_SIGNATURE], t->signature, 32);
 	r = repo_adopt(repos, &n);
 	if (r != REASON_OK) {
 		log_error("%.*s: the Release of %s can't be recorded: %s", SLICE_ARG(t->root), when,
@@ -658,13 +697,13 @@ stage_adopt(struct stage_try *t, struct flight *f, struct release *release,
 	log_info("%.*s: the Release of %s is current now", SLICE_ARG(t->root), when);
 	flight_open_gate(f);
 	repo_expire(repos, clock_wall_s());
+	repo_watch_validity(repos, clock_wall_s());
 }
 
 /* The current publication once more, perhaps in another form. */
 static void
 stage_confirm(struct stage_try *t, struct flight *f, enum repo_file which)
 {
-	struct repo_new n = {.root = t->root};
 	uint8_t digest[32];
 
 	if (!stage_store_release(t, f, f->url)) {
@@ -674,9 +713,9 @@ stage_confirm(struct stage_try *t, struct flight *f, enum repo_file which)
 	if (!repo_gen_digest(t->current, which, digest) || memcmp(digest, f->digest, 32) != 0) {
 		log_info("%.*s: %.*s in another form", SLICE_ARG(t->root),
 		    SLICE_ARG(repo_file_names[which]));
-		if (which == REPO_RELEASE && stage_fetch_signature(t, &n) && n.has[REPO_SIGNATURE])
+		if (t->has_signature)
 			(void)!repo_attach_file(t->st->repos, t->current, REPO_SIGNATURE,
-			    n.digest[REPO_SIGNATURE]);
+			    t->signature);
 		(void)!repo_attach_file(t->st->repos, t->current, which, f->digest);
 	}
 	flight_open_gate(f);
@@ -732,10 +771,11 @@ stage_root_disagree(struct stage *st, struct stage_root *root, const struct rele
 	root->disagrees = true;
 	memcpy(root->identity, r->identity, 32);
 	(void)snprintf(root->why, sizeof(root->why), "%s", why);
-	root->backoff_ms = news || root->backoff_ms == 0 ? STAGE_PROBE_MS :
-	    root->backoff_ms * 2 < STAGE_PROBE_MAX_MS ? root->backoff_ms * 2 : STAGE_PROBE_MAX_MS;
+	if (news || root->backoff_ms == 0)
+		root->backoff_ms = STAGE_PROBE_MS;
 	root->tried_ms = clock_mono_ms();
-	root->probe_ms = root->tried_ms + root->backoff_ms;
+	if (news || root->probe_ms == 0 || root->probe_ms > root->tried_ms + root->backoff_ms)
+		root->probe_ms = root->tried_ms + root->backoff_ms;
 	AZ(pthread_cond_broadcast(&st->news));
 	AZ(pthread_mutex_unlock(&st->lock));
 	COUNT(generation_disagreements_total);
@@ -799,6 +839,17 @@ stage_compare(struct stage_try *t, struct stage_root *root)
 	}
 }
 
+/* Its signature, where there is one beside it, and what is thought of it. False: *r says why. */
+static bool
+stage_is_signed(struct stage_try *t, struct flight *f, enum repo_file which, enum reason *r)
+{
+	*r = REASON_REPO_DISAGREES;
+	if (which == REPO_RELEASE && !stage_fetch_signature(t))
+		return false;
+	*r = REASON_REPO_SIGNATURE;
+	return stage_signature_ok(t, f, which);
+}
+
 /* A parsed Release that is not the current one. */
 static void
 stage_candidate(struct stage_try *t, struct stage_root *root, struct flight *f,
@@ -808,6 +859,8 @@ stage_candidate(struct stage_try *t, struct stage_root *root, struct flight *f,
 
 	if (stage_is_too_old(t, release))
 		r = REASON_REPO_OLDER;
+	else if (!stage_is_signed(t, f, which, &r))
+		;
 	else
 		switch (stage_compare(t, root)) {
 		case STAGE_AGREES:
@@ -823,9 +876,13 @@ stage_candidate(struct stage_try *t, struct stage_root *root, struct flight *f,
 			break;
 		}
 	release_free(&release);
-	if (t->current == NULL)
+	if (t->current == NULL) {
+		if (r != REASON_REPO_DISAGREES) {
+			COUNT(releases_refused_total);
+			log_warning("%.*s: no generation is made of it: %s", SLICE_ARG(t->root), t->why);
+		}
 		flight_open_gate(f);	/* what upstream has, as it is */
-	else if (r == REASON_REPO_DISAGREES)
+	} else if (r == REASON_REPO_DISAGREES)
 		flight_fail(f, r, 0, false, "%s", t->why);
 	else
 		stage_refuse(t, f, r);
@@ -853,6 +910,7 @@ stage_release_job(struct stage *st, struct stage_job *job)
 	t->st = st;
 	t->why = why;
 	t->why_cap = sizeof(why);
+	t->signature_fd = -1;
 	t->no_cache = job->root->disagrees;
 	stage_bell_init(&t->bell);
 	repo_note_root(st->repos, t->root);
@@ -874,11 +932,16 @@ stage_release_job(struct stage *st, struct stage_job *job)
 	} else if (t->current != NULL && memcmp(release->identity,
 	    repo_gen_release(t->current)->identity, 32) == 0) {
 		stage_root_settle(st, job->root);
-		stage_confirm(t, f, which);
+		if (stage_is_signed(t, f, which, &r))
+			stage_confirm(t, f, which);
+		else
+			stage_refuse(t, f, r);
 		release_free(&release);
 	} else
 		stage_candidate(t, job->root, f, release, which);
 	repo_gen_unref(&t->current);
+	if (t->signature_fd >= 0)
+		(void)close(t->signature_fd);
 	stage_bell_fini(&t->bell);
 out:
 	if (t != NULL)
@@ -1143,8 +1206,10 @@ stage_take_probe(struct stage *st, int64_t now_ms, int64_t *due_ms)
 			continue;
 		}
 		if (root->probe_ms <= now_ms) {
-			/* Its staging sets the next one; if that does not come, this does. */
-			root->probe_ms = now_ms + STAGE_PROBE_MAX_MS;
+			/* Until it agrees, or nobody asks any more. */
+			root->backoff_ms = 2 * root->backoff_ms < STAGE_PROBE_MAX_MS ?
+			    2 * root->backoff_ms : STAGE_PROBE_MAX_MS;
+			root->probe_ms = root->disagrees ? now_ms + root->backoff_ms : 0;
 			return root;
 		}
 		if (root->probe_ms < *due_ms)

@@ -20,6 +20,7 @@ struct cache;
 struct cache_view;
 struct repo_gen;
 struct repo_held;
+struct sign;
 
 struct cache_conf {
 	const char *dir;
@@ -28,6 +29,8 @@ struct cache_conf {
 	int64_t stale_if_error_s;
 	bool offline;
 	bool has_credentials;		/* `auth` is configured for some upstream */
+	struct sign *sign;		/* verify_signatures: who judges; else NULL. Borrowed */
+	bool hold_signer_changes;	/* on_signer_change = hold */
 	unsigned keep_generations;
 	int64_t generation_hold_ms;
 	bool test_no_sync;

@@ -177,6 +177,8 @@ main_open_cache(struct depot *d)
 		.stale_if_error_s = c->stale_if_error / 1000,
 		.offline = c->offline,
 		.has_credentials = config_any_auth(c),
+		.sign = d->sign,
+		.hold_signer_changes = c->on_signer_change == SIGNER_HOLD,
 		.keep_generations = (unsigned)c->keep_generations,
 		.generation_hold_ms = c->generation_hold,
 	};

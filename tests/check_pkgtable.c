@@ -369,6 +369,38 @@ START_TEST(finds_each_of_many)
 }
 END_TEST
 
+/* Names chosen so that their keys crowd in an eighth of the space: none is where it should be. */
+START_TEST(finds_crowded_keys)
+{
+	char *text = malloc(20000 * 150), name[32];
+	uint8_t key[PKGTABLE_KEY_BYTES];
+	struct pkgtable_entry e;
+	struct pkgtable *t;
+	uint32_t *numbers = malloc(20000 * sizeof(*numbers)), count = 0;
+	size_t n = 0;
+
+	ck_assert(text != NULL && numbers != NULL);
+	for (uint32_t i = 0; count < 20000; i++) {
+		pkgtable_key((struct slice){name, (size_t)sprintf(name, "p%u.deb", i)}, key);
+		if (key[0] >> 5 != 5)
+			continue;
+		numbers[count++] = i;
+		n += (size_t)sprintf(text + n, "Filename: %s\nSize: %u\nSHA256: " A256 "\n\n", name, i);
+	}
+	ck_assert_msg(build(UNPACK_PLAIN, text, n, false, LARGE) == REASON_OK, "%s", why);
+	ck_assert_int_eq(pkgtable_open(dirfd_, "table", &t), REASON_OK);
+	for (uint32_t k = 0; k < count; k++) {
+		struct slice s = {name, (size_t)sprintf(name, "p%u.deb", numbers[k])};
+
+		if (pkgtable_find(t, s, &e) != PKGTABLE_FOUND || e.size_bytes != numbers[k])
+			ck_abort_msg("%s", name);
+	}
+	pkgtable_close(&t);
+	free(numbers);
+	free(text);
+}
+END_TEST
+
 /* Contradictions are found across runs, too; three in one place do not confuse the count. */
 START_TEST(merges_across_runs)
 {
@@ -552,6 +584,7 @@ check_pkgtable_suite(void)
 	tcase_add_test(t, holds_sha512_where_that_is_listed);
 	tcase_add_test(t, reads_sources);
 	tcase_add_loop_test(t, finds_each_of_many, 0, 8);
+	tcase_add_test(t, finds_crowded_keys);
 	tcase_add_test(t, merges_across_runs);
 	tcase_add_test(t, refuses_bad_lists);
 	tcase_add_test(t, keeps_the_old_table);

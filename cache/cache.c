@@ -86,6 +86,20 @@ cache_parts(struct cache *c)
 	return &c->parts;
 }
 
+const struct cache_parts *
+cache_view_parts(const struct cache_view *v)
+{
+	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
+	return &v->cache->parts;
+}
+
+struct index_view *
+cache_view_index(struct cache_view *v)
+{
+	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
+	return v->index;
+}
+
 void
 cache_note_partial_bytes(struct cache *c, int64_t delta)
 {
@@ -1087,4 +1101,31 @@ cache_flights(const struct cache *cc, struct flight_info *out, unsigned max_n)
 		AZ(pthread_mutex_unlock(&c->shards[i].lock));
 	}
 	return n;
+}
+
+void
+cache_peek(struct cache *c, const struct url *url, const struct key *key, int64_t now_ms,
+    struct cache_peek *out)
+{
+	struct cache_shard *sh = cache_shard(c, key);
+	struct flight *f;
+
+	memset(out, 0, sizeof(*out));
+	AZ(pthread_mutex_lock(&sh->lock));
+	f = cache_find_flight(sh, key);
+	if (f != NULL) {
+		out->flying = true;
+		cache_describe_flight(f, &out->flight);
+	}
+	AZ(pthread_mutex_unlock(&sh->lock));
+	switch (cache_memo_get(c, key, now_ms, &out->status)) {
+	case MEMO_UNSHAREABLE:
+		out->unshareable = true;
+		break;
+	case MEMO_NONE:
+	case MEMO_STATUS:
+	case MEMO_HOST_SLOW:
+		break;
+	}
+	out->host_slow = cache_host_is_slow(c, url->authority, now_ms);
 }

@@ -213,4 +213,15 @@ struct flight_info {
 unsigned cache_flights(const struct cache *c, struct flight_info *out, unsigned max_n);
 const char *flight_state_name(enum flight_state s);
 
+/* What is going on with a key besides its record; see also inspect.h. */
+struct cache_peek {
+	bool flying;			/* flight is set */
+	struct flight_info flight;
+	int status;			/* a 404 or 410 that is remembered; 0: none */
+	bool unshareable;		/* nobody waits for another's fetch of it */
+	bool host_slow;			/* its host let a check time out */
+};
+void cache_peek(struct cache *c, const struct url *url, const struct key *key, int64_t now_ms,
+    struct cache_peek *out);
+
 #endif

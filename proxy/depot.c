@@ -46,3 +46,26 @@ depot_check_target(const struct config *cfg, struct slice host, uint16_t port,
 		return REASON_DENIED_ADDRESS;
 	return REASON_OK;
 }
+
+bool
+depot_parse_url(const struct depot *d, const char *word, struct arena *a, struct url *url)
+{
+	struct httpreq req = {.method = HTTP_GET, .target = slice_of(word)};
+	struct slice rest = req.target;
+	struct route rt;
+	char *p;
+	bool tls;
+
+	if (!url_take_scheme(&rest, &tls) && rest.n > 0 && rest.p[0] != '/') {
+		p = arena_text(a, rest.n + 1);
+		if (p == NULL)
+			return false;
+		p[0] = '/';
+		memcpy(p + 1, rest.p, rest.n);
+		req.target = (struct slice){p, rest.n + 1};
+	}
+	if (route_parse(&rt, a, &req, &d->route) != REASON_OK || rt.kind != ROUTE_OBJECT)
+		return false;
+	*url = rt.url;
+	return true;
+}

@@ -10,6 +10,7 @@
 #include "include/reason.h"
 #include "proxy/route.h"
 
+struct admin;
 struct cache;
 struct iopool;
 struct listener;
@@ -21,6 +22,7 @@ struct depot {
 	const struct config *config;
 	struct cache *cache;
 	struct upstream *upstream;
+	struct admin *admin;		/* NULL: no control socket */
 	struct iopool *iopool;
 	struct listener *listener;
 	struct sign *sign;		/* gpgv; NULL: verify_signatures = no */
@@ -42,5 +44,13 @@ extern const char depot_version[];
  */
 enum reason depot_check_target(const struct config *cfg, struct slice host, uint16_t port,
     const struct portset *ports) MUSTCHECK;
+
+/*
+ * A URL as a person writes it, understood as a client's request for it would
+ * be; without a scheme, as what stands behind the depot's own address. False:
+ * it is none of an object.
+ */
+bool depot_parse_url(const struct depot *d, const char *word, struct arena *a,
+    struct url *url) MUSTCHECK;
 
 #endif

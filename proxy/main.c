@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The program: arguments, start order, signals, orderly stop. No decision
- * about a request is made here.
+ * The daemon: start order, signals, orderly stop. No decision about a request
+ * is made here, and none about the command line (cmd.c).
  *
  *   start  configuration, gpgv helper, listeners (bound before anything else,
  *          so that a taken port shows at once), files that root opens, drop of
@@ -13,7 +13,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
@@ -25,6 +24,8 @@
 #include "include/log.h"
 #include "include/sign.h"
 #include "proxy/confine.h"
+#include "proxy/admin.h"
+#include "proxy/cmd.h"
 #include "proxy/depot.h"
 #include "proxy/iopool.h"
 #include "proxy/listener.h"
@@ -33,74 +34,6 @@
 #include "proxy/worker.h"
 
 enum { MAIN_SPARE_FDS = 256 };	/* for logs, index, pool, upstream */
-
-/* What the command line said. */
-struct main_args {
-	const char *command;
-	const char *file;
-	struct strlist settings;
-};
-
-static const char main_usage[] =
-    "usage: apt-depot [serve] [-c FILE] [-o key=value]...   run in the foreground\n"
-    "       apt-depot check -c FILE [-o key=value]...        check a configuration\n"
-    "       apt-depot version | help\n"
-    "\n"
-    "Without a file the built-in defaults hold: it listens on :3142 and caches in\n"
-    "/var/cache/apt-depot (or ~/.cache/apt-depot when not root). Point apt at it with\n"
-    "    Acquire::http::Proxy \"http://DEPOT:3142\";\n"
-    "and write sources as http://HTTPS///developer.download.nvidia.com/...\n"
-    "Every option is described in apt-depot.conf(5).\n";
-
-/* Says what is wrong with the command line. */
-static int
-main_misuse(const char *what, const char *arg)
-{
-	(void)fprintf(stderr, "apt-depot: %s%s%s\n%s", what, arg != NULL ? ": " : "",
-	    arg != NULL ? arg : "", main_usage);
-	return 2;
-}
-
-/* Reads the command line; 0, or the exit status. */
-static int
-main_parse(int argc, char **argv, struct main_args *args)
-{
-	int opt, at = 1;
-
-	*args = (struct main_args){.command = "serve"};
-	args->settings.v = calloc((size_t)argc + 1, sizeof(char *));
-	if (args->settings.v == NULL)
-		return 1;
-	if (argc > 1 && argv[1][0] != '-') {
-		args->command = argv[1];
-		at = 2;
-	}
-	optind = at;
-	opterr = 0;
-	while ((opt = getopt(argc, argv, "+c:o:hV")) != -1) {
-		switch (opt) {
-		case 'c':
-			args->file = optarg;
-			break;
-		case 'o':
-			args->settings.v[args->settings.n++] = optarg;
-			break;
-		case 'h':
-			args->command = "help";
-			break;
-		case 'V':
-			args->command = "version";
-			break;
-		default:
-			return main_misuse("unknown option or missing argument", argv[optind - 1]);
-		}
-	}
-	if (optind < argc)
-		return main_misuse("too many arguments", argv[optind]);
-	return 0;
-}
-
-/* ---- serve ---- */
 
 /* More descriptors, as many as the system lets us have. */
 static unsigned
@@ -248,6 +181,7 @@ main_start(struct depot *d)
 			return false;
 		d->workers_n++;
 	}
+	d->admin = admin_start(d);
 	listener_start(d->listener, d);
 	return true;
 }
@@ -259,6 +193,7 @@ main_stop(struct depot *d)
 	unsigned i;
 
 	atomic_store(&d->stopping, true);
+	admin_stop(&d->admin);
 	listener_stop(d->listener);
 	for (i = 0; i < d->workers_n; i++)
 		worker_stop(d->workers[i]);
@@ -277,7 +212,7 @@ main_stop(struct depot *d)
 
 /* What a reload can bring into effect: the log. The rest is named, and kept as it was. */
 static void
-main_reload(const struct depot *d, const struct main_args *args)
+main_reload(const struct depot *d, const struct cmd_call *args)
 {
 	struct config *now;
 	char *text = NULL;
@@ -308,7 +243,7 @@ main_reload(const struct depot *d, const struct main_args *args)
 
 /* Waits for signals until one says stop. */
 static void
-main_wait(const struct depot *d, const struct main_args *args, const sigset_t *set)
+main_wait(const struct depot *d, const struct cmd_call *args, const sigset_t *set)
 {
 	int sig, err;
 
@@ -383,7 +318,7 @@ main_prepare(struct depot *d, struct confine *cf)
 
 /* Serves until told to stop. */
 static int
-main_serve(const struct main_args *args)
+main_serve(const struct cmd_call *args)
 {
 	struct config *c = config_load(args->file, &args->settings, stderr, stderr);
 	struct depot d = {.config = c};
@@ -435,64 +370,8 @@ main_serve(const struct main_args *args)
 	return 0;
 }
 
-/* ---- the other commands ---- */
-
-static int
-main_check(const struct main_args *args)
-{
-	struct config *c;
-
-	if (args->file == NULL)
-		return main_misuse("check needs -c FILE", NULL);
-	c = config_load(args->file, &args->settings, stderr, stderr);
-	if (c == NULL)
-		return 1;
-	(void)printf("%s: ok\n", args->file);
-	config_unref(&c);
-	return 0;
-}
-
-static int
-main_version(const struct main_args *args)
-{
-	(void)args;
-	(void)printf("apt-depot %s\n", depot_version);
-	return 0;
-}
-
-static int
-main_help(const struct main_args *args)
-{
-	(void)args;
-	(void)fputs(main_usage, stdout);
-	return 0;
-}
-
-/* Every command. */
-static const struct {
-	const char *name;
-	int (*run)(const struct main_args *args);
-} main_commands[] = {
-	{"serve", main_serve}, {"check", main_check}, {"version", main_version}, {"help", main_help},
-};
-
 int
 main(int argc, char **argv)
 {
-	struct main_args args;
-	int status = main_parse(argc, argv, &args);
-	size_t i;
-
-	if (status != 0)
-		return status;
-	for (i = 0; i < NELEM(main_commands); i++) {
-		if (strcmp(args.command, main_commands[i].name) == 0) {
-			status = main_commands[i].run(&args);
-			free(args.settings.v);
-			return status;
-		}
-	}
-	status = main_misuse("unknown command", args.command);
-	free(args.settings.v);
-	return status;
+	return cmd_main(argc, argv, main_serve);
 }

@@ -14,6 +14,7 @@
 
 #include "include/counter.h"
 #include "include/key.h"
+#include "proxy/explain.h"
 #include "proxy/page_priv.h"
 #include "proxy/worker.h"
 
@@ -72,8 +73,7 @@ page_put_url(FILE *out, const char *url, bool html)
 	}
 }
 
-/* A JSON string, quotes included. */
-static void
+void
 page_put_json(FILE *out, const char *text)
 {
 	(void)putc('"', out);
@@ -82,8 +82,8 @@ page_put_json(FILE *out, const char *text)
 
 		if (ch == '"' || ch == '\\')
 			(void)fprintf(out, "\\%c", ch);
-		else if (ch < ' ' || ch == 0x7f)
-			(void)fprintf(out, "\\u%04x", ch);
+		else if (ch < ' ' || ch >= 0x7f)
+			(void)fprintf(out, "\\u%04x", ch);	/* a peer's bytes may be no UTF-8 */
 		else
 			(void)putc(ch, out);
 	}
@@ -216,20 +216,25 @@ page_make_metrics(FILE *out, const struct page_facts *f, struct page *page)
 	(void)fputs("} 1\n", out);
 }
 
-/* A file for /etc/apt/apt.conf.d. */
-static void
-page_make_apt_conf(FILE *out, const struct page_facts *f, struct page *page)
+void
+page_print_apt_conf(FILE *out, const char *host, bool connect)
 {
-	(void)page;
 	(void)fprintf(out,
 	    "// Packages through apt-depot. Save as /etc/apt/apt.conf.d/01apt-depot:\n"
 	    "//   curl -o /etc/apt/apt.conf.d/01apt-depot http://%s/-/apt.conf\n"
 	    "// To have an https:// source cached, write https://HOST/... as "
 	    "http://HTTPS///HOST/...\n"
-	    "Acquire::http::Proxy \"http://%s\";\n", f->host, f->host);
+	    "Acquire::http::Proxy \"http://%s\";\n", host, host);
 	/* apt falls back on the http proxy for https:// sources, and would be refused. */
-	if (!f->connect)
+	if (!connect)
 		(void)fputs("Acquire::https::Proxy \"DIRECT\";\n", out);
+}
+
+static void
+page_make_apt_conf(FILE *out, const struct page_facts *f, struct page *page)
+{
+	(void)page;
+	page_print_apt_conf(out, f->host, f->connect);
 }
 
 /* One flight of the JSON status. */
@@ -248,14 +253,12 @@ page_put_flight(FILE *out, const struct flight_info *fi)
 	(void)fprintf(out, ",\"readers\":%u,\"age_ms\":%" PRId64 "}", fi->readers_n, fi->age_ms);
 }
 
-/* The dashboard's numbers for scripts. */
-static void
-page_make_status(FILE *out, const struct page_facts *f, struct page *page)
+void
+page_print_status(FILE *out, const struct page_facts *f)
 {
 	unsigned i;
 	int hit = page_hit_permille();
 
-	page->type = "application/json";
 	(void)fputs("{\"version\":", out);
 	page_put_json(out, f->version);
 	(void)fprintf(out, ",\"started_s\":%" PRId64 ",\"uptime_s\":%" PRId64 ",\"stopping\":%s",
@@ -281,13 +284,93 @@ page_make_status(FILE *out, const struct page_facts *f, struct page *page)
 	(void)fputs("}}\n", out);
 }
 
+/* The dashboard's numbers for scripts. */
+static void
+page_make_status(FILE *out, const struct page_facts *f, struct page *page)
+{
+	page->type = "application/json";
+	page_print_status(out, f);
+}
+
+/* ---- explain ---- */
+
+static int
+page_hex(char ch)
+{
+	return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 :
+	    ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
+}
+
+/* The rest of the query behind "url=", %XX decoded once; "" when there is none. */
+static void
+page_query_url(struct slice query, char out[HTTPREQ_TARGET_MAX + 1])
+{
+	size_t i, n = 0;
+
+	if (slice_starts(query, SLICE("url=")))
+		query = slice_skip(query, 4);
+	else
+		query.n = 0;
+	for (i = 0; i < query.n && n < HTTPREQ_TARGET_MAX; i++) {
+		char ch = query.p[i];
+
+		if (ch == '%' && i + 2 < query.n && page_hex(query.p[i + 1]) >= 0 &&
+		    page_hex(query.p[i + 2]) >= 0) {
+			ch = (char)(page_hex(query.p[i + 1]) << 4 | page_hex(query.p[i + 2]));
+			i += 2;
+		}
+		out[n++] = ch;
+	}
+	out[n] = '\0';
+}
+
+/* What is known of ?url=; with a form to ask for it. */
+static void
+page_make_explain_as(FILE *out, const struct page_facts *f, struct page *page, bool json)
+{
+	const struct worker *w = f->req->c->w;
+	struct explain_ask ask = {.depot = w->depot, .view = w->view, .now_ms = w->now_ms,
+	    .now_s = f->now_s};
+	char word[HTTPREQ_TARGET_MAX + 1];
+	struct explain *e;
+
+	page->type = json ? "application/json" : page_type_html;
+	page_query_url(f->req->route.query, word);
+	e = explain_new(&ask, word);
+	if (e == NULL) {
+		page->status = 503;
+		return;
+	}
+	if (word[0] != '\0' && !explain_understood(e))
+		page->status = 400;
+	if (json)
+		explain_print_json(e, out);
+	else
+		explain_print_html(e, out);
+	explain_free(&e);
+}
+
+static void
+page_make_explain(FILE *out, const struct page_facts *f, struct page *page)
+{
+	page_make_explain_as(out, f, page, false);
+}
+
+static void
+page_make_explain_json(FILE *out, const struct page_facts *f, struct page *page)
+{
+	page_make_explain_as(out, f, page, true);
+}
+
 static const struct page_entry page_entries[] = {
 	{"", "dashboard", page_make_dashboard},
 	{"healthz", "\"ok\" while the depot runs", page_make_health},
 	{"readyz", "the same, for load balancers", page_make_health},
 	{"metrics", "counters for Prometheus", page_make_metrics},
 	{"apt.conf", "ready-made client configuration", page_make_apt_conf},
+	{"explain", "?url=URL: what is known of it", page_make_explain},
 	{"api/v1/status", "the dashboard's numbers as JSON", page_make_status},
+	{"api/v1/explain", "?url=URL: the same as JSON", page_make_explain_json},
 };
 
 /* A name that no page has: which names are there? */
@@ -299,32 +382,45 @@ page_make_unknown(FILE *out, struct page *page)
 	page->status = 404;
 	(void)fputs("404 Not Found\n\napt-depot has no such page. There are:\n", out);
 	for (i = 0; i < NELEM(page_entries); i++)
-		(void)fprintf(out, "  /-/%-14s %s\n", page_entries[i].name, page_entries[i].what);
-	(void)fputs("  /                 how to configure a client\n", out);
+		(void)fprintf(out, "  /-/%-15s %s\n", page_entries[i].name, page_entries[i].what);
+	(void)fputs("  /                  how to configure a client\n", out);
 }
 
 /* ---- which one ---- */
 
-/* What is shown, read once, so that a page agrees with itself. */
-static void
-page_gather(const struct req *req, struct page_facts *f)
+void
+page_facts_init(struct page_facts *f, const struct depot *d, int64_t now_s)
 {
-	const struct depot *d = req->c->w->depot;
 	unsigned room;
 
 	memset(f, 0, sizeof(*f));
 	f->version = depot_version;
-	page_find_host(req, f);
 	f->stopping = atomic_load(&d->stopping);
 	f->connect = d->config->connect == CONNECT_TUNNEL;
-	f->paused = slice_eq(req->route.query, SLICE("refresh=0"));
-	f->now_s = req->c->w->now_s;
+	f->now_s = now_s;
 	f->started_s = d->started_s;
 	cache_totals(d->cache, &f->cache);
 	f->flights = calloc(PAGE_FLIGHTS_MAX, sizeof(*f->flights));
 	room = f->flights != NULL ? PAGE_FLIGHTS_MAX : 0;
 	f->flights_n = cache_flights(d->cache, f->flights, room);
 	f->flights_shown = f->flights_n < room ? f->flights_n : room;
+}
+
+void
+page_facts_fini(struct page_facts *f)
+{
+	free(f->flights);
+	f->flights = NULL;
+}
+
+/* What is shown, read once, so that a page agrees with itself. */
+static void
+page_gather(const struct req *req, struct page_facts *f)
+{
+	page_facts_init(f, req->c->w->depot, req->c->w->now_s);
+	f->req = req;
+	page_find_host(req, f);
+	f->paused = slice_eq(req->route.query, SLICE("refresh=0"));
 }
 
 /* A page below /-/. */
@@ -373,7 +469,7 @@ page_make(const struct req *req, struct page *out)
 	case ROUTE_TUNNEL:
 		WRONG("route is no page");
 	}
-	free(f.flights);
+	page_facts_fini(&f);
 	failed = ferror(text) != 0;
 	if (fclose(text) != 0 || failed) {
 		free(out->body);

@@ -6,7 +6,9 @@
  * The depot's own pages: usage, dashboard, metrics, health, client file. They
  * are made in memory from what is at hand: nothing here waits.
  */
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 struct req;
 
@@ -21,5 +23,8 @@ struct page {
 
 /* For routes USAGE, PAGE and REPORT. */
 void page_make(const struct req *req, struct page *out);
+
+/* A file for /etc/apt/apt.conf.d that names the depot at host:port. connect: it makes tunnels. */
+void page_print_apt_conf(FILE *out, const char *host, bool connect);
 
 #endif

@@ -58,8 +58,7 @@ static const char page_style[] =
 
 /* ---- pieces ---- */
 
-/* Everything before the page's own content. refresh_s 0: it stays as it is. */
-static void
+void
 page_put_top(FILE *out, const char *title, unsigned refresh_s)
 {
 	(void)fputs("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
@@ -71,14 +70,13 @@ page_put_top(FILE *out, const char *title, unsigned refresh_s)
 	    page_style);
 }
 
-static void
+void
 page_put_bottom(FILE *out)
 {
 	(void)fputs("</body>\n</html>\n", out);
 }
 
-/* A number of bytes with three digits that matter. */
-static void
+void
 page_put_bytes(FILE *out, double bytes)
 {
 	static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
@@ -106,8 +104,7 @@ page_put_count(FILE *out, int64_t n)
 	}
 }
 
-/* A span of time in its two largest units. */
-static void
+void
 page_put_span(FILE *out, int64_t s)
 {
 	if (s < 0)
@@ -148,6 +145,7 @@ page_put_header(FILE *out, const struct page_facts *f)
 		(void)fputs("<span class=\"bad\">stopping</span>", out);
 	(void)fputs("</header>\n<nav><a href=\"/\">Client setup</a>"
 	    "<a href=\"/-/apt.conf\">apt.conf</a>"
+	    "<a href=\"/-/explain\">Explain a URL</a>"
 	    "<a href=\"/-/metrics\">Metrics</a><a href=\"/-/api/v1/status\">Status as JSON</a>"
 	    "<a href=\"/-/healthz\">Health</a>", out);
 	(void)fputs(f->paused ? "<a href=\"/-/\">Refresh by itself</a></nav>\n" :

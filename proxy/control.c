@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * The client's side of admin.sock: cmd.c calls control_run for a command that
+ * the running depot does. The configuration says where its cache directory
+ * is, and the socket is in there.
+ */
+#include "proxy/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "include/config.h"
+
+bool
+control_address(const char *cache_dir, struct sockaddr_un *sa, int *dir_fd)
+{
+	int n;
+
+	memset(sa, 0, sizeof(*sa));
+	sa->sun_family = AF_UNIX;
+	*dir_fd = -1;
+	n = snprintf(sa->sun_path, sizeof(sa->sun_path), "%s/" CONTROL_SOCKET, cache_dir);
+	if (n > 0 && (size_t)n < sizeof(sa->sun_path))
+		return true;
+	/* A socket's path has 107 bytes at most: go through the open directory. */
+	*dir_fd = open(cache_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (*dir_fd < 0)
+		return false;
+	(void)snprintf(sa->sun_path, sizeof(sa->sun_path), "/proc/self/fd/%d/" CONTROL_SOCKET,
+	    *dir_fd);
+	return true;
+}
+
+int
+control_connect(const char *cache_dir)
+{
+	struct sockaddr_un sa;
+	int dir_fd, err, fd;
+
+	if (!control_address(cache_dir, &sa, &dir_fd))
+		return -1;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) != 0) {
+		err = errno;
+		(void)close(fd);
+		fd = -1;
+		errno = err;
+	}
+	err = errno;
+	if (dir_fd >= 0)
+		(void)close(dir_fd);
+	errno = err;
+	return fd;
+}
+
+/* Why there is no depot to talk to, and what to do. */
+static int
+control_explain_connect(const char *cache_dir, int err)
+{
+	switch (err) {
+	case EACCES:
+	case EPERM:
+		(void)fprintf(stderr, "apt-depot: %s/" CONTROL_SOCKET " is not yours: run this as "
+		    "the user that runs apt-depot, or as root\n", cache_dir);
+		break;
+	case ENOENT:
+	case ENOTDIR:
+	case ECONNREFUSED:
+		(void)fprintf(stderr, "apt-depot: no depot is running on cache_dir %s: start it, or "
+		    "say with -c FILE or -o cache_dir=DIR where the running one keeps its cache\n",
+		    cache_dir);
+		break;
+	default:
+		(void)fprintf(stderr, "apt-depot: %s/" CONTROL_SOCKET ": %s\n", cache_dir,
+		    strerror(err));
+	}
+	return CMD_USAGE;
+}
+
+/* All of it, or false. */
+static bool
+control_send(int fd, const uint8_t *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t k = send(fd, p, n, MSG_NOSIGNAL);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return false;
+		p += k;
+		n -= (size_t)k;
+	}
+	return true;
+}
+
+static bool
+control_recv(int fd, uint8_t *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t k = recv(fd, p, n, MSG_WAITALL);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return false;
+		p += k;
+		n -= (size_t)k;
+	}
+	return true;
+}
+
+/* Adds a word and its NUL; false: the request is full. */
+static bool
+control_add_word(uint8_t *buf, size_t *n, const char *prefix, const char *word)
+{
+	size_t room = CONTROL_REQUEST_MAX + 4 - *n;
+	int k = snprintf((char *)buf + *n, room, "%s%s", prefix, word);
+
+	if (k < 0 || (size_t)k >= room)
+		return false;
+	*n += (size_t)k + 1;
+	return true;
+}
+
+/* Puts the call together as the daemon parses it: name, options, "--", words. */
+static bool
+control_send_request(int fd, const struct cmd_call *call)
+{
+	static uint8_t buf[CONTROL_REQUEST_MAX + 4];
+	size_t n = 4, i;
+	bool fits = control_add_word(buf, &n, "", call->cmd->name);
+
+	for (i = 0; i < call->options.n; i++)
+		fits = fits && control_add_word(buf, &n, "--", call->options.v[i]);
+	fits = fits && control_add_word(buf, &n, "", "--");
+	for (i = 0; i < call->words.n; i++)
+		fits = fits && control_add_word(buf, &n, "", call->words.v[i]);
+	if (!fits || call->options.n + call->words.n + 2 > CONTROL_WORDS_MAX) {
+		(void)fputs("apt-depot: that is too much for one command: call it several times\n",
+		    stderr);
+		return false;
+	}
+	control_put_u32(buf, (uint32_t)(n - 4));
+	/* Where the depot refuses without reading, its words are waiting all the same. */
+	(void)control_send(fd, buf, n);
+	return true;
+}
+
+/* Copies frames until the exit status; CMD_FAILED when there is none. */
+static int
+control_copy_reply(int fd)
+{
+	static uint8_t buf[CONTROL_FRAME_MAX];
+	uint8_t head[CONTROL_FRAME_HEAD];
+	uint32_t n;
+
+	while (control_recv(fd, head, sizeof(head))) {
+		n = control_get_u32(head + 1);
+		if (n > sizeof(buf) || !control_recv(fd, buf, n))
+			break;
+		if (head[0] == 'x' && n == 1)
+			return buf[0];
+		if (head[0] == 'e') {
+			(void)fflush(stdout);
+			(void)fwrite(buf, 1, n, stderr);
+		} else if (head[0] == 'o' && fwrite(buf, 1, n, stdout) != n)
+			break;
+	}
+	(void)fflush(stdout);
+	if (ferror(stdout))
+		(void)fprintf(stderr, "apt-depot: cannot write: %s\n", strerror(errno));
+	else
+		(void)fputs("apt-depot: the depot ended before its answer was complete; its log "
+		    "says why\n", stderr);
+	return CMD_FAILED;
+}
+
+/* One question and its answer. */
+static int
+control_ask(const struct cmd_call *call, const char *cache_dir)
+{
+	int status = CMD_FAILED, fd = control_connect(cache_dir);
+
+	if (fd < 0)
+		return control_explain_connect(cache_dir, errno);
+	if (control_send_request(fd, call))
+		status = control_copy_reply(fd);
+	if (fflush(stdout) != 0 && status == CMD_OK) {
+		(void)fprintf(stderr, "apt-depot: cannot write: %s\n", strerror(errno));
+		status = CMD_FAILED;
+	}
+	(void)close(fd);
+	return status;
+}
+
+int
+control_run(const struct cmd_call *call)
+{
+	struct config *c = cmd_config(call);
+	bool watch = cmd_option(call, "watch") != NULL, screen = isatty(STDOUT_FILENO) && !call->json;
+	int status;
+
+	if (c == NULL)
+		return CMD_FAILED;
+	do {
+		/* What the depot measures takes it a second: this loop needs no pause. */
+		if (watch && screen)
+			(void)fputs("\033[H\033[J", stdout);
+		status = control_ask(call, c->cache_dir);
+	} while (watch && status == CMD_OK);
+	config_unref(&c);
+	return status;
+}

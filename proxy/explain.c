@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * Explains a URL. The command and both pages call explain_new, print what
+ * they need, and free it. Facts are added by the functions in explain_parts,
+ * in the order in which they are shown; each has a name that JSON keeps.
+ */
+#include "proxy/explain.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "include/clock.h"
+#include "include/inspect.h"
+#include "include/reason.h"
+#include "proxy/admin_priv.h"
+#include "proxy/page_priv.h"
+
+#define EXPLAIN_MAGIC 0xe8914001u
+
+enum {
+	EXPLAIN_FACTS_MAX = 48,
+	EXPLAIN_TEXT_BYTES = 64 << 10,
+	EXPLAIN_URL_BYTES = 32 << 10,
+};
+
+enum explain_kind { EXPLAIN_TEXT, EXPLAIN_LINES, EXPLAIN_NUMBER, EXPLAIN_BYTES, EXPLAIN_TIME,
+	EXPLAIN_YES };
+
+/* One fact. Text is in the explanation's own memory. */
+struct explain_fact {
+	const char *name;		/* words with underscores, a literal */
+	enum explain_kind kind;
+	struct slice text;		/* TEXT; LINES: ending in CRLF each */
+	int64_t number;			/* the others; TIME: Unix time, seconds */
+};
+
+struct explain {
+	uint32_t magic;
+	struct explain_ask ask;
+	const char *word;		/* in text */
+	bool understood;
+	struct url url;
+	struct key key;
+	struct aptfile af;
+	struct cache_peek peek;
+	bool stored;			/* u is set */
+	struct inspect_url u;
+	struct explain_fact facts[EXPLAIN_FACTS_MAX];
+	unsigned facts_n;
+	struct arena text, url_text;
+	char text_memory[EXPLAIN_TEXT_BYTES];
+	char url_memory[EXPLAIN_URL_BYTES];
+	char record[INSPECT_TEXT_BYTES];
+};
+
+/* ---- adding facts ---- */
+
+static void
+explain_add(struct explain *e, const struct explain_fact *fact)
+{
+	if (e->facts_n < EXPLAIN_FACTS_MAX)
+		e->facts[e->facts_n++] = *fact;
+}
+
+PRINTF_LIKE(3, 4)
+static void
+explain_add_text(struct explain *e, const char *name, const char *fmt, ...)
+{
+	struct explain_fact fact = {.name = name, .kind = EXPLAIN_TEXT};
+	char line[9000];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	fact.text = arena_copy(&e->text, slice_of(line));
+	if (fact.text.p != NULL)
+		explain_add(e, &fact);
+}
+
+static void
+explain_add_number(struct explain *e, const char *name, enum explain_kind kind, int64_t number)
+{
+	explain_add(e, &(struct explain_fact){.name = name, .kind = kind, .number = number});
+}
+
+/* ---- the parts ---- */
+
+/* How it is understood. */
+static void
+explain_identity(struct explain *e)
+{
+	char hex[KEY_HEX_BYTES];
+	enum reason r;
+
+	explain_add_text(e, "url", "%.*s", SLICE_ARG(e->url.text));
+	key_hex(e->key.b, hex);
+	explain_add_text(e, "key", "%s", hex);
+	explain_add_text(e, "class", "%s", aptfile_class_name(e->af.class));
+	r = depot_check_target(e->ask.depot->config, e->url.host, e->url.port,
+	    &e->ask.depot->config->allow_ports);
+	explain_add_text(e, "allowed", "%s", r == REASON_OK ? "yes" : reason_text(r));
+}
+
+/* Why a request is, or is not, answered from the cache now. */
+static void
+explain_verdict(struct explain *e)
+{
+	const struct config *c = e->ask.depot->config;
+	struct fresh_policy p = {.now_s = e->ask.now_s,
+	    .index_max_age_s = config_for_upstream(c, e->url.host)->index_max_age / 1000,
+	    .stale_if_error_s = c->stale_if_error / 1000, .offline = c->offline};
+	bool newer_index;
+	const char *why = "";
+
+	switch (inspect_judge(e->ask.view, &e->u, &e->af, &p, &newer_index)) {
+	case FRESH_HIT:
+		why = c->offline ? "from the cache: offline" :
+		    e->af.class == APTFILE_OTHER || e->af.class == APTFILE_RELEASE ||
+		    e->af.class == APTFILE_INDEX ? "from the cache: still fresh" :
+		    "from the cache: a file of this kind stays good";
+		break;
+	case FRESH_CHECK:
+		why = newer_index ? "after a check upstream: a newer Release file came after it" :
+		    e->af.class == APTFILE_OTHER ? "after a check upstream: no longer fresh" :
+		    "after a check upstream: indexes are checked once older than index_max_age";
+		break;
+	case FRESH_CHECK_STRICT:
+		why = "only after a check upstream: its origin forbids to serve it unchecked";
+		break;
+	}
+	explain_add_text(e, "served", "%s", why);
+	explain_add_number(e, "stale_allowed", EXPLAIN_YES,
+	    fresh_stale_ok(&e->af, &e->u.terms, &p));
+}
+
+/* The record of what is stored. */
+static void
+explain_stored(struct explain *e)
+{
+	const struct inspect_url *u = &e->u;
+	struct explain_fact fields = {.name = "fields", .kind = EXPLAIN_LINES, .text = u->fields};
+	char hex[KEY_HEX_BYTES];
+
+	explain_add_number(e, "stored", EXPLAIN_YES, e->stored && u->has_body);
+	if (!e->stored) {
+		explain_add_text(e, "served", "%s", e->ask.depot->config->offline ?
+		    "not at all: not stored, and the depot is offline" : e->peek.flying ?
+		    "from the fetch that is running" : "from upstream: not stored");
+		return;
+	}
+	if (!u->has_body)
+		explain_add_text(e, "served", "from upstream: the stored body was dropped");
+	else
+		explain_verdict(e);
+	key_hex(u->digest, hex);
+	explain_add_text(e, "sha256", "%s", hex);
+	explain_add_number(e, "size_bytes", EXPLAIN_BYTES, (int64_t)u->size_bytes);
+	explain_add_number(e, "stored_at", EXPLAIN_TIME, u->stored_at_s);
+	explain_add_number(e, "checked_at", EXPLAIN_TIME, u->checked_at_s);
+	if (u->used_at_s > 0)
+		explain_add_number(e, "used_at", EXPLAIN_TIME, u->used_at_s);
+	if (u->urls_n > 1)
+		explain_add_number(e, "urls_with_this_body", EXPLAIN_NUMBER, u->urls_n);
+	if (u->suspect)
+		explain_add_text(e, "suspect", "yes: it is hashed before it is served again");
+	explain_add_text(e, "etag", "%.*s", SLICE_ARG(u->etag));
+	if (u->terms.last_modified_s != INT64_MIN)
+		explain_add_number(e, "last_modified", EXPLAIN_TIME, u->terms.last_modified_s);
+	explain_add_number(e, "from_credentials", EXPLAIN_YES, u->from_credentials);
+	if (u->fields.n > 0)
+		explain_add(e, &fields);
+}
+
+/* What runs or is remembered for a short while. */
+static void
+explain_now(struct explain *e)
+{
+	const struct flight_info *f = &e->peek.flight;
+
+	if (e->peek.flying && f->total_bytes >= 0)
+		explain_add_text(e, "fetch", "number %" PRIu64 ", %s, %" PRIu64 " of %" PRId64
+		    " bytes, %u readers", f->id, flight_state_name(f->state), f->visible_bytes,
+		    f->total_bytes, f->readers_n);
+	else if (e->peek.flying)
+		explain_add_text(e, "fetch", "number %" PRIu64 ", %s, %" PRIu64 " bytes, %u readers",
+		    f->id, flight_state_name(f->state), f->visible_bytes, f->readers_n);
+	if (e->peek.status != 0)
+		explain_add_text(e, "remembered", "the origin said %d within the last second",
+		    e->peek.status);
+	if (e->peek.unshareable)
+		explain_add_text(e, "remembered", "its answers are one client's own: "
+		    "each request is fetched by itself for up to two minutes");
+	if (e->peek.host_slow)
+		explain_add_text(e, "host", "let a check time out: what is stored is served at once "
+		    "until it answers");
+}
+
+/* Everything that is said, in its order: a new subject is a function here. */
+static void (*const explain_parts[])(struct explain *e) = {
+	explain_identity,
+	explain_stored,
+	explain_now,
+};
+
+/* ---- life ---- */
+
+struct explain *
+explain_new(const struct explain_ask *ask, const char *word)
+{
+	struct explain *e;
+	unsigned i;
+
+	OBJ_NEW(e, EXPLAIN_MAGIC);
+	if (e == NULL)
+		return NULL;
+	e->ask = *ask;
+	arena_init(&e->text, e->text_memory, sizeof(e->text_memory));
+	arena_init(&e->url_text, e->url_memory, sizeof(e->url_memory));
+	e->word = arena_copy(&e->text, slice_of(word)).p;
+	e->understood = e->word != NULL && depot_parse_url(ask->depot, e->word, &e->url_text, &e->url);
+	if (!e->understood) {
+		explain_add_text(e, "error", "%s is no URL of a repository file: write "
+		    "http://HTTPS///host/path, https://host/path or http://host/path", word);
+		return e;
+	}
+	key_of_url(&e->url, &e->key);
+	aptfile_classify(&e->af, (struct slice){e->url.path.p,
+	    strcspn(e->url.path.p, "?")});
+	cache_peek(ask->depot->cache, &e->url, &e->key, ask->now_ms, &e->peek);
+	e->stored = inspect_get(ask->view, &e->key, &e->u, e->record);
+	for (i = 0; i < NELEM(explain_parts); i++)
+		explain_parts[i](e);
+	return e;
+}
+
+void
+explain_free(struct explain **e_p)
+{
+	struct explain *e = *e_p;
+
+	*e_p = NULL;
+	if (e == NULL)
+		return;
+	CHECK_OBJ(e, EXPLAIN_MAGIC);
+	OBJ_FREE(e);
+}
+
+bool
+explain_understood(const struct explain *e)
+{
+	CHECK_OBJ(e, EXPLAIN_MAGIC);
+	return e->understood;
+}
+
+/* ---- showing ---- */
+
+/* The next of several lines that end in CRLF. */
+static bool
+explain_next_line(struct slice *rest, struct slice *line)
+{
+	const char *end = rest->n > 0 ? memchr(rest->p, '\r', rest->n) : NULL;
+
+	if (rest->n == 0)
+		return false;
+	*line = *rest;
+	if (end != NULL)
+		line->n = (size_t)(end - rest->p);
+	*rest = slice_skip(*rest, line->n + 2);
+	return true;
+}
+
+/* A peer's text for a terminal. */
+static void
+explain_put_plain(FILE *out, struct slice text)
+{
+	size_t i;
+
+	for (i = 0; i < text.n; i++)
+		(void)putc((unsigned char)text.p[i] < ' ' || text.p[i] == 0x7f ? '?' : text.p[i], out);
+}
+
+/* put: how text gets out, escaped for where it goes. */
+static void
+explain_put_value(const struct explain *e, const struct explain_fact *f, FILE *out,
+    void (*put)(FILE *out, struct slice text), const char *next_line)
+{
+	struct slice rest = f->text, line;
+	struct tm tm;
+	time_t t = (time_t)f->number;
+	char when[32];
+
+	switch (f->kind) {
+	case EXPLAIN_TEXT:
+		put(out, f->text);
+		break;
+	case EXPLAIN_LINES:
+		while (explain_next_line(&rest, &line)) {
+			put(out, line);
+			(void)fputs(rest.n > 0 ? next_line : "", out);
+		}
+		break;
+	case EXPLAIN_NUMBER:
+		(void)fprintf(out, "%" PRId64, f->number);
+		break;
+	case EXPLAIN_BYTES:
+		(void)fprintf(out, "%" PRId64 " (", f->number);
+		page_put_bytes(out, (double)f->number);
+		(void)fputs(")", out);
+		break;
+	case EXPLAIN_TIME:
+		if (gmtime_r(&t, &tm) == NULL || strftime(when, sizeof(when), "%FT%TZ", &tm) == 0)
+			(void)strcpy(when, "?");
+		(void)fprintf(out, "%s (", when);
+		page_put_span(out, e->ask.now_s - f->number);
+		(void)fputs(" ago)", out);
+		break;
+	case EXPLAIN_YES:
+		(void)fputs(f->number != 0 ? "yes" : "no", out);
+		break;
+	}
+}
+
+/* The name with blanks. */
+static void
+explain_put_name(const struct explain_fact *f, FILE *out)
+{
+	const char *p;
+
+	for (p = f->name; *p != '\0'; p++)
+		(void)putc(*p == '_' ? ' ' : *p, out);
+}
+
+void
+explain_print_text(const struct explain *e, FILE *out)
+{
+	unsigned i;
+
+	for (i = 0; i < e->facts_n; i++) {
+		explain_put_name(&e->facts[i], out);
+		(void)fprintf(out, ":%*s", (int)(20 - strlen(e->facts[i].name)), "");
+		explain_put_value(e, &e->facts[i], out, explain_put_plain,
+		    "\n                     ");
+		(void)putc('\n', out);
+	}
+}
+
+void
+explain_print_html(const struct explain *e, FILE *out)
+{
+	bool asked = e->word != NULL && e->word[0] != '\0';
+	unsigned i;
+
+	page_put_top(out, "apt-depot: explain", 0);
+	(void)fputs("<header><h1>Explain a URL</h1></header>\n"
+	    "<nav><a href=\"/-/\">Dashboard</a></nav>\n"
+	    "<form action=\"/-/explain\"><p><input name=\"url\" size=\"70\" style=\"max-width:100%\" "
+	    "value=\"", out);
+	if (asked)
+		page_put_html(out, slice_of(e->word));
+	(void)fputs("\" placeholder=\"https://host/path\"> <button>Explain</button></p></form>\n", out);
+	if (asked)
+		(void)fputs("<table>\n", out);
+	for (i = 0; asked && i < e->facts_n; i++) {
+		(void)fputs("<tr><td>", out);
+		explain_put_name(&e->facts[i], out);
+		(void)fputs("</td><td class=\"url\">", out);
+		explain_put_value(e, &e->facts[i], out, page_put_html, "<br>");
+		(void)fputs("</td></tr>\n", out);
+	}
+	if (asked)
+		(void)fputs("</table>\n", out);
+	page_put_bottom(out);
+}
+
+static void
+explain_put_json_text(FILE *out, struct slice text)
+{
+	char line[9000];
+
+	(void)snprintf(line, sizeof(line), "%.*s", SLICE_ARG(text));
+	page_put_json(out, line);
+}
+
+void
+explain_print_json(const struct explain *e, FILE *out)
+{
+	struct slice rest, line;
+	unsigned i;
+
+	for (i = 0; i < e->facts_n; i++) {
+		const struct explain_fact *f = &e->facts[i];
+
+		(void)fprintf(out, "%s\"%s\":", i == 0 ? "{" : ",", f->name);
+		switch (f->kind) {
+		case EXPLAIN_TEXT:
+			explain_put_json_text(out, f->text);
+			break;
+		case EXPLAIN_LINES:
+			(void)putc('[', out);
+			for (rest = f->text; explain_next_line(&rest, &line);) {
+				explain_put_json_text(out, line);
+				(void)fputs(rest.n > 0 ? "," : "", out);
+			}
+			(void)putc(']', out);
+			break;
+		case EXPLAIN_NUMBER:
+		case EXPLAIN_BYTES:
+		case EXPLAIN_TIME:
+			(void)fprintf(out, "%" PRId64, f->number);
+			break;
+		case EXPLAIN_YES:
+			(void)fputs(f->number != 0 ? "true" : "false", out);
+			break;
+		}
+	}
+	(void)fputs("}\n", out);
+}
+
+int
+admin_explain(struct admin_call *a)
+{
+	struct explain_ask ask = {.depot = a->depot, .view = a->view, .now_ms = clock_mono_ms(),
+	    .now_s = clock_wall_s()};
+	struct explain *e = explain_new(&ask, cmd_word(a->cmd, 0));
+	int status;
+
+	if (e == NULL) {
+		(void)fputs("apt-depot: the depot is out of memory\n", a->errors);
+		return CMD_FAILED;
+	}
+	status = e->understood ? CMD_OK : CMD_USAGE;
+	if (a->cmd->json)
+		explain_print_json(e, a->out);
+	else
+		explain_print_text(e, a->out);
+	explain_free(&e);
+	return status;
+}

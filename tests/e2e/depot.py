@@ -193,6 +193,12 @@ class Depot:
         """https://host/path or http://host/path, asked for as apt does through a proxy."""
         return self.get(target_of(url), *headers, method=method, expect=expect)
 
+    def command(self, name, *args, timeout=20, **options):
+        """A command of the binary for this depot: a CompletedProcess with bytes."""
+        return subprocess.run([BINARY, name, "-o", f"cache_dir={self.cache_dir}", *args],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=timeout * SLOW, check=False, **options)
+
     # -- counters ------------------------------------------------------------------------------
 
     def counters(self):

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the apt-depot contributors
+"""Commands: those that ask the running depot through admin.sock, and those that need none."""
+import json
+import os
+import socket
+import stat
+import struct
+import subprocess
+import urllib.parse
+
+from body import Pattern
+from client import expect_body
+from depot import BINARY, SLOW, run_command, wait_until
+from origin import Answer
+from support import patient
+
+URL = "https://cuda.example/repo/x_1.0+git_amd64.deb"
+BODY = Pattern(3 << 20)
+DEPOT_COMMANDS = [("status",), ("top",), ("ls",), ("cat", URL), ("explain", URL), ("evict", URL),
+                  ("verify", "--all")]
+
+
+def stored(env, **options):
+    """A depot that has the body, an index and a key."""
+    env.origin.serve("/repo/x_1.0+git_amd64.deb", BODY)
+    env.origin.serve("/repo/InRelease", b"Origin: test\n")
+    env.origin.serve("/repo/key.pub", b"a key")
+    depot = env.depot(**options)
+    for name in ("InRelease", "key.pub"):
+        depot.fetch("https://cuda.example/repo/" + name)
+        depot.wait_idle()
+    expect_body(depot.fetch(URL), BODY)
+    depot.wait_idle()
+    return depot
+
+
+def ok(done):
+    """Standard output of a command that went well."""
+    assert done.returncode == 0, (done.args, done.returncode, done.stderr)
+    assert done.stderr == b"", done.stderr
+    return done.stdout.decode()
+
+
+def failed(done, status, *words):
+    """It ended with this status and said so on standard error."""
+    text = done.stderr.decode()
+    assert done.returncode == status, (done.args, done.returncode, text)
+    assert text.startswith("apt-depot: "), text
+    for word in words:
+        assert word in text, (word, text)
+
+
+def test_without_a_depot(env):
+    """Clear words and status 2; a directory that is none too; a socket that nobody serves."""
+    depot = env.new_depot()
+    for command in DEPOT_COMMANDS:
+        failed(depot.command(*command), 2, "no depot is running", depot.cache_dir)
+    depot.start()
+    depot.kill()
+    path = os.path.join(depot.cache_dir, "admin.sock")
+    assert os.path.exists(path)
+    failed(depot.command("status"), 2, "no depot is running")
+    depot.start()
+    ok(depot.command("status"))
+    depot.stop()
+    assert not os.path.exists(path), "the socket outlives the depot"
+
+
+def test_the_socket_is_its_owners(env):
+    """0600 from the first moment, and found through a configuration file."""
+    depot = env.depot()
+    mode = os.stat(os.path.join(depot.cache_dir, "admin.sock")).st_mode
+    assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o600, oct(mode)
+    path = os.path.join(env.path, "x.conf")
+    with open(path, "w", encoding="utf-8") as out:
+        out.write(f"cache_dir = {depot.cache_dir}\n")
+    done = run_command("status", "-c", path)
+    assert done.returncode == 0 and "up " in done.stdout, done.stdout
+
+
+def test_a_long_cache_dir(env):
+    """A socket's path has 107 bytes at most; a directory's may be longer."""
+    deep = os.path.join(env.path, "d" * 90, "e" * 90)
+    depot = env.new_depot(cache_dir=deep)
+    depot.cache_dir = deep
+    depot.start()
+    assert deep in ok(depot.command("status"))
+
+
+def test_status(env):
+    """What it says for people and for scripts."""
+    depot = stored(env)
+    text = ok(depot.command("status"))
+    for word in (str(depot.port), depot.cache_dir, "3 started a fetch", "3.00 MiB in 3 files"):
+        assert word in text, (word, text)
+    facts = json.loads(ok(depot.command("status", "--json")))
+    page = json.loads(depot.get("/-/api/v1/status").text)
+    assert facts.keys() == page.keys()
+    assert facts["cache"] == page["cache"] and facts["cache"]["blobs"] == 3
+
+
+def test_ls(env):
+    """All, by their beginning in any form, by a pattern; JSON line by line."""
+    depot = stored(env)
+    lines = ok(depot.command("ls")).splitlines()
+    assert len(lines) == 3, lines
+    assert any(line.split()[0] == str(BODY.size) and "package" in line and URL in line
+               for line in lines), lines
+    for word, n in [("https://cuda.example/repo/", 3), ("HTTPS///cuda.example/repo/x", 1),
+                    ("http://HTTPS///cuda.example/", 3), ("http://cuda.example/", 0),
+                    ("*.deb", 1), ("https://*/repo/*e*", 3), ("*/x_1.0+git_amd64.deb", 1),
+                    ("https://cuda.example/repo/InRelease", 1), ("nothing*", 0)]:
+        lines = ok(depot.command("ls", word)).splitlines()
+        assert len(lines) == n, (word, lines)
+    rows = [json.loads(line) for line in ok(depot.command("ls", "--json")).splitlines()]
+    assert {row["class"] for row in rows} == {"package", "release", "other"}
+    row = next(row for row in rows if row["url"] == URL)
+    assert row["sha256"] == BODY.sha256() and row["size_bytes"] == BODY.size
+
+
+def test_ls_of_many(env):
+    """More than one batch of the walk: each once."""
+    paths = [f"/many/{n}.deb" for n in range(600)]
+    for path in paths:
+        env.origin.serve(path, path.encode())
+    depot = env.depot()
+    with depot.conn() as conn:
+        for path in paths:
+            conn.get("http://HTTPS///cuda.example" + path)
+    depot.wait_idle()
+    found = [line.split()[-1] for line in ok(depot.command("ls")).splitlines()]
+    assert sorted(found) == sorted("https://cuda.example" + path for path in paths)
+
+
+def test_cat(env):
+    """The body as it is, without upstream; what is not stored is an error without bytes."""
+    depot = stored(env)
+    env.origin.stop()
+    before = depot.counters()
+    for form in (URL, "http://HTTPS///cuda.example/repo/x_1.0%2bgit_amd64.deb",
+                 "HTTPS//cuda.example/repo/./x_1.0+git_amd64.deb"):
+        done = depot.command("cat", form)
+        assert done.returncode == 0 and done.stdout == BODY.bytes(), done.stderr
+    done = depot.command("cat", "https://cuda.example/other.deb")
+    failed(done, 1, "not stored")
+    assert done.stdout == b""
+    failed(depot.command("cat", "*.deb"), 2, "pattern")
+    failed(depot.command("cat", "no url"), 2, "no URL")
+    failed(depot.command("cat"), 2)
+    after = depot.counters()
+    assert after["upstream_requests_total"] == before["upstream_requests_total"]
+    assert after["hits_total"] == before["hits_total"]
+
+
+def test_evict(env):
+    """One, then by pattern: gone at once, and fetched again when asked for."""
+    depot = stored(env)
+    assert URL in ok(depot.command("evict", URL))
+    assert depot.counter("cache_blobs") == 2
+    assert len(depot.blob_paths()) == 2
+    failed(depot.command("evict", URL), 1, "not stored")
+    expect_body(depot.fetch(URL), BODY)
+    assert len(env.origin.requests("/repo/x_1.0+git_amd64.deb")) == 2
+    depot.wait_idle()
+    assert json.loads(ok(depot.command("evict", "--json", "https://cuda.example/*"))) == {
+        "urls": 3, "bytes": BODY.size + 13 + 5}
+    assert ok(depot.command("ls")) == ""
+
+
+def test_evict_leaves_a_shared_body(env):
+    """Two URLs, one body: it stays until both are gone."""
+    for path in ("/a.deb", "/b.deb"):
+        env.origin.serve(path, BODY)
+    depot = env.depot()
+    for path in ("/a.deb", "/b.deb"):
+        expect_body(depot.fetch("https://cuda.example" + path), BODY)
+        depot.wait_idle()
+    assert "urls with this body: 2" in " ".join(
+        ok(depot.command("explain", "https://cuda.example/a.deb")).split())
+    ok(depot.command("evict", "https://cuda.example/a.deb"))
+    assert expect_body(depot.fetch("https://cuda.example/b.deb"), BODY).is_hit
+    ok(depot.command("evict", "https://cuda.example/b.deb"))
+    wait_until(lambda: not depot.blob_paths(), "the body's file is gone")
+
+
+def test_verify(env):
+    """Good ones pass; a flipped byte and a missing file are found, dropped, and fetched again."""
+    depot = stored(env)
+    assert ok(depot.command("verify", "--all")).startswith("3 good, 0 damaged")
+    assert ok(depot.command("verify", URL)).startswith("1 good")
+    path = next(path for path in depot.blob_paths() if path.endswith(BODY.sha256()))
+    times = os.stat(path)
+    with open(path, "r+b") as blob:
+        blob.seek(BODY.size // 2)
+        byte = blob.read(1)
+        blob.seek(BODY.size // 2)
+        blob.write(bytes([byte[0] ^ 1]))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    done = depot.command("cat", URL)
+    assert done.returncode == 1 and b"damaged" in done.stderr, done.stderr
+    done = depot.command("verify", "--json", "--all")
+    assert done.returncode == 1, done.stdout
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert rows[0] == {"sha256": BODY.sha256(), "result": "damaged"}
+    assert (rows[1]["good"], rows[1]["damaged"]) == (2, 1)
+    assert not os.path.exists(path)
+    expect_body(depot.fetch(URL), BODY)
+    depot.wait_idle()
+    os.unlink(path)
+    done = depot.command("verify", "*.deb")
+    assert done.returncode == 1 and b"missing" in done.stdout, done.stdout
+    assert ok(depot.command("verify", "--all")).startswith("2 good, 0 damaged")
+    failed(depot.command("verify"), 2)
+    failed(depot.command("verify", "--all", URL), 2)
+
+
+def facts_of(text):
+    """A list of facts as the command prints it."""
+    return {line.split(":")[0]: line.split(":", 1)[1].strip() for line in text.splitlines()
+            if not line.startswith(" ")}
+
+
+def test_explain(env):
+    """Class, key, digest, verdict; the page and the JSON say the same as the command."""
+    depot = stored(env)
+    facts = facts_of(ok(depot.command("explain", "http://HTTPS///cuda.example/repo/"
+                                      "x_1.0%2bgit_amd64.deb")))
+    assert facts["url"] == URL and facts["class"] == "package" and facts["stored"] == "yes"
+    assert facts["sha256"] == BODY.sha256(), facts
+    assert facts["served"].startswith("from the cache"), facts
+    assert facts["etag"].startswith('"') and "3.00 MiB" in facts["size bytes"]
+    quoted = urllib.parse.quote(URL, safe="")
+    page = depot.get(f"/-/explain?url={quoted}")
+    assert page.status == 200 and BODY.sha256() in page.text
+    data = json.loads(depot.get(f"/-/api/v1/explain?url={quoted}").text)
+    assert data == json.loads(ok(depot.command("explain", "--json", URL)))
+    assert data["stored"] is True and data["size_bytes"] == BODY.size
+    assert isinstance(data["fields"], list) and data["from_credentials"] is False
+    index = facts_of(ok(depot.command("explain", "HTTPS/cuda.example/repo/InRelease")))
+    assert index["class"] == "release" and index["served"].startswith("after a check")
+    key = facts_of(ok(depot.command("explain", "HTTPS/cuda.example/repo/key.pub")))
+    assert key["class"] == "other"
+    none = facts_of(ok(depot.command("explain", "http://10.1.2.3/x.deb")))
+    assert none["stored"] == "no" and "allow_addresses" in none["allowed"]
+    done = depot.command("explain", "what?")
+    assert done.returncode == 2, done
+    assert depot.get("/-/explain").status == 200
+    assert depot.get("/-/explain?url=%3Cscript%3E").status == 400
+    assert "<script>" not in depot.get("/-/explain?url=%3Cscript%3E").text
+
+
+def test_explain_what_runs_and_what_is_remembered(env):
+    """A fetch under way; a 404 within its second."""
+    gate = env.origin.gate()
+    env.origin.serve("/slow.deb", Answer(Pattern(1 << 20), gate=gate))
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask("http://HTTPS///cuda.example/slow.deb")
+        gate.wait_for(1)
+        text = ok(depot.command("explain", "https://cuda.example/slow.deb"))
+        assert "1 readers" in facts_of(text)["fetch"], text
+        assert "slow.deb" in ok(depot.command("top"))
+        top = json.loads(ok(depot.command("top", "--json")))
+        assert top["flights"][0]["readers"] == 1, top
+        gate.open()
+
+
+def send(depot, *words, raw=None):
+    """A connection to the control socket with a request on it."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(20 * SLOW)
+    sock.connect(os.path.join(depot.cache_dir, "admin.sock"))
+    data = b"".join(word.encode() + b"\0" for word in words)
+    sock.sendall(raw if raw is not None else struct.pack("!I", len(data)) + data)
+    return sock
+
+
+def read_all(sock):
+    """Until the end of the connection."""
+    parts = []
+    while True:
+        try:
+            part = sock.recv(65536)
+        except ConnectionResetError:    # it had not read all that we sent
+            part = b""
+        if not part:
+            return b"".join(parts)
+        parts.append(part)
+
+
+def test_garbage_on_the_socket(env):
+    """Closed without an answer, and nothing else happens."""
+    depot = env.depot()
+    for raw in (struct.pack("!I", 0), struct.pack("!I", 1 << 30), struct.pack("!I", 65537) + b"x",
+                struct.pack("!I", 4) + b"ls\0x", struct.pack("!I", 300) + b"\0x" * 150 ):
+        with send(depot, raw=raw) as sock:
+            sock.shutdown(socket.SHUT_WR)
+            assert b"ls" not in read_all(sock)[:3]
+    for words in (("dance",), ("ls", "--all"), ("serve",), ("apt-conf",), ("ls", "a", "b"), ("",)):
+        with send(depot, *words) as sock:
+            answer = read_all(sock)
+            assert answer[:1] == b"e" and answer[-1:] == b"\x02", (words, answer)
+    assert depot.get("/-/healthz").status == 200
+
+
+def test_commands_are_bounded(env):
+    """Eight at a time; the ninth is told so; those that leave make room."""
+    depot = env.depot()
+    idle = [send(depot, raw=b"") for _ in range(8)]
+    depot.command("status")     # the depot has accepted the eight when this is answered
+    failed(depot.command("status"), 1, "as many commands")
+    assert depot.counter("commands_refused_total") >= 1
+    idle.pop().close()
+    wait_until(lambda: depot.command("status").returncode == 0, "there is room again")
+    for sock in idle:
+        sock.close()
+
+
+@patient
+def test_a_silent_client_is_sent_away(env):
+    """No request within five seconds."""
+    depot = env.depot()
+    with send(depot, raw=b"\0\0") as sock:
+        assert read_all(sock) == b""
+
+
+def test_stop_while_commands_run(env):
+    """A client that does not read and one that waits: the depot stops in time all the same."""
+    depot = stored(env)
+    with send(depot, "cat", "--", URL) as stuck, send(depot, raw=b""):
+        assert stuck.recv(1) == b"o"
+        depot.stop()
+        answer = read_all(stuck)
+        assert len(answer) < BODY.size
+
+
+def test_a_reader_that_leaves(env):
+    """cat | head: its thread ends, its place is free."""
+    depot = stored(env)
+    for _ in range(10):
+        with send(depot, "cat", "--", URL) as sock:
+            assert sock.recv(1) == b"o"
+    wait_until(lambda: depot.command("status").returncode == 0, "a place is free")
+    done = subprocess.run(f"{BINARY} cat -o cache_dir={depot.cache_dir} {URL} | head -c 10 | wc -c",
+                          shell=True, stdout=subprocess.PIPE, timeout=20 * SLOW, check=True)
+    assert done.stdout.strip() == b"10"
+
+
+def test_help_and_misuse(env):
+    """Every command is in the list and has its own help; mistakes are status 2."""
+    text = run_command("help").stdout
+    for name in ("serve", "check", "status", "ls", "cat", "explain", "evict", "verify", "top",
+                 "apt-conf", "version", "help"):
+        assert f"  {name} " in text, name
+        alone = run_command("help", name)
+        assert alone.returncode == 0 and f"usage: apt-depot {name}" in alone.stdout
+        if name not in ("serve", "help"):
+            assert run_command(name, "--help").stdout == alone.stdout
+    for args in (["help", "dance"], ["ls", "a", "b"], ["status", "x"], ["cat"], ["ls", "-x"],
+                 ["ls", "--json=1"], ["apt-conf", "--proxy"], ["serve", "x"], ["-c"]):
+        done = run_command(*args)
+        assert done.returncode == 2, (args, done)
+        assert "help" in done.stdout, (args, done)
+
+
+def test_apt_conf(env):
+    """The same text as the page, without a depot."""
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask("/-/apt.conf", host=f"depot.example:{depot.port}")
+        page = conn.read().text
+    done = run_command("apt-conf", "--proxy", f"http://depot.example:{depot.port}/")
+    assert done.returncode == 0 and done.stdout == page, (done.stdout, page)
+    own = run_command("apt-conf", "-o", "listen=127.0.0.1:4711", "-o", "connect=refuse").stdout
+    assert ":4711\"" in own and "DIRECT" in own
+    assert run_command("apt-conf", "--proxy", "http://").returncode == 2

@@ -63,6 +63,7 @@ int cmd_main(int argc, char **argv, cmd_run_f *serve) MUSTCHECK;
 struct config *cmd_config(const struct cmd_call *call) MUSTCHECK;
 
 /* Those that run here. */
-cmd_run_f cmd_check, cmd_apt_conf, cmd_version, cmd_help;
+cmd_run_f cmd_check, cmd_apt_conf, cmd_version, cmd_help;	/* cmd.c */
+cmd_run_f cmd_sources;						/* cmd_sources.c */
 
 #endif

@@ -375,3 +375,71 @@ def test_apt_conf(env):
     own = run_command("apt-conf", "-o", "listen=127.0.0.1:4711", "-o", "connect=refuse").stdout
     assert ":4711\"" in own and "DIRECT" in own
     assert run_command("apt-conf", "--proxy", "http://").returncode == 2
+
+
+ONE_LINE = """\
+# deb https://cuda.example/ /
+deb [arch=amd64 signed-by=/k.gpg] https://cuda.example/repo/ /   # CUDA
+deb http://deb.example/debian stable main
+"""
+DEB822 = "Types: deb\nURIs: https://cuda.example/a/\n https://cuda.example/b/\nSuites: ./\n"
+
+
+def write(path, text, mode=0o644):
+    """A file with this mode."""
+    with open(path, "w", encoding="utf-8") as out:
+        out.write(text)
+    os.chmod(path, mode)
+
+
+def read(path):
+    """What it holds."""
+    with open(path, encoding="utf-8") as text:
+        return text.read()
+
+
+def test_sources(env):
+    """In place with a backup, mode kept, unchanged files untouched, and back."""
+    one, two, plain = (os.path.join(env.path, name) for name in
+                       ("cuda.list", "x.sources", "debian.list"))
+    link = os.path.join(env.path, "link.list")
+    write(one, ONE_LINE, 0o640)
+    write(two, DEB822)
+    write(plain, "deb http://deb.example/debian stable main\n")
+    os.symlink("cuda.list", link)
+    before = os.stat(plain)
+    shown = run_command("sources", "--dry-run", one, two)
+    assert shown.returncode == 0 and read(one) == ONE_LINE and read(two) == DEB822
+    assert f"{one}:2" in shown.stdout and "+ URIs: http://HTTPS///cuda" in shown.stdout
+    assert not os.path.exists(one + ".bak")
+    done = run_command("sources", link, two, plain)
+    assert done.returncode == 0, done.stdout
+    assert "deb [arch=amd64 signed-by=/k.gpg] http://HTTPS///cuda.example/repo/ /   # CUDA" \
+        in read(one)
+    assert read(one).startswith("# deb https://") and os.path.islink(link)
+    assert read(two) == DEB822.replace("https://", "http://HTTPS///")
+    assert read(one + ".bak") == ONE_LINE and read(two + ".bak") == DEB822
+    assert stat.S_IMODE(os.stat(one).st_mode) == stat.S_IMODE(os.stat(one + ".bak").st_mode) == 0o640
+    after = os.stat(plain)
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+    assert not os.path.exists(plain + ".bak")
+    done = run_command("sources", "--json", one)
+    assert json.loads(done.stdout) == {"file": one, "changed": 0, "written": False}
+    done = run_command("sources", "--to-https", "--backup", "", one, two)
+    assert done.returncode == 0 and read(one) == ONE_LINE and read(two) == DEB822
+    assert sorted(os.listdir(env.path)) == ["cuda.list", "cuda.list.bak", "debian.list",
+                                            "link.list", "x.sources", "x.sources.bak"]
+
+
+def test_sources_through_a_pipe(env):
+    """Standard input to standard output; what cannot be read is an error that stops nothing."""
+    done = subprocess.run([BINARY, "sources"], input=DEB822.encode(), stdout=subprocess.PIPE,
+                          timeout=20 * SLOW, check=True)
+    assert done.stdout.decode() == DEB822.replace("https://", "http://HTTPS///")
+    path = os.path.join(env.path, "x.list")
+    write(path, ONE_LINE)
+    none = os.path.join(env.path, "none.list")
+    done = run_command("sources", none, path)
+    assert done.returncode == 1 and none in done.stdout and "HTTPS" in read(path)
+    assert run_command("sources", "--to-https", "--to-depot", path).returncode == 2
+    assert run_command("sources", "--backup", "a/b", path).returncode == 2

@@ -266,6 +266,7 @@ cmd_local(enum cmd_id id)
 	static cmd_run_f *const local[CMD__N] = {
 		[CMD_check] = cmd_check,
 		[CMD_sources] = cmd_sources,
+		[CMD_doctor] = cmd_doctor,
 		[CMD_apt_conf] = cmd_apt_conf,
 		[CMD_version] = cmd_version,
 		[CMD_help] = cmd_help,
@@ -305,16 +306,21 @@ cmd_main(int argc, char **argv, cmd_run_f *serve)
 	return status;
 }
 
+const char *
+cmd_config_file(const struct cmd_call *call)
+{
+	if (call->file == NULL && access(cmd_default_file, R_OK) == 0)
+		return cmd_default_file;
+	return call->file;
+}
+
 struct config *
 cmd_config(const struct cmd_call *call)
 {
-	const char *file = call->file;
 	FILE *warnings = fopen("/dev/null", "we");	/* the depot itself said them */
 	struct config *c;
 
-	if (file == NULL && access(cmd_default_file, R_OK) == 0)
-		file = cmd_default_file;
-	c = config_load(file, &call->settings, stderr, warnings != NULL ? warnings : stderr);
+	c = config_load(cmd_config_file(call), &call->settings, stderr, warnings != NULL ? warnings : stderr);
 	if (warnings != NULL)
 		(void)fclose(warnings);
 	return c;

@@ -59,11 +59,14 @@ typedef int cmd_run_f(const struct cmd_call *call);
 /* The program: parses, runs, and answers with the exit status. serve: the daemon. */
 int cmd_main(int argc, char **argv, cmd_run_f *serve) MUSTCHECK;
 
-/* The configuration as a command finds it: -c, or /etc/apt-depot.conf where there is one, and -o. */
+/* -c, or /etc/apt-depot.conf where there is one; NULL: no file. */
+const char *cmd_config_file(const struct cmd_call *call);
+/* The configuration as a command finds it: that file and -o. */
 struct config *cmd_config(const struct cmd_call *call) MUSTCHECK;
 
 /* Those that run here. */
 cmd_run_f cmd_check, cmd_apt_conf, cmd_version, cmd_help;	/* cmd.c */
 cmd_run_f cmd_sources;						/* cmd_sources.c */
+cmd_run_f cmd_doctor;						/* doctor.c */
 
 #endif

@@ -48,8 +48,7 @@ upstream_is_bulk(const struct fetch *ft)
 	WRONG("file class");
 }
 
-/* Is the host one that no_proxy names: itself, or a domain it is in? */
-static bool
+bool
 upstream_is_no_proxy(const struct config *config, struct slice host)
 {
 	size_t i;

@@ -31,6 +31,9 @@ struct upstream_ask {
 	struct slice fields;
 };
 
+/* Is the host one that no_proxy names: itself, or a domain it is in? */
+bool upstream_is_no_proxy(const struct config *config, struct slice host);
+
 struct upstream *upstream_start(struct depot *d) MUSTCHECK;
 /* Ends all transfers (what can be continued is kept), then the thread. */
 void upstream_stop(struct upstream **u_p);

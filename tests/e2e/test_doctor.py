@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the apt-depot contributors
+"""doctor: each hop is looked at, what is wrong is said with what mends it, and the exit status."""
+import json
+import os
+import subprocess
+
+from body import Pattern
+from depot import BINARY, SLOW
+from origin import Answer
+from parent import Parent
+import ports
+
+REPO = "https://cuda.example/compute/cuda/repos/debian12/x86_64/"
+
+
+class Report:
+    """What doctor said, by check."""
+
+    def __init__(self, done):
+        assert done.returncode in (0, 1), (done.returncode, done.stderr)
+        self.status = done.returncode
+        self.rows = [json.loads(line) for line in done.stdout.splitlines()]
+
+    def worst(self, check):
+        """The most serious line of a check: (result, text with what mends it)."""
+        rows = [row for row in self.rows if row["check"] == check and row["result"] != "note"]
+        assert rows, f"no {check} in {self.rows}"
+        row = max(rows, key=lambda row: ["OK", "WARN", "FAIL"].index(row["result"]))
+        return row["result"], row["saw"] + " -> " + row.get("mend", "")
+
+    def notes(self, check):
+        """Notes of a check."""
+        return " | ".join(row["saw"] for row in self.rows
+                          if row["check"] == check and row["result"] == "note")
+
+    def fails(self):
+        """Checks that failed."""
+        return sorted({row["check"] for row in self.rows if row["result"] == "FAIL"})
+
+    def expect(self, check, result, *words):
+        """It went so, in these words."""
+        got, text = self.worst(check)
+        assert got == result, (check, got, text)
+        for word in words:
+            assert word in text, (check, word, text)
+        return self
+
+
+def options_of(depot, **changed):
+    """The depot's options as arguments; None leaves one out."""
+    args = []
+    for key, values in {**depot.options, **changed}.items():
+        if values is not None:
+            for value in values if isinstance(values, (list, tuple)) else [values]:
+                args += ["-o", f"{key}={value}"]
+    return args
+
+
+def doctor(depot, *words, **changed):
+    """Runs it with the depot's configuration."""
+    return Report(subprocess.run([BINARY, "doctor", "--json", *words, *options_of(depot, **changed)],
+                                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                 stderr=subprocess.PIPE, timeout=25 * SLOW, check=False))
+
+
+def flat(env):
+    """A flat repository that doctor finds where REPO says."""
+    return env.flat_repo()
+
+
+def url_of(repo):
+    """Its directory."""
+    return "https://cuda.example" + repo.path_of("")
+
+
+def test_all_fine(env):
+    """A running depot and a good repository: every check, none failed."""
+    repo = flat(env)
+    depot = env.depot(cache_max="1G")
+    report = doctor(depot, url_of(repo))
+    assert report.fails() == [] and report.status == 0, report.rows
+    report.expect("config", "OK").expect("cache_dir", "OK", depot.cache_dir)
+    report.expect("space", "OK").expect("listen", "OK", "a depot answers")
+    report.expect("allowed", "OK").expect("connect_to", "OK").expect("connect", "OK", "127.0.0.1")
+    report.expect("tls", "OK", "TLSv1.3").expect("certificate", "OK", "ca_file")
+    report.expect("http", "OK", "InRelease").expect("clock", "OK").expect("release", "OK", "signed")
+    report.expect("packages", "OK", "agrees").expect("speed", "OK", "first byte")
+    assert "apt-depot test CA" in report.notes("tls")
+    text = subprocess.run([BINARY, "doctor", url_of(repo), *options_of(depot)], text=True,
+                          stdout=subprocess.PIPE, timeout=25 * SLOW, check=True).stdout
+    assert "OK    certificate" in text and text.splitlines()[-1].endswith("0 failed"), text
+
+
+def test_dists_repository_without_a_depot(env):
+    """By suite; nobody listens: a warning, and exit status 0."""
+    repo = env.dists_repo()
+    depot = env.new_depot()
+    report = doctor(depot, "https://deb.example" + repo.path_of("dists/stable/InRelease"))
+    assert report.status == 0, report.rows
+    report.expect("listen", "WARN", "nobody", "serve").expect("packages", "OK", "agrees")
+    report.expect("cache_dir", "WARN", "does not exist yet")
+
+
+def test_a_file(env):
+    """Any other URL is fetched and timed."""
+    env.origin.serve("/x+1.deb", Pattern(1 << 20))
+    depot = env.new_depot()
+    report = doctor(depot, "http://HTTPS///cuda.example/x+1.deb")
+    assert report.status == 0, report.rows
+    report.expect("http", "OK", "200").expect("speed", "OK", "MB/s")
+    assert repr(env.origin.requests()[0]).endswith(" /x%2b1.deb"), env.origin.requests()
+    doctor(depot, "https://cuda.example/none.deb").expect("http", "FAIL", "404")
+    report = doctor(depot, "http://cuda.example/x+1.deb")
+    report.expect("http", "OK", "200")
+    assert not [row for row in report.rows if row["check"] == "tls"]
+
+
+def test_certificates(env):
+    """Unknown issuer, another name, too old: each with its own remedy."""
+    env.origin.serve("/x.deb", b"x", host="unknown.example")
+    depot = env.new_depot()
+    report = doctor(depot, "https://unknown.example/x.deb", ca_file=None)
+    assert report.fails() == ["certificate"] and report.status == 1
+    report.expect("certificate", "FAIL", "ca_file = ", "--save-ca")
+    assert "breaks TLS open" in report.notes("certificate")
+    assert "a CA nobody knows" in report.notes("certificate")
+    doctor(depot, "https://unknown.example/x.deb").expect("certificate", "FAIL", "nor with ca_file")
+    doctor(depot, "https://wrong.example/x.deb").expect("certificate", "FAIL",
+                                                        "somebody-else.example")
+    doctor(depot, "https://expired.example/x.deb").expect("certificate", "FAIL", "expired", "clock")
+
+
+def test_save_ca(env):
+    """The certificate that was seen becomes a file, and that file is what was needed."""
+    env.origin.serve("/x.deb", b"x" * 100)
+    depot = env.new_depot()
+    path = os.path.join(env.path, "seen.pem")
+    report = doctor(depot, "--save-ca", path, "https://cuda.example/x.deb", ca_file=None)
+    assert report.status == 1
+    with open(path, encoding="ascii") as pem:
+        assert pem.read().startswith("-----BEGIN CERTIFICATE-----")
+    report.expect("save-ca", "WARN", "no CA's")
+    report = doctor(depot, "https://cuda.example/x.deb", ca_file=path)
+    assert report.fails() == [], report.rows
+    report = doctor(depot, "--save-ca", path, "https://cuda.example/x.deb", ca_file=None)
+    report.expect("save-ca", "FAIL", "cannot write")
+
+
+def test_parent_proxy(env):
+    """With the right password, without, with none, and with nobody there; the first good one counts."""
+    repo = flat(env)
+    parent = Parent(env.origin, credentials="us er:p@ss")
+    depot = env.new_depot(connect_to=None)
+    right = f"http://us%20er:p%40ss@127.0.0.1:{parent.port}"
+    report = doctor(depot, url_of(repo), parent_proxy=right)
+    assert report.fails() == [], report.rows
+    report.expect("parent", "OK", "makes a tunnel").expect("packages", "OK")
+    report = doctor(depot, url_of(repo), parent_proxy=f"http://127.0.0.1:{parent.port}")
+    report.expect("parent", "FAIL", "wants user and password", "407", "USER:PASSWORD")
+    assert report.status == 1
+    report = doctor(depot, url_of(repo), parent_proxy=f"http://us:wrong@127.0.0.1:{parent.port}")
+    report.expect("parent", "FAIL", "does not accept")
+    assert "wrong" not in json.dumps(report.rows)
+    dead = ports.hold_port()
+    report = doctor(depot, url_of(repo), parent_proxy=f"http://127.0.0.1:{dead}")
+    report.expect("parent", "FAIL", "no address could be connected to")
+    report = doctor(depot, url_of(repo), parent_proxy=[f"http://127.0.0.1:{dead}", right])
+    report.expect("packages", "OK")
+    report = doctor(env.new_depot(), url_of(repo), parent_proxy=f"http://127.0.0.1:{dead}",
+                    no_proxy="cuda.example")
+    assert report.fails() == [], report.rows
+
+
+def test_refused_by_configuration(env):
+    """Ports, hosts and addresses: the key is named."""
+    env.origin.serve("/x.deb", b"x")
+    depot = env.new_depot()
+    doctor(depot, "https://cuda.example/x.deb", allow_addresses=None).expect(
+        "connect", "FAIL", "refused", "allow_addresses = 127.0.0.1")
+    doctor(depot, "https://cuda.example:444/x.deb", allow_ports="443").expect(
+        "allowed", "FAIL", "allow_ports = 80, 443, 444")
+    doctor(depot, "https://cuda.example/x.deb", deny_upstreams="*.example").expect(
+        "allowed", "FAIL", "deny_upstreams")
+    doctor(depot, "https://127.0.0.1/x.deb", allow_addresses=None).expect(
+        "allowed", "FAIL", "allow_addresses = 127.0.0.1")
+    doctor(depot, "https://no-such-name.test/x.deb").expect("connect", "FAIL", "parent_proxy")
+
+
+def test_captive_portal(env):
+    """A login page in place of InRelease, and in place of a package."""
+    page = b"<!DOCTYPE html><html>please log in</html>"
+    env.origin.serve("/flat/InRelease", Answer(page, headers=[("Content-Type", "text/html")]))
+    env.origin.serve("/flat/x.deb", page)
+    depot = env.new_depot()
+    doctor(depot, "https://cuda.example/flat/").expect("release", "FAIL", "captive portal")
+    doctor(depot, "https://cuda.example/flat/x.deb").expect("release", "FAIL", "captive portal")
+
+
+def test_repository_in_disorder(env):
+    """A Packages that is another than the Release says; one that is not there; no Release."""
+    repo = flat(env)
+    depot = env.new_depot()
+    for name in ("Packages", "Packages.gz", "Packages.xz"):
+        env.origin.serve(repo.path_of(name), b"another one")
+    report = doctor(depot, url_of(repo))
+    report.expect("packages", "FAIL", "being updated")
+    assert report.status == 1
+    for name in ("Packages", "Packages.gz", "Packages.xz"):
+        env.origin.serve(repo.path_of(name), Answer(b"", status=404))
+    doctor(depot, url_of(repo)).expect("packages", "FAIL", "none of the Packages")
+    env.origin.serve("/bare/InRelease", b"not a release")
+    doctor(depot, "https://cuda.example/bare/").expect("release", "FAIL", "no Release")
+    doctor(depot, "https://cuda.example/empty/").expect("http", "FAIL", "404")
+
+
+def test_clock(env):
+    """The origin's Date is a day and more away."""
+    env.origin.serve("/x.deb", Answer(b"x", headers=[("Date", "Mon, 01 Jan 2024 00:00:00 GMT")]))
+    report = doctor(env.new_depot(), "https://cuda.example/x.deb")
+    report.expect("clock", "FAIL", "ahead of", "time service")
+
+
+def test_this_machine(env):
+    """World-writable directory, a file in its place, a foreign listener, a bad configuration."""
+    env.origin.serve("/x.deb", b"x")
+    depot = env.new_depot()
+    url = "https://cuda.example/x.deb"
+    os.makedirs(depot.cache_dir)
+    os.chmod(depot.cache_dir, 0o777)
+    doctor(depot, url).expect("cache_dir", "FAIL", "chmod o-w")
+    os.chmod(depot.cache_dir, 0o750)
+    doctor(depot, url, cache_max="900T").expect("space", "WARN", "cache_max")
+    path = os.path.join(env.path, "file")
+    with open(path, "w", encoding="ascii"):
+        pass
+    doctor(depot, url, cache_dir=path).expect("cache_dir", "FAIL", "no directory")
+    doctor(depot, url, listen=f"127.0.0.1:{env.origin.plain_port}").expect(
+        "listen", "FAIL", "something else")
+    report = doctor(depot, url, no_such_key="1")
+    report.expect("config", "FAIL", "no_such_key")
+    assert report.status == 1
+
+
+def test_misuse(env):
+    """No URL, two of them."""
+    for args in (["what?"], ["https://a.example/", "https://b.example/"], ["--all"]):
+        done = subprocess.run([BINARY, "doctor", *args, "-o", f"cache_dir={env.path}"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=25 * SLOW,
+                              check=False)
+        assert done.returncode == 2, (args, done)

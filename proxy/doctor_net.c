@@ -205,7 +205,7 @@ doctor_connect(struct doctor *d, const char *check, const struct doctor_addresse
 	return false;
 }
 
-/* Both. */
+/* Both; the rules for addresses hold for origins, not for parent proxies. */
 static bool
 doctor_reach(struct doctor *d, const char *check, const struct doctor_place *at, bool judge,
     struct doctor_socket *s)
@@ -214,7 +214,7 @@ doctor_reach(struct doctor *d, const char *check, const struct doctor_place *at,
 	bool ok;
 
 	s->fd = -1;
-	if (!doctor_resolve(d, check, at, judge, &a))
+	if (!doctor_resolve(d, judge ? "resolve" : check, at, judge, &a))
 		return false;
 	ok = doctor_connect(d, check, &a, s);
 	freeaddrinfo(a.list);

@@ -11,7 +11,7 @@ from origin import Answer
 from parent import Parent
 import ports
 
-REPO = "https://cuda.example/compute/cuda/repos/debian12/x86_64/"
+NEEDS_PACKAGES = True
 
 
 class Report:
@@ -23,10 +23,10 @@ class Report:
         self.rows = [json.loads(line) for line in done.stdout.splitlines()]
 
     def worst(self, check):
-        """The most serious line of a check: (result, text with what mends it)."""
+        """The most serious line of a check, the last of several: (result, text with what mends it)."""
         rows = [row for row in self.rows if row["check"] == check and row["result"] != "note"]
         assert rows, f"no {check} in {self.rows}"
-        row = max(rows, key=lambda row: ["OK", "WARN", "FAIL"].index(row["result"]))
+        row = max(reversed(rows), key=lambda row: ["OK", "WARN", "FAIL"].index(row["result"]))
         return row["result"], row["saw"] + " -> " + row.get("mend", "")
 
     def notes(self, check):
@@ -64,25 +64,20 @@ def doctor(depot, *words, **changed):
                                  stderr=subprocess.PIPE, timeout=25 * SLOW, check=False))
 
 
-def flat(env):
-    """A flat repository that doctor finds where REPO says."""
-    return env.flat_repo()
-
-
 def url_of(repo):
     """Its directory."""
-    return "https://cuda.example" + repo.path_of("")
+    return "https://cuda.example" + repo.root
 
 
 def test_all_fine(env):
     """A running depot and a good repository: every check, none failed."""
-    repo = flat(env)
+    repo = env.flat_repo()
     depot = env.depot(cache_max="1G")
     report = doctor(depot, url_of(repo))
     assert report.fails() == [] and report.status == 0, report.rows
     report.expect("config", "OK").expect("cache_dir", "OK", depot.cache_dir)
     report.expect("space", "OK").expect("listen", "OK", "a depot answers")
-    report.expect("allowed", "OK").expect("connect_to", "OK").expect("connect", "OK", "127.0.0.1")
+    report.expect("allowed", "OK").expect("connect_to", "OK").expect("resolve", "OK", "127.0.0.1").expect("connect", "OK")
     report.expect("tls", "OK", "TLSv1.3").expect("certificate", "OK", "ca_file")
     report.expect("http", "OK", "InRelease").expect("clock", "OK").expect("release", "OK", "signed")
     report.expect("packages", "OK", "agrees").expect("speed", "OK", "first byte")
@@ -96,7 +91,7 @@ def test_dists_repository_without_a_depot(env):
     """By suite; nobody listens: a warning, and exit status 0."""
     repo = env.dists_repo()
     depot = env.new_depot()
-    report = doctor(depot, "https://deb.example" + repo.path_of("dists/stable/InRelease"))
+    report = doctor(depot, f"https://deb.example{repo.root}dists/stable/InRelease")
     assert report.status == 0, report.rows
     report.expect("listen", "WARN", "nobody", "serve").expect("packages", "OK", "agrees")
     report.expect("cache_dir", "WARN", "does not exist yet")
@@ -149,7 +144,7 @@ def test_save_ca(env):
 
 def test_parent_proxy(env):
     """With the right password, without, with none, and with nobody there; the first good one counts."""
-    repo = flat(env)
+    repo = env.flat_repo()
     parent = Parent(env.origin, credentials="us er:p@ss")
     depot = env.new_depot(connect_to=None)
     right = f"http://us%20er:p%40ss@127.0.0.1:{parent.port}"
@@ -177,14 +172,14 @@ def test_refused_by_configuration(env):
     env.origin.serve("/x.deb", b"x")
     depot = env.new_depot()
     doctor(depot, "https://cuda.example/x.deb", allow_addresses=None).expect(
-        "connect", "FAIL", "refused", "allow_addresses = 127.0.0.1")
+        "resolve", "FAIL", "refused", "allow_addresses = 127.0.0.1")
     doctor(depot, "https://cuda.example:444/x.deb", allow_ports="443").expect(
         "allowed", "FAIL", "allow_ports = 80, 443, 444")
     doctor(depot, "https://cuda.example/x.deb", deny_upstreams="*.example").expect(
         "allowed", "FAIL", "deny_upstreams")
     doctor(depot, "https://127.0.0.1/x.deb", allow_addresses=None).expect(
         "allowed", "FAIL", "allow_addresses = 127.0.0.1")
-    doctor(depot, "https://no-such-name.test/x.deb").expect("connect", "FAIL", "parent_proxy")
+    doctor(depot, "https://no-such-name.test/x.deb").expect("resolve", "FAIL", "parent_proxy")
 
 
 def test_captive_portal(env):
@@ -199,15 +194,15 @@ def test_captive_portal(env):
 
 def test_repository_in_disorder(env):
     """A Packages that is another than the Release says; one that is not there; no Release."""
-    repo = flat(env)
+    repo = env.flat_repo()
     depot = env.new_depot()
-    for name in ("Packages", "Packages.gz", "Packages.xz"):
-        env.origin.serve(repo.path_of(name), b"another one")
+    for name in ("Packages", "Packages.gz"):
+        env.origin.serve(repo.root + name, b"another one", host=repo.host)
     report = doctor(depot, url_of(repo))
     report.expect("packages", "FAIL", "being updated")
     assert report.status == 1
-    for name in ("Packages", "Packages.gz", "Packages.xz"):
-        env.origin.serve(repo.path_of(name), Answer(b"", status=404))
+    for name in ("Packages", "Packages.gz"):
+        env.origin.serve(repo.root + name, Answer(b"", status=404), host=repo.host)
     doctor(depot, url_of(repo)).expect("packages", "FAIL", "none of the Packages")
     env.origin.serve("/bare/InRelease", b"not a release")
     doctor(depot, "https://cuda.example/bare/").expect("release", "FAIL", "no Release")

@@ -71,6 +71,15 @@ enum inspect_health {
 enum inspect_health inspect_verify(struct cache_view *v, const uint8_t digest[32],
     bool (*stop)(void *arg), void *arg, uint64_t *bytes);
 
+/*
+ * Stores what the descriptor holds as a body, named by url, which is one that
+ * no client can ask for: the body serves whoever expects its digest. Commits
+ * before it returns. *was_here: there was such a body. SHUTDOWN: stop said so.
+ */
+enum reason inspect_import(struct cache_view *v, int fd, const char *url,
+    bool (*stop)(void *arg), void *arg, uint8_t digest[32], uint64_t *bytes, bool *was_here)
+    MUSTCHECK;
+
 /* The URL is forgotten; its body goes with its last URL. Committed after inspect_flush. */
 void inspect_forget(struct cache_view *v, const struct key *key);
 void inspect_flush(struct cache_view *v);

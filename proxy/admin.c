@@ -47,6 +47,7 @@ struct admin_conn {
 	struct admin *admin;
 	TAILQ_ENTRY(admin_conn) link;
 	int fd;
+	int passed;			/* a descriptor that came with the request; -1: none */
 	bool broken;			/* a write failed: nobody is there */
 	uint8_t request[CONTROL_REQUEST_MAX];
 	size_t request_n;
@@ -77,6 +78,7 @@ admin_function(enum cmd_id id)
 		[CMD_explain] = admin_explain,
 		[CMD_evict] = admin_evict,
 		[CMD_verify] = admin_verify,
+		[CMD_import] = admin_import,
 	};
 
 	return functions[id];
@@ -177,9 +179,49 @@ admin_parse_url(const struct admin_call *a, const char *word, struct arena *aren
 
 /* ---- one command ---- */
 
+/* The descriptor in a control message, closing any beyond the first. */
+static void
+admin_take_passed(struct admin_conn *conn, struct msghdr *m)
+{
+	struct cmsghdr *c;
+	int fd;
+
+	for (c = CMSG_FIRSTHDR(m); c != NULL; c = CMSG_NXTHDR(m, c)) {
+		size_t at, n = c->cmsg_len - CMSG_LEN(0);
+
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (at = 0; at + sizeof(fd) <= n; at += sizeof(fd)) {
+			memcpy(&fd, CMSG_DATA(c) + at, sizeof(fd));
+			if (conn->passed < 0)
+				conn->passed = fd;
+			else
+				(void)close(fd);
+		}
+	}
+}
+
+/* Some bytes, and what descriptor may come with them. */
+static ssize_t
+admin_recv_some(struct admin_conn *conn, uint8_t *p, size_t n)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(4 * sizeof(int))];
+	} u;
+	struct iovec iov = {p, n};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = u.bytes,
+	    .msg_controllen = sizeof(u.bytes)};
+	ssize_t k = recvmsg(conn->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	if (k > 0)
+		admin_take_passed(conn, &m);
+	return k;
+}
+
 /* Reads n bytes before the deadline. */
 static bool
-admin_recv(const struct admin_conn *conn, uint8_t *p, size_t n, int64_t until_ms)
+admin_recv(struct admin_conn *conn, uint8_t *p, size_t n, int64_t until_ms)
 {
 	struct pollfd pfd = {.fd = conn->fd, .events = POLLIN};
 
@@ -189,7 +231,7 @@ admin_recv(const struct admin_conn *conn, uint8_t *p, size_t n, int64_t until_ms
 
 		if (left <= 0 || poll(&pfd, 1, (int)left) <= 0)
 			return false;
-		k = recv(conn->fd, p, n, MSG_DONTWAIT);
+		k = admin_recv_some(conn, p, n);
 		if (k == 0 || (k < 0 && errno != EINTR && errno != EAGAIN))
 			return false;
 		if (k > 0) {
@@ -230,7 +272,7 @@ static int
 admin_run(struct admin_conn *conn, char *const *words, int words_n, FILE *out, FILE *errors)
 {
 	struct admin_call a = {.depot = conn->admin->depot, .out = out, .errors = errors,
-	    .conn = conn};
+	    .fd = conn->passed, .conn = conn};
 	struct cmd_call call;
 	admin_run_f *run;
 	int64_t began_ms = clock_mono_ms();
@@ -297,6 +339,8 @@ admin_conn_main(void *arg)
 	(void)pthread_setname_np(pthread_self(), "command");
 	a = conn->admin;
 	admin_serve(conn);
+	if (conn->passed >= 0)
+		(void)close(conn->passed);
 	AZ(pthread_mutex_lock(&a->lock));
 	(void)close(conn->fd);		/* under the lock: admin_stop shuts down only what is open */
 	TAILQ_REMOVE(&a->conns, conn, link);
@@ -345,6 +389,7 @@ admin_adopt(struct admin *a, int fd)
 	}
 	conn->admin = a;
 	conn->fd = fd;
+	conn->passed = -1;
 	(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stuck, sizeof(stuck));
 	AZ(pthread_mutex_lock(&a->lock));
 	TAILQ_INSERT_TAIL(&a->conns, conn, link);

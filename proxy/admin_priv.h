@@ -22,6 +22,7 @@ struct admin_call {
 	struct cache_view *view;	/* this thread's own */
 	FILE *out, *errors;		/* the client's standard output and standard error */
 	const struct cmd_call *cmd;	/* words and options, checked against the table */
+	int fd;				/* that the client passed; -1: none. admin.c closes it */
 	struct admin_conn *conn;
 };
 
@@ -42,6 +43,7 @@ bool admin_parse_url(const struct admin_call *a, const char *word, struct arena 
 
 admin_run_f admin_status, admin_top;		/* admin_status.c */
 admin_run_f admin_ls, admin_cat, admin_evict, admin_verify;	/* admin_stored.c */
+admin_run_f admin_import;			/* admin_import.c */
 admin_run_f admin_explain;			/* explain.c */
 
 #endif

@@ -266,6 +266,7 @@ cmd_local(enum cmd_id id)
 	static cmd_run_f *const local[CMD__N] = {
 		[CMD_check] = cmd_check,
 		[CMD_sources] = cmd_sources,
+		[CMD_import] = cmd_import,
 		[CMD_doctor] = cmd_doctor,
 		[CMD_apt_conf] = cmd_apt_conf,
 		[CMD_version] = cmd_version,

@@ -129,9 +129,34 @@ control_add_word(uint8_t *buf, size_t *n, const char *prefix, const char *word)
 	return true;
 }
 
+/* The length, and the descriptor with it (-1: none). */
+static bool
+control_send_head(int fd, uint8_t head[4], int passed)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} u;
+	struct iovec iov = {head, 4};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct cmsghdr *c;
+
+	if (passed < 0)
+		return control_send(fd, head, 4);
+	memset(&u, 0, sizeof(u));
+	m.msg_control = u.bytes;
+	m.msg_controllen = sizeof(u.bytes);
+	c = CMSG_FIRSTHDR(&m);
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(c), &passed, sizeof(int));
+	return sendmsg(fd, &m, MSG_NOSIGNAL) == 4;
+}
+
 /* Puts the call together as the daemon parses it: name, options, "--", words. */
 static bool
-control_send_request(int fd, const struct cmd_call *call)
+control_send_request(int fd, const struct cmd_call *call, int passed)
 {
 	static uint8_t buf[CONTROL_REQUEST_MAX + 4];
 	size_t n = 4, i;
@@ -149,7 +174,8 @@ control_send_request(int fd, const struct cmd_call *call)
 	}
 	control_put_u32(buf, (uint32_t)(n - 4));
 	/* Where the depot refuses without reading, its words are waiting all the same. */
-	(void)control_send(fd, buf, n);
+	if (control_send_head(fd, buf, passed))
+		(void)control_send(fd, buf + 4, n - 4);
 	return true;
 }
 
@@ -182,15 +208,14 @@ control_copy_reply(int fd)
 	return CMD_FAILED;
 }
 
-/* One question and its answer. */
-static int
-control_ask(const struct cmd_call *call, const char *cache_dir)
+int
+control_ask(const struct cmd_call *call, const char *cache_dir, int passed)
 {
 	int status = CMD_FAILED, fd = control_connect(cache_dir);
 
 	if (fd < 0)
 		return control_explain_connect(cache_dir, errno);
-	if (control_send_request(fd, call))
+	if (control_send_request(fd, call, passed))
 		status = control_copy_reply(fd);
 	if (fflush(stdout) != 0 && status == CMD_OK) {
 		(void)fprintf(stderr, "apt-depot: cannot write: %s\n", strerror(errno));
@@ -213,7 +238,7 @@ control_run(const struct cmd_call *call)
 		/* What the depot measures takes it a second: this loop needs no pause. */
 		if (watch && screen)
 			(void)fputs("\033[H\033[J", stdout);
-		status = control_ask(call, c->cache_dir);
+		status = control_ask(call, c->cache_dir, -1);
 	} while (watch && status == CMD_OK);
 	config_unref(&c);
 	return status;

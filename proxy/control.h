@@ -6,7 +6,8 @@
  * What a client and the running depot say to each other on admin.sock, and
  * the client's side of it (admin.c is the other one).
  *
- *   request   4 bytes: length, high byte first; then the command's words, a NUL behind each
+ *   request   4 bytes: length, high byte first; then the command's words, a NUL behind each.
+ *             The length may carry a descriptor (SCM_RIGHTS), for commands that read a file
  *   reply     frames of 1 byte kind, 4 bytes length, bytes:
  *               'o' for standard output, 'e' for standard error,
  *               'x' one byte, the exit status; nothing follows
@@ -49,6 +50,8 @@ bool control_address(const char *cache_dir, struct sockaddr_un *sa, int *dir_fd)
 
 /* Sends the call to the running depot, copies its answer; the exit status. */
 int control_run(const struct cmd_call *call) MUSTCHECK;
+/* The same for another command that the depot does, with a descriptor; cache_dir says which depot. */
+int control_ask(const struct cmd_call *call, const char *cache_dir, int fd) MUSTCHECK;
 /* A connection to the depot of this cache_dir, or -1 and errno. */
 int control_connect(const char *cache_dir) MUSTCHECK;
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """Commands: those that ask the running depot through admin.sock, and those that need none."""
+import hashlib
 import json
 import os
 import socket
@@ -375,6 +376,42 @@ def test_apt_conf(env):
     own = run_command("apt-conf", "-o", "listen=127.0.0.1:4711", "-o", "connect=refuse").stdout
     assert ":4711\"" in own and "DIRECT" in own
     assert run_command("apt-conf", "--proxy", "http://").returncode == 2
+
+
+def test_import(env):
+    """Packages of a directory become bodies; other files, links and a second time do not."""
+    depot = env.depot(cache_max="1G")
+    top = os.path.join(env.path, "archives")
+    os.makedirs(os.path.join(top, "deb.example", "pool dir"))
+    bodies = {"a_1_all.deb": Pattern(3 << 20, seed=5).bytes(), "empty.deb": b"",
+              "deb.example/pool dir/b%2b.deb": b"b", "deb.example/x.dsc": b"dsc",
+              "a_1_all.deb.head": b"no", "lock": b"no"}
+    for name, data in bodies.items():
+        with open(os.path.join(top, name), "wb") as out:
+            out.write(data)
+    os.symlink("/etc/passwd", os.path.join(top, "link.deb"))
+    rows = [json.loads(line) for line in ok(depot.command("import", "--json", top)).splitlines()]
+    assert {row["file"]: row["sha256"] for row in rows} == {
+        os.path.join(os.path.realpath(top), name): hashlib.sha256(data).hexdigest()
+        for name, data in bodies.items() if data != b"no"}
+    assert all(row["new"] for row in rows)
+    assert {os.path.basename(path) for path in depot.blob_paths()} == {
+        row["sha256"] for row in rows}
+    assert os.listdir(os.path.join(depot.cache_dir, "partial")) == []
+    listed = ok(depot.command("ls", "file://*"))
+    assert "pool%20dir/b%252b.deb" in listed and len(listed.splitlines()) == 4, listed
+    again = ok(depot.command("import", top))
+    assert again.count("was here") == 4 and "4 files, 3.00 MiB; 0 failed" in again, again
+    assert depot.counter("cache_blobs") == 4
+    depot.restart()
+    assert ok(depot.command("verify", "--all")).startswith("4 good, 0 damaged")
+    ok(depot.command("evict", "file://*"))
+    assert depot.counter("cache_blobs") == 0
+    failed(depot.command("import", os.path.join(env.path, "none")), 1, "none")
+    with send(depot, "import", "--", "/etc/passwd") as sock:
+        assert read_all(sock)[-1:] == b"\x02"
+    depot.stop()
+    failed(depot.command("import", top), 2, "no depot is running")
 
 
 ONE_LINE = """\

@@ -21,6 +21,7 @@
 
 #include "cache/evict.h"
 #include "cache/flight_priv.h"
+#include "cache/inspect_priv.h"
 #include "cache/object_priv.h"
 #include "cache/repo.h"
 #include "cache/scrub.h"
@@ -98,6 +99,20 @@ cache_view_index(struct cache_view *v)
 {
 	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
 	return v->index;
+}
+
+const struct cache *
+cache_view_cache(const struct cache_view *v)
+{
+	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
+	return v->cache;
+}
+
+struct repo_view *
+cache_view_repos(struct cache_view *v)
+{
+	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
+	return v->repos;
 }
 
 void
@@ -509,22 +524,29 @@ cache_stale_ok(struct cache_view *v, const struct object *o, const struct aptfil
  * known but do not name a package, RFC 9111 says how long it is good; where
  * a root has no generation, it is asked for each time.
  */
-static enum fresh_verdict
-cache_judge(struct cache_view *v, struct object *o, const struct cache_ask *ask,
-    enum repo_role role)
+enum fresh_verdict
+cache_judge_terms(const struct cache *c, const struct fresh_terms *terms,
+    const struct cache_ask *ask, enum repo_role role)
 {
-	struct fresh_policy p = cache_policy(v->cache, ask->now_s);
+	struct fresh_policy p = cache_policy(c, ask->now_s);
 	struct aptfile af = *ask->af;
 	enum fresh_verdict verdict;
 
 	p.index_max_age_s = ask->index_max_age_s;
 	if (af.class == APTFILE_PACKAGE && !af.immutable && role == REPO_ROLE_UNLISTED)
 		af.class = APTFILE_OTHER;
-	verdict = fresh_judge(&af, object_terms(o), &ask->fresh, &p);
+	verdict = fresh_judge(&af, terms, &ask->fresh, &p);
 	if (verdict == FRESH_HIT && !p.offline && af.class == APTFILE_PACKAGE && !af.immutable &&
 	    role == REPO_ROLE_UNKNOWN)
 		return FRESH_CHECK;
 	return verdict;
+}
+
+static enum fresh_verdict
+cache_judge(const struct cache_view *v, const struct object *o, const struct cache_ask *ask,
+    enum repo_role role)
+{
+	return cache_judge_terms(v->cache, object_terms(o), ask, role);
 }
 
 /* A flight of the client's own, outside the table. */
@@ -1124,6 +1146,7 @@ cache_peek(struct cache *c, const struct url *url, const struct key *key, int64_
 		break;
 	case MEMO_NONE:
 	case MEMO_STATUS:
+	case MEMO_DIGEST:
 	case MEMO_HOST_SLOW:
 		break;
 	}

@@ -144,9 +144,6 @@ bool cache_link_digest(struct cache *c, struct slice url, const struct key *key,
 int64_t cache_adopt_older_s(struct cache *c, struct slice root);
 /* Who judges signatures, and how strictly; NULL: nobody. */
 struct sign *cache_sign(const struct cache *c, bool *hold_changes);
-/* For inspect.c: the same, and the lookups, of a view's owner. */
-const struct cache_parts *cache_view_parts(const struct cache_view *v);
-struct index_view *cache_view_index(struct cache_view *v);
 /* out of the table, its reference dropped */
 void cache_unlist(struct flight *f);
 void cache_note_partial_bytes(struct cache *c, int64_t delta);

@@ -12,9 +12,8 @@
 #include <unistd.h>
 
 #include "cache/evict.h"
-#include "cache/flight_priv.h"
+#include "cache/inspect_priv.h"
 #include "include/clock.h"
-#include "include/inspect.h"
 #include "include/log.h"
 
 enum { IMPORT_READ_BYTES = 1 << 20 };

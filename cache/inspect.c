@@ -11,8 +11,7 @@
 #include <openssl/evp.h>
 #include <unistd.h>
 
-#include "cache/flight_priv.h"
-#include "cache/repo.h"
+#include "cache/inspect_priv.h"
 #include "include/counter.h"
 #include "include/log.h"
 
@@ -62,16 +61,14 @@ inspect_get(struct cache_view *v, const struct key *key, struct inspect_url *u,
 	return true;
 }
 
-enum fresh_verdict
-inspect_judge(struct cache_view *v, const struct inspect_url *u, const struct aptfile *af,
-    const struct fresh_policy *p, bool *newer_index)
+bool
+inspect_find(struct cache_view *v, const struct url *url, const struct inspect_place *at,
+    struct inspect_url *u, char text[INSPECT_TEXT_BYTES])
 {
-	struct fresh_ask ask = {.max_age_s = -1};
-	enum fresh_verdict verdict = fresh_judge(af, &u->terms, &ask, p);
+	struct key plain;
 
-	*newer_index = verdict == FRESH_HIT && !p->offline && af->class == APTFILE_PACKAGE &&
-	    !af->immutable && repo_release_newer(cache_view_index(v), u->url, u->checked_at_ms);
-	return *newer_index ? FRESH_CHECK : verdict;
+	key_of_url(url, &plain);
+	return inspect_get(v, &at->key, u, text) || inspect_get(v, &plain, u, text);
 }
 
 /* ---- walks ---- */
@@ -79,7 +76,8 @@ inspect_judge(struct cache_view *v, const struct inspect_url *u, const struct ap
 struct inspect_match
 inspect_match_of(const char *word)
 {
-	return (struct inspect_match){word, word != NULL && strpbrk(word, "*?[") != NULL};
+	return (struct inspect_match){.text = word,
+	    .glob = word != NULL && strpbrk(word, "*?[") != NULL};
 }
 
 static bool
@@ -89,6 +87,8 @@ inspect_matches(const struct inspect_match *m, struct slice url)
 
 	if (m->text == NULL)
 		return true;
+	if (m->whole)
+		return slice_eq(url, slice_of(m->text));
 	if (!m->glob)
 		return slice_starts(url, slice_of(m->text));
 	if (url.n >= sizeof(text))

@@ -117,6 +117,7 @@ struct slice repo_gen_root(const struct repo_gen *g);
 uint64_t repo_gen_seq(const struct repo_gen *g);
 /* Who signed it, as far as that was looked at. */
 const struct sign_signers *repo_gen_signers(const struct repo_gen *g);
+int64_t repo_gen_adopted_at_s(const struct repo_gen *g);
 bool repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32]);
 bool repo_file_expect(const struct release_file *rf, struct flight_expect *out);
 

@@ -135,6 +135,12 @@ repo_gen_signers(const struct repo_gen *g)
 	return &g->signers;
 }
 
+int64_t
+repo_gen_adopted_at_s(const struct repo_gen *g)
+{
+	return g->adopted_at_s;
+}
+
 bool
 repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32])
 {

@@ -110,16 +110,27 @@ repo_pin_name_ok(struct slice name)
 	return true;
 }
 
+/* The generation that has the name, or NULL (lock held). */
+static const struct repo_gen *
+repo_pin_holder(const struct repo *repo, struct slice name)
+{
+	for (unsigned i = 0; i < repo->gens_n; i++)
+		for (unsigned p = 0; p < repo->gens[i]->pins_n; p++)
+			if (slice_eq(slice_of(repo->gens[i]->pins[p]), name))
+				return repo->gens[i];
+	return NULL;
+}
+
 /* Takes the name off whichever generation has it; false: none (lock held). */
 static bool
-repo_take_pin(struct repos *rs, struct repo *repo, struct slice name, const struct repo_gen *but)
+repo_take_pin(struct repos *rs, struct repo *repo, struct slice name)
 {
 	bool found = false;
 
 	for (unsigned i = 0; i < repo->gens_n; i++) {
 		struct repo_gen *g = repo->gens[i];
 
-		for (unsigned p = 0; g != but && p < g->pins_n; p++) {
+		for (unsigned p = 0; p < g->pins_n; p++) {
 			if (!slice_eq(slice_of(g->pins[p]), name))
 				continue;
 			g->pins_n--;
@@ -164,7 +175,8 @@ repo_pin(struct repos *rs, struct slice url, struct slice at, struct slice name,
 	enum reason r = REASON_NOT_FOUND;
 	struct repo_gen *g = NULL;
 	struct repo *repo;
-	char when[32];
+	char when[32], taken[32];
+	int64_t upto_s;
 
 	AZ(pthread_mutex_lock(&rs->lock));
 	repo = repo_of_url(rs, url);
@@ -183,10 +195,15 @@ repo_pin(struct repos *rs, struct slice url, struct slice at, struct slice name,
 	else if (!repo_pin_name_ok(name))
 		(void)snprintf(why, why_cap, "a name has letters, digits and .-_: only, at most %d",
 		    REPO_PIN_BYTES - 1);
-	else {
-		(void)!repo_take_pin(rs, repo, name, g);	/* a name means one generation */
+	else if (name.p != when && repo_parse_time(name, &upto_s))
+		(void)snprintf(why, why_cap, "%.*s would be read as a time: choose another name",
+		    SLICE_ARG(name));
+	else if (repo_pin_holder(repo, name) != NULL && repo_pin_holder(repo, name) != g) {
+		repo_time_text(repo_pin_holder(repo, name)->adopted_at_s, taken);
+		(void)snprintf(why, why_cap, "%.*s: @%.*s is the generation of %s: unpin it first, "
+		    "or choose another name", SLICE_ARG(repo->root), SLICE_ARG(name), taken);
+	} else
 		r = repo_add_pin(rs, g, name, why, why_cap);
-	}
 	AZ(pthread_mutex_unlock(&rs->lock));
 	if (r == REASON_OK)
 		index_flush(rs->conf.index);
@@ -203,7 +220,7 @@ repo_unpin(struct repos *rs, struct slice url, struct slice name, char *why, siz
 	repo = repo_of_url(rs, url);
 	if (repo == NULL)
 		(void)snprintf(why, why_cap, "no repository at %.*s is known", SLICE_ARG(url));
-	else if (!repo_take_pin(rs, repo, name, NULL))
+	else if (!repo_take_pin(rs, repo, name))
 		(void)snprintf(why, why_cap, "%.*s has no generation named %.*s",
 		    SLICE_ARG(repo->root), SLICE_ARG(name));
 	else {

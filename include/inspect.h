@@ -30,21 +30,47 @@ struct inspect_url {
 	struct fresh_terms terms;
 };
 
+/*
+ * Where a URL stands: below which repository, and as which version it would
+ * be looked for now by a client that was given nothing before.
+ */
+enum inspect_role {
+	INSPECT_PLAIN,			/* no repository has a say */
+	INSPECT_RELEASE,		/* the generation's own file */
+	INSPECT_LISTED,			/* the generation says what it must be */
+	INSPECT_UNLISTED,		/* below a repository whose generation does not name it */
+	INSPECT_NO_GENERATION,		/* below a directory that was asked for a Release in vain */
+};
+struct inspect_place {
+	enum inspect_role role;
+	struct key key;			/* of that version, or of the URL */
+	struct slice root;		/* RELEASE, LISTED, UNLISTED: borrowed until the next question */
+	int64_t adopted_at_s;		/* the same */
+	uint64_t generation;		/* its number */
+	char digest_name[8];		/* LISTED: "sha256" or "sha512"; "" otherwise */
+	char digest_hex[129];
+	int64_t size_bytes;		/* LISTED; -1: not known */
+};
+void inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile *af,
+    struct inspect_place *out);
+
 /* Text goes into the caller's buffer. False: not stored. */
 bool inspect_get(struct cache_view *v, const struct key *key, struct inspect_url *u,
     char text[INSPECT_TEXT_BYTES]) MUSTCHECK;
+/* What such a client would get, or, where that is not stored, what has the URL without a version. */
+bool inspect_find(struct cache_view *v, const struct url *url, const struct inspect_place *at,
+    struct inspect_url *u, char text[INSPECT_TEXT_BYTES]) MUSTCHECK;
 
-/*
- * What a request without Cache-Control would be told now. *newer_index: it is
- * checked because an index above it is newer.
- */
+/* What a request without Cache-Control would be told now. */
 enum fresh_verdict inspect_judge(struct cache_view *v, const struct inspect_url *u,
-    const struct aptfile *af, const struct fresh_policy *p, bool *newer_index);
+    const struct aptfile *af, const struct inspect_place *at, int64_t index_max_age_s,
+    int64_t now_s);
 
 /* Which stored URLs: whole ones by a pattern, or by their beginning. */
 struct inspect_match {
 	const char *text;		/* NULL: all */
 	bool glob;			/* as fnmatch(3) has it, * over slashes too */
+	bool whole;			/* exactly this URL: all its versions */
 };
 /* Makes a pattern of a word that has *, ? or [ in it, else a beginning. */
 struct inspect_match inspect_match_of(const char *word);
@@ -80,7 +106,34 @@ enum reason inspect_import(struct cache_view *v, int fd, const char *url,
     bool (*stop)(void *arg), void *arg, uint8_t digest[32], uint64_t *bytes, bool *was_here)
     MUSTCHECK;
 
-/* The URL is forgotten; its body goes with its last URL. Committed after inspect_flush. */
+/* ---- generations ---- */
+struct inspect_gen {
+	char *root;			/* malloced, with what follows it in one piece */
+	uint64_t number;
+	int64_t adopted_at_s, date_s, valid_until_s;	/* INT64_MIN: none */
+	bool current;
+	unsigned files_n, tables_n;
+	uint64_t packages_n;
+	const char *suite, *origin, *pins;
+	uint8_t digest[32];		/* of InRelease, or of Release */
+};
+/* Those below a URL's beginning (empty: all), newest first for each repository; malloced. */
+enum reason inspect_generations(struct cache_view *v, struct slice prefix,
+    struct inspect_gen **list_p, size_t *n) MUSTCHECK;
+void inspect_generations_free(struct inspect_gen **list_p, size_t n);
+/*
+ * Keeps the generation of that time or name (n == 0: the newest) under a name (n == 0: its time),
+ * or no longer. why: what was done, or why not. Committed when it returns.
+ */
+enum reason inspect_pin(struct cache_view *v, struct slice url, struct slice at, struct slice name,
+    char *why, size_t why_cap) MUSTCHECK;
+enum reason inspect_unpin(struct cache_view *v, struct slice url, struct slice name, char *why,
+    size_t why_cap) MUSTCHECK;
+/* "2026-11-01T10:20:30Z" */
+void inspect_time_text(int64_t s, char out[32]);
+
+/* ---- changes ---- */
+/* That version is forgotten; its body goes with its last URL. Committed after inspect_flush. */
 void inspect_forget(struct cache_view *v, const struct key *key);
 void inspect_flush(struct cache_view *v);
 

@@ -79,6 +79,9 @@ admin_function(enum cmd_id id)
 		[CMD_evict] = admin_evict,
 		[CMD_verify] = admin_verify,
 		[CMD_import] = admin_import,
+		[CMD_generations] = admin_generations,
+		[CMD_pin] = admin_pin,
+		[CMD_unpin] = admin_unpin,
 	};
 
 	return functions[id];

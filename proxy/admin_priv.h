@@ -43,6 +43,7 @@ bool admin_parse_url(const struct admin_call *a, const char *word, struct arena 
 
 admin_run_f admin_status, admin_top;		/* admin_status.c */
 admin_run_f admin_ls, admin_cat, admin_evict, admin_verify;	/* admin_stored.c */
+admin_run_f admin_generations, admin_pin, admin_unpin;	/* admin_gens.c */
 admin_run_f admin_import;			/* admin_import.c */
 admin_run_f admin_explain;			/* explain.c */
 

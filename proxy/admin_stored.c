@@ -23,9 +23,8 @@ enum {
 /* A URL or pattern of the command, as it is matched with canonical URLs. */
 struct admin_target {
 	struct inspect_match match;
-	bool one;			/* url, key: exactly this one */
+	bool one;			/* url: exactly this one, in all its versions */
 	struct url url;
-	struct key key;
 	char memory[ADMIN_URL_BYTES];
 };
 
@@ -43,7 +42,7 @@ admin_take_target(struct admin_call *a, struct admin_target *t)
 	arena_init(&arena, t->memory, sizeof(t->memory));
 	if (!admin_parse_url(a, word, &arena, &t->url))
 		return false;
-	key_of_url(&t->url, &t->key);
+	t->match = (struct inspect_match){.text = t->url.text.p, .whole = true};
 	return true;
 }
 
@@ -172,7 +171,9 @@ admin_cat(struct admin_call *a)
 {
 	char text[INSPECT_TEXT_BYTES], *buf;
 	struct admin_target t;
+	struct inspect_place at;
 	struct inspect_url u;
+	struct aptfile af;
 	int fd = -1, status;
 	enum reason r;
 
@@ -182,7 +183,9 @@ admin_cat(struct admin_call *a)
 		(void)fputs("apt-depot: cat takes one URL, no pattern\n", a->errors);
 		return CMD_USAGE;
 	}
-	if (!inspect_get(a->view, &t.key, &u, text) || !u.has_body)
+	aptfile_classify(&af, (struct slice){t.url.path.p, strcspn(t.url.path.p, "?")});
+	inspect_locate(a->view, &t.url, &af, &at);
+	if (!inspect_find(a->view, &t.url, &at, &u, text) || !u.has_body)
 		return admin_say_not_stored(a, cmd_word(a->cmd, 0));
 	r = inspect_open_body(a->view, &u, &fd);
 	if (r != REASON_OK)
@@ -224,17 +227,12 @@ int
 admin_evict(struct admin_call *a)
 {
 	struct admin_evict ev = {.a = a};
-	char text[INSPECT_TEXT_BYTES];
 	struct admin_target t;
-	struct inspect_url u;
-	enum reason r = REASON_OK;
+	enum reason r;
 
 	if (!admin_take_target(a, &t))
 		return CMD_USAGE;
-	if (!t.one)
-		r = inspect_walk(a->view, &t.match, admin_evict_one, &ev);
-	else if (inspect_get(a->view, &t.key, &u, text))
-		(void)admin_evict_one(&ev, &u);
+	r = inspect_walk(a->view, &t.match, admin_evict_one, &ev);
 	inspect_flush(a->view);
 	if (a->cmd->json)
 		(void)fprintf(a->out, "{\"urls\":%" PRIu64 ",\"bytes\":%" PRIu64 "}\n", ev.urls_n,
@@ -323,10 +321,8 @@ admin_verify(struct admin_call *a)
 {
 	bool all = cmd_option(a->cmd, "all") != NULL;
 	struct admin_verify ve = {.a = a};
-	char text[INSPECT_TEXT_BYTES];
 	struct admin_target t;
-	struct inspect_url u;
-	enum reason r = REASON_OK;
+	enum reason r;
 
 	if (all == (cmd_word(a->cmd, 0) != NULL)) {
 		(void)fputs("apt-depot: verify takes a URL, a pattern, or --all\n", a->errors);
@@ -336,11 +332,9 @@ admin_verify(struct admin_call *a)
 		return CMD_USAGE;
 	if (all)
 		r = inspect_walk_blobs(a->view, admin_verify_one, &ve);
-	else if (!t.one)
-		r = inspect_walk(a->view, &t.match, admin_verify_url, &ve);
-	else if (inspect_get(a->view, &t.key, &u, text) && u.has_body)
-		(void)admin_verify_url(&ve, &u);
 	else
+		r = inspect_walk(a->view, &t.match, admin_verify_url, &ve);
+	if (r == REASON_OK && t.one && ve.good_n + ve.bad_n + ve.unread_n == 0 && !ve.stopped)
 		return admin_say_not_stored(a, cmd_word(a->cmd, 0));
 	inspect_flush(a->view);
 	if (a->cmd->json)

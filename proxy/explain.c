@@ -43,7 +43,7 @@ struct explain {
 	const char *word;		/* in text */
 	bool understood;
 	struct url url;
-	struct key key;
+	struct inspect_place at;
 	struct aptfile af;
 	struct cache_peek peek;
 	bool stored;			/* u is set */
@@ -93,11 +93,11 @@ explain_add_number(struct explain *e, const char *name, enum explain_kind kind, 
 static void
 explain_identity(struct explain *e)
 {
-	char hex[KEY_HEX_BYTES];
 	enum reason r;
+	char hex[KEY_HEX_BYTES];
 
 	explain_add_text(e, "url", "%.*s", SLICE_ARG(e->url.text));
-	key_hex(e->key.b, hex);
+	key_hex(e->at.key.b, hex);
 	explain_add_text(e, "key", "%s", hex);
 	explain_add_text(e, "class", "%s", aptfile_class_name(e->af.class));
 	r = depot_check_target(e->ask.depot->config, e->url.host, e->url.port,
@@ -105,27 +105,58 @@ explain_identity(struct explain *e)
 	explain_add_text(e, "allowed", "%s", r == REASON_OK ? "yes" : reason_text(r));
 }
 
+/* Which repository has a say, and what its generation says. */
+static void
+explain_generation(struct explain *e)
+{
+	const struct inspect_place *at = &e->at;
+
+	if (at->root.n > 0) {
+		explain_add_text(e, "repository", "%.*s", SLICE_ARG(at->root));
+		explain_add_number(e, "generation", EXPLAIN_NUMBER, (int64_t)at->generation);
+		explain_add_number(e, "adopted_at", EXPLAIN_TIME, at->adopted_at_s);
+	}
+	switch (at->role) {
+	case INSPECT_PLAIN:
+		break;
+	case INSPECT_RELEASE:
+		explain_add_text(e, "role", "the generation's own Release");
+		break;
+	case INSPECT_LISTED:
+		explain_add_text(e, "role", "listed: only these bytes are served");
+		explain_add_text(e, "expected_digest", "%s %s", at->digest_name, at->digest_hex);
+		if (at->size_bytes >= 0)
+			explain_add_number(e, "expected_size", EXPLAIN_BYTES, at->size_bytes);
+		break;
+	case INSPECT_UNLISTED:
+		explain_add_text(e, "role", "not listed by the generation");
+		break;
+	case INSPECT_NO_GENERATION:
+		explain_add_text(e, "role", "below a repository that has no generation here");
+		break;
+	}
+}
+
 /* Why a request is, or is not, answered from the cache now. */
 static void
 explain_verdict(struct explain *e)
 {
 	const struct config *c = e->ask.depot->config;
-	struct fresh_policy p = {.now_s = e->ask.now_s,
-	    .index_max_age_s = config_for_upstream(c, e->url.host)->index_max_age / 1000,
-	    .stale_if_error_s = c->stale_if_error / 1000, .offline = c->offline};
-	bool newer_index;
 	const char *why = "";
 
-	switch (inspect_judge(e->ask.view, &e->u, &e->af, &p, &newer_index)) {
+	switch (inspect_judge(e->ask.view, &e->u, &e->af, &e->at,
+	    config_for_upstream(c, e->url.host)->index_max_age / 1000, e->ask.now_s)) {
 	case FRESH_HIT:
-		why = c->offline ? "from the cache: offline" :
+		why = c->offline ? "from the cache: offline" : e->at.role == INSPECT_LISTED ?
+		    "from the cache: it is what the generation lists" :
 		    e->af.class == APTFILE_OTHER || e->af.class == APTFILE_RELEASE ||
-		    e->af.class == APTFILE_INDEX ? "from the cache: still fresh" :
-		    "from the cache: a file of this kind stays good";
+		    e->af.class == APTFILE_INDEX || e->at.role == INSPECT_UNLISTED ?
+		    "from the cache: still fresh" : "from the cache: a file of this kind stays good";
 		break;
 	case FRESH_CHECK:
-		why = newer_index ? "after a check upstream: a newer Release file came after it" :
-		    e->af.class == APTFILE_OTHER ? "after a check upstream: no longer fresh" :
+		why = e->af.class == APTFILE_OTHER || e->at.role == INSPECT_UNLISTED ?
+		    "after a check upstream: no longer fresh" : e->af.class == APTFILE_PACKAGE ?
+		    "after a check upstream: no generation says that it is the right one" :
 		    "after a check upstream: indexes are checked once older than index_max_age";
 		break;
 	case FRESH_CHECK_STRICT:
@@ -133,8 +164,9 @@ explain_verdict(struct explain *e)
 		break;
 	}
 	explain_add_text(e, "served", "%s", why);
-	explain_add_number(e, "stale_allowed", EXPLAIN_YES,
-	    fresh_stale_ok(&e->af, &e->u.terms, &p));
+	explain_add_number(e, "stale_allowed", EXPLAIN_YES, fresh_stale_ok(&e->af, &e->u.terms,
+	    &(struct fresh_policy){.now_s = e->ask.now_s,
+	    .stale_if_error_s = c->stale_if_error / 1000, .offline = c->offline}));
 }
 
 /* The record of what is stored. */
@@ -145,6 +177,16 @@ explain_stored(struct explain *e)
 	struct explain_fact fields = {.name = "fields", .kind = EXPLAIN_LINES, .text = u->fields};
 	char hex[KEY_HEX_BYTES];
 
+	/* Stored, but as another version than the one that is listed: of no use. */
+	if (e->stored && e->at.role == INSPECT_LISTED && memcmp(&u->key, &e->at.key,
+	    sizeof(u->key)) != 0) {
+		key_hex(u->digest, hex);
+		if (strcmp(hex, e->at.digest_hex) != 0) {
+			explain_add_text(e, "other_version", "sha256 %s is stored, which the "
+			    "generation does not list", hex);
+			e->stored = false;
+		}
+	}
 	explain_add_number(e, "stored", EXPLAIN_YES, e->stored && u->has_body);
 	if (!e->stored) {
 		explain_add_text(e, "served", "%s", e->ask.depot->config->offline ?
@@ -202,6 +244,7 @@ explain_now(struct explain *e)
 /* Everything that is said, in its order: a new subject is a function here. */
 static void (*const explain_parts[])(struct explain *e) = {
 	explain_identity,
+	explain_generation,
 	explain_stored,
 	explain_now,
 };
@@ -227,11 +270,11 @@ explain_new(const struct explain_ask *ask, const char *word)
 		    "http://HTTPS///host/path, https://host/path or http://host/path", word);
 		return e;
 	}
-	key_of_url(&e->url, &e->key);
 	aptfile_classify(&e->af, (struct slice){e->url.path.p,
 	    strcspn(e->url.path.p, "?")});
-	cache_peek(ask->depot->cache, &e->url, &e->key, ask->now_ms, &e->peek);
-	e->stored = inspect_get(ask->view, &e->key, &e->u, e->record);
+	inspect_locate(ask->view, &e->url, &e->af, &e->at);
+	cache_peek(ask->depot->cache, &e->url, &e->at.key, ask->now_ms, &e->peek);
+	e->stored = inspect_find(ask->view, &e->url, &e->at, &e->u, e->record);
 	for (i = 0; i < NELEM(explain_parts); i++)
 		explain_parts[i](e);
 	return e;

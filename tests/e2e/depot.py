@@ -178,6 +178,12 @@ class Depot:
             f"{done.returncode}:\n{done.stdout}"
         return done.stdout
 
+    def try_command(self, name, *args, timeout=20, **options):
+        """The same, however it ends: a CompletedProcess with bytes."""
+        return subprocess.run([BINARY, name, "-o", f"cache_dir={self.cache_dir}", *args],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=timeout * SLOW, check=False, **options)
+
     # -- asking --------------------------------------------------------------------------------
 
     def conn(self, timeout=client.TIMEOUT_S * SLOW, **options):
@@ -192,12 +198,6 @@ class Depot:
     def fetch(self, url, *headers, method="GET", expect=None):
         """https://host/path or http://host/path, asked for as apt does through a proxy."""
         return self.get(target_of(url), *headers, method=method, expect=expect)
-
-    def command(self, name, *args, timeout=20, **options):
-        """A command of the binary for this depot: a CompletedProcess with bytes."""
-        return subprocess.run([BINARY, name, "-o", f"cache_dir={self.cache_dir}", *args],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=timeout * SLOW, check=False, **options)
 
     # -- counters ------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from depot import BINARY, SLOW, run_command, wait_until
 from origin import Answer
 from support import patient
 
+NEEDS_PACKAGES = True
 URL = "https://cuda.example/repo/x_1.0+git_amd64.deb"
 BODY = Pattern(3 << 20)
 DEPOT_COMMANDS = [("status",), ("top",), ("ls",), ("cat", URL), ("explain", URL), ("evict", URL),
@@ -56,14 +57,14 @@ def test_without_a_depot(env):
     """Clear words and status 2; a directory that is none too; a socket that nobody serves."""
     depot = env.new_depot()
     for command in DEPOT_COMMANDS:
-        failed(depot.command(*command), 2, "no depot is running", depot.cache_dir)
+        failed(depot.try_command(*command), 2, "no depot is running", depot.cache_dir)
     depot.start()
     depot.kill()
     path = os.path.join(depot.cache_dir, "admin.sock")
     assert os.path.exists(path)
-    failed(depot.command("status"), 2, "no depot is running")
+    failed(depot.try_command("status"), 2, "no depot is running")
     depot.start()
-    ok(depot.command("status"))
+    ok(depot.try_command("status"))
     depot.stop()
     assert not os.path.exists(path), "the socket outlives the depot"
 
@@ -86,16 +87,16 @@ def test_a_long_cache_dir(env):
     depot = env.new_depot(cache_dir=deep)
     depot.cache_dir = deep
     depot.start()
-    assert deep in ok(depot.command("status"))
+    assert deep in ok(depot.try_command("status"))
 
 
 def test_status(env):
     """What it says for people and for scripts."""
     depot = stored(env)
-    text = ok(depot.command("status"))
+    text = ok(depot.try_command("status"))
     for word in (str(depot.port), depot.cache_dir, "3 started a fetch", "3.00 MiB in 3 files"):
         assert word in text, (word, text)
-    facts = json.loads(ok(depot.command("status", "--json")))
+    facts = json.loads(ok(depot.try_command("status", "--json")))
     page = json.loads(depot.get("/-/api/v1/status").text)
     assert facts.keys() == page.keys()
     assert facts["cache"] == page["cache"] and facts["cache"]["blobs"] == 3
@@ -104,7 +105,7 @@ def test_status(env):
 def test_ls(env):
     """All, by their beginning in any form, by a pattern; JSON line by line."""
     depot = stored(env)
-    lines = ok(depot.command("ls")).splitlines()
+    lines = ok(depot.try_command("ls")).splitlines()
     assert len(lines) == 3, lines
     assert any(line.split()[0] == str(BODY.size) and "package" in line and URL in line
                for line in lines), lines
@@ -112,9 +113,9 @@ def test_ls(env):
                     ("http://HTTPS///cuda.example/", 3), ("http://cuda.example/", 0),
                     ("*.deb", 1), ("https://*/repo/*e*", 3), ("*/x_1.0+git_amd64.deb", 1),
                     ("https://cuda.example/repo/InRelease", 1), ("nothing*", 0)]:
-        lines = ok(depot.command("ls", word)).splitlines()
+        lines = ok(depot.try_command("ls", word)).splitlines()
         assert len(lines) == n, (word, lines)
-    rows = [json.loads(line) for line in ok(depot.command("ls", "--json")).splitlines()]
+    rows = [json.loads(line) for line in ok(depot.try_command("ls", "--json")).splitlines()]
     assert {row["class"] for row in rows} == {"package", "release", "other"}
     row = next(row for row in rows if row["url"] == URL)
     assert row["sha256"] == BODY.sha256() and row["size_bytes"] == BODY.size
@@ -130,7 +131,7 @@ def test_ls_of_many(env):
         for path in paths:
             conn.get("http://HTTPS///cuda.example" + path)
     depot.wait_idle()
-    found = [line.split()[-1] for line in ok(depot.command("ls")).splitlines()]
+    found = [line.split()[-1] for line in ok(depot.try_command("ls")).splitlines()]
     assert sorted(found) == sorted("https://cuda.example" + path for path in paths)
 
 
@@ -141,14 +142,14 @@ def test_cat(env):
     before = depot.counters()
     for form in (URL, "http://HTTPS///cuda.example/repo/x_1.0%2bgit_amd64.deb",
                  "HTTPS//cuda.example/repo/./x_1.0+git_amd64.deb"):
-        done = depot.command("cat", form)
+        done = depot.try_command("cat", form)
         assert done.returncode == 0 and done.stdout == BODY.bytes(), done.stderr
-    done = depot.command("cat", "https://cuda.example/other.deb")
+    done = depot.try_command("cat", "https://cuda.example/other.deb")
     failed(done, 1, "not stored")
     assert done.stdout == b""
-    failed(depot.command("cat", "*.deb"), 2, "pattern")
-    failed(depot.command("cat", "no url"), 2, "no URL")
-    failed(depot.command("cat"), 2)
+    failed(depot.try_command("cat", "*.deb"), 2, "pattern")
+    failed(depot.try_command("cat", "no url"), 2, "no URL")
+    failed(depot.try_command("cat"), 2)
     after = depot.counters()
     assert after["upstream_requests_total"] == before["upstream_requests_total"]
     assert after["hits_total"] == before["hits_total"]
@@ -157,16 +158,16 @@ def test_cat(env):
 def test_evict(env):
     """One, then by pattern: gone at once, and fetched again when asked for."""
     depot = stored(env)
-    assert URL in ok(depot.command("evict", URL))
+    assert URL in ok(depot.try_command("evict", URL))
     assert depot.counter("cache_blobs") == 2
     assert len(depot.blob_paths()) == 2
-    failed(depot.command("evict", URL), 1, "not stored")
+    failed(depot.try_command("evict", URL), 1, "not stored")
     expect_body(depot.fetch(URL), BODY)
     assert len(env.origin.requests("/repo/x_1.0+git_amd64.deb")) == 2
     depot.wait_idle()
-    assert json.loads(ok(depot.command("evict", "--json", "https://cuda.example/*"))) == {
+    assert json.loads(ok(depot.try_command("evict", "--json", "https://cuda.example/*"))) == {
         "urls": 3, "bytes": BODY.size + 13 + 5}
-    assert ok(depot.command("ls")) == ""
+    assert ok(depot.try_command("ls")) == ""
 
 
 def test_evict_leaves_a_shared_body(env):
@@ -178,18 +179,18 @@ def test_evict_leaves_a_shared_body(env):
         expect_body(depot.fetch("https://cuda.example" + path), BODY)
         depot.wait_idle()
     assert "urls with this body: 2" in " ".join(
-        ok(depot.command("explain", "https://cuda.example/a.deb")).split())
-    ok(depot.command("evict", "https://cuda.example/a.deb"))
+        ok(depot.try_command("explain", "https://cuda.example/a.deb")).split())
+    ok(depot.try_command("evict", "https://cuda.example/a.deb"))
     assert expect_body(depot.fetch("https://cuda.example/b.deb"), BODY).is_hit
-    ok(depot.command("evict", "https://cuda.example/b.deb"))
+    ok(depot.try_command("evict", "https://cuda.example/b.deb"))
     wait_until(lambda: not depot.blob_paths(), "the body's file is gone")
 
 
 def test_verify(env):
     """Good ones pass; a flipped byte and a missing file are found, dropped, and fetched again."""
     depot = stored(env)
-    assert ok(depot.command("verify", "--all")).startswith("3 good, 0 damaged")
-    assert ok(depot.command("verify", URL)).startswith("1 good")
+    assert ok(depot.try_command("verify", "--all")).startswith("3 good, 0 damaged")
+    assert ok(depot.try_command("verify", URL)).startswith("1 good")
     path = next(path for path in depot.blob_paths() if path.endswith(BODY.sha256()))
     times = os.stat(path)
     with open(path, "r+b") as blob:
@@ -198,9 +199,9 @@ def test_verify(env):
         blob.seek(BODY.size // 2)
         blob.write(bytes([byte[0] ^ 1]))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    done = depot.command("cat", URL)
+    done = depot.try_command("cat", URL)
     assert done.returncode == 1 and b"damaged" in done.stderr, done.stderr
-    done = depot.command("verify", "--json", "--all")
+    done = depot.try_command("verify", "--json", "--all")
     assert done.returncode == 1, done.stdout
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows[0] == {"sha256": BODY.sha256(), "result": "damaged"}
@@ -209,11 +210,11 @@ def test_verify(env):
     expect_body(depot.fetch(URL), BODY)
     depot.wait_idle()
     os.unlink(path)
-    done = depot.command("verify", "*.deb")
+    done = depot.try_command("verify", "*.deb")
     assert done.returncode == 1 and b"missing" in done.stdout, done.stdout
-    assert ok(depot.command("verify", "--all")).startswith("2 good, 0 damaged")
-    failed(depot.command("verify"), 2)
-    failed(depot.command("verify", "--all", URL), 2)
+    assert ok(depot.try_command("verify", "--all")).startswith("2 good, 0 damaged")
+    failed(depot.try_command("verify"), 2)
+    failed(depot.try_command("verify", "--all", URL), 2)
 
 
 def facts_of(text):
@@ -225,30 +226,92 @@ def facts_of(text):
 def test_explain(env):
     """Class, key, digest, verdict; the page and the JSON say the same as the command."""
     depot = stored(env)
-    facts = facts_of(ok(depot.command("explain", "http://HTTPS///cuda.example/repo/"
+    facts = facts_of(ok(depot.try_command("explain", "http://HTTPS///cuda.example/repo/"
                                       "x_1.0%2bgit_amd64.deb")))
     assert facts["url"] == URL and facts["class"] == "package" and facts["stored"] == "yes"
     assert facts["sha256"] == BODY.sha256(), facts
-    assert facts["served"].startswith("from the cache"), facts
+    assert "no generation says" in facts["served"], facts
     assert facts["etag"].startswith('"') and "3.00 MiB" in facts["size bytes"]
     quoted = urllib.parse.quote(URL, safe="")
     page = depot.get(f"/-/explain?url={quoted}")
     assert page.status == 200 and BODY.sha256() in page.text
     data = json.loads(depot.get(f"/-/api/v1/explain?url={quoted}").text)
-    assert data == json.loads(ok(depot.command("explain", "--json", URL)))
+    assert data == json.loads(ok(depot.try_command("explain", "--json", URL)))
     assert data["stored"] is True and data["size_bytes"] == BODY.size
     assert isinstance(data["fields"], list) and data["from_credentials"] is False
-    index = facts_of(ok(depot.command("explain", "HTTPS/cuda.example/repo/InRelease")))
+    index = facts_of(ok(depot.try_command("explain", "HTTPS/cuda.example/repo/InRelease")))
     assert index["class"] == "release" and index["served"].startswith("after a check")
-    key = facts_of(ok(depot.command("explain", "HTTPS/cuda.example/repo/key.pub")))
+    key = facts_of(ok(depot.try_command("explain", "HTTPS/cuda.example/repo/key.pub")))
     assert key["class"] == "other"
-    none = facts_of(ok(depot.command("explain", "http://10.1.2.3/x.deb")))
+    none = facts_of(ok(depot.try_command("explain", "http://10.1.2.3/x.deb")))
     assert none["stored"] == "no" and "allow_addresses" in none["allowed"]
-    done = depot.command("explain", "what?")
+    done = depot.try_command("explain", "what?")
     assert done.returncode == 2, done
     assert depot.get("/-/explain").status == 200
     assert depot.get("/-/explain?url=%3Cscript%3E").status == 400
     assert "<script>" not in depot.get("/-/explain?url=%3Cscript%3E").text
+
+
+def test_explain_what_a_generation_lists(env):
+    """A package and an index of it: what they must be, and that they are hits because of it."""
+    repo = env.flat_repo()
+    depot = env.depot()
+    base = "https://cuda.example" + repo.root
+    deb = next(iter(repo.debs.values()))
+    for name in ("InRelease", "Packages.gz", deb.file_name):
+        assert depot.fetch(base + name).status == 200
+        depot.wait_idle()
+    digest = hashlib.sha256(deb.data).hexdigest()
+    quoted = urllib.parse.quote(base + deb.file_name, safe=":/")
+
+    def listed():
+        facts = facts_of(ok(depot.try_command("explain", quoted)))
+        return facts if facts.get("expected digest") else None
+    facts = wait_until(listed, "the generation's table of packages is there")
+    assert facts["expected digest"] == "sha256 " + digest == "sha256 " + facts["sha256"], facts
+    assert facts["repository"] == base and facts["served"].endswith("what the generation lists")
+    index = facts_of(ok(depot.try_command("explain", base + "Packages.gz")))
+    assert index["role"].startswith("listed"), index
+    assert "generation's own" in facts_of(ok(depot.try_command("explain", base + "InRelease")))["role"]
+    assert depot.try_command("cat", quoted).stdout == deb.data
+    ok(depot.try_command("evict", quoted))
+    assert facts_of(ok(depot.try_command("explain", quoted)))["stored"] == "no"
+    assert depot.fetch(base + deb.file_name).body == deb.data
+
+
+def test_generations_and_pins(env):
+    """Two publications: listed newest first; the older one is pinned, seen under its name, let go."""
+    repo = env.flat_repo()
+    depot = env.depot(keep_generations="1", generation_hold="0s")
+    base = "https://cuda.example" + repo.root
+    old = depot.fetch(base + "InRelease").body
+    depot.fetch(base + "Packages")
+    depot.wait_idle()
+    assert ok(depot.try_command("generations")).count("current") == 1
+    done = ok(depot.try_command("pin", "--as", "before", base))
+    assert "before" in done, done
+    repo.debs.popitem()
+    repo.publish()
+    wait_until(lambda: depot.fetch(base + "InRelease").body != old, "the new publication is seen")
+    rows = [json.loads(line) for line in
+            ok(depot.try_command("generations", "--json", "HTTPS///cuda.example/")).splitlines()]
+    assert [row["current"] for row in rows] == [True, False], rows
+    assert rows[0]["repository"] == base and rows[1]["pins"] == "before", rows
+    assert rows[1]["sha256"] == hashlib.sha256(old).hexdigest()
+    text = ok(depot.try_command("generations", base))
+    assert base in text and "pinned as before" in text, text
+    then = f"http://HTTPS///@before/cuda.example{repo.root}InRelease"
+    assert depot.get(then).body == old
+    assert ok(depot.try_command("generations", "https://other.example/")) == ""
+    failed(depot.try_command("pin", "--as", "x", "https://other.example/"), 1, "no generation")
+    failed(depot.try_command("pin", "--at", "2001-01-01", base), 1)
+    failed(depot.try_command("unpin", "never"), 1, "never")
+    failed(depot.try_command("unpin", "before", "https://other.example/"), 1, "no repository")
+    failed(depot.try_command("pin", "--as", "before", base), 1, "unpin it first")
+    ok(depot.try_command("pin", "--as", "before", "--at", "before", base))
+    ok(depot.try_command("unpin", "@before", base))
+    assert depot.get(then).status == 404
+    failed(depot.try_command("unpin"), 2)
 
 
 def test_explain_what_runs_and_what_is_remembered(env):
@@ -259,10 +322,10 @@ def test_explain_what_runs_and_what_is_remembered(env):
     with depot.conn() as conn:
         conn.ask("http://HTTPS///cuda.example/slow.deb")
         gate.wait_for(1)
-        text = ok(depot.command("explain", "https://cuda.example/slow.deb"))
+        text = ok(depot.try_command("explain", "https://cuda.example/slow.deb"))
         assert "1 readers" in facts_of(text)["fetch"], text
-        assert "slow.deb" in ok(depot.command("top"))
-        top = json.loads(ok(depot.command("top", "--json")))
+        assert "slow.deb" in ok(depot.try_command("top"))
+        top = json.loads(ok(depot.try_command("top", "--json")))
         assert top["flights"][0]["readers"] == 1, top
         gate.open()
 
@@ -309,11 +372,11 @@ def test_commands_are_bounded(env):
     """Eight at a time; the ninth is told so; those that leave make room."""
     depot = env.depot()
     idle = [send(depot, raw=b"") for _ in range(8)]
-    depot.command("status")     # the depot has accepted the eight when this is answered
-    failed(depot.command("status"), 1, "as many commands")
+    depot.try_command("status")     # the depot has accepted the eight when this is answered
+    failed(depot.try_command("status"), 1, "as many commands")
     assert depot.counter("commands_refused_total") >= 1
     idle.pop().close()
-    wait_until(lambda: depot.command("status").returncode == 0, "there is room again")
+    wait_until(lambda: depot.try_command("status").returncode == 0, "there is room again")
     for sock in idle:
         sock.close()
 
@@ -342,7 +405,7 @@ def test_a_reader_that_leaves(env):
     for _ in range(10):
         with send(depot, "cat", "--", URL) as sock:
             assert sock.recv(1) == b"o"
-    wait_until(lambda: depot.command("status").returncode == 0, "a place is free")
+    wait_until(lambda: depot.try_command("status").returncode == 0, "a place is free")
     done = subprocess.run(f"{BINARY} cat -o cache_dir={depot.cache_dir} {URL} | head -c 10 | wc -c",
                           shell=True, stdout=subprocess.PIPE, timeout=20 * SLOW, check=True)
     assert done.stdout.strip() == b"10"
@@ -390,7 +453,7 @@ def test_import(env):
         with open(os.path.join(top, name), "wb") as out:
             out.write(data)
     os.symlink("/etc/passwd", os.path.join(top, "link.deb"))
-    rows = [json.loads(line) for line in ok(depot.command("import", "--json", top)).splitlines()]
+    rows = [json.loads(line) for line in ok(depot.try_command("import", "--json", top)).splitlines()]
     assert {row["file"]: row["sha256"] for row in rows} == {
         os.path.join(os.path.realpath(top), name): hashlib.sha256(data).hexdigest()
         for name, data in bodies.items() if data != b"no"}
@@ -398,20 +461,20 @@ def test_import(env):
     assert {os.path.basename(path) for path in depot.blob_paths()} == {
         row["sha256"] for row in rows}
     assert os.listdir(os.path.join(depot.cache_dir, "partial")) == []
-    listed = ok(depot.command("ls", "file://*"))
+    listed = ok(depot.try_command("ls", "file://*"))
     assert "pool%20dir/b%252b.deb" in listed and len(listed.splitlines()) == 4, listed
-    again = ok(depot.command("import", top))
+    again = ok(depot.try_command("import", top))
     assert again.count("was here") == 4 and "4 files, 3.00 MiB; 0 failed" in again, again
     assert depot.counter("cache_blobs") == 4
     depot.restart()
-    assert ok(depot.command("verify", "--all")).startswith("4 good, 0 damaged")
-    ok(depot.command("evict", "file://*"))
+    assert ok(depot.try_command("verify", "--all")).startswith("4 good, 0 damaged")
+    ok(depot.try_command("evict", "file://*"))
     assert depot.counter("cache_blobs") == 0
-    failed(depot.command("import", os.path.join(env.path, "none")), 1, "none")
+    failed(depot.try_command("import", os.path.join(env.path, "none")), 1, "none")
     with send(depot, "import", "--", "/etc/passwd") as sock:
         assert read_all(sock)[-1:] == b"\x02"
     depot.stop()
-    failed(depot.command("import", top), 2, "no depot is running")
+    failed(depot.try_command("import", top), 2, "no depot is running")
 
 
 ONE_LINE = """\

@@ -193,7 +193,7 @@ enum reason repo_unpin(struct repos *rs, struct slice url, struct slice name, ch
 void repo_watch_validity(struct repos *rs, int64_t now_s);
 
 /* Lets generations go that are neither among the newest, nor pinned, nor held. */
-void repo_expire(struct repos *rs, int64_t now_s);
+void repo_expire(struct repos *rs);
 
 /* ---- for eviction: a snapshot of digests that are not to go first ---- */
 struct repo_keep;

@@ -137,3 +137,21 @@ repo_hold_find(struct repo_holds *h, const uint8_t address[16], const struct rep
 	AZ(pthread_mutex_unlock(lock));
 	return n;
 }
+
+bool
+repo_hold_is_held(struct repo_holds *h, const struct repo *repo, uint64_t seq, int64_t since_ms)
+{
+	bool held = false;
+
+	for (unsigned set = 0; set < HOLD_SETS && !held; set++) {
+		AZ(pthread_mutex_lock(&h->locks[set % HOLD_LOCKS]));
+		for (unsigned i = 0; i < HOLD_WAYS; i++) {
+			const struct repo_hold *e = &h->sets[set][i];
+
+			held |= e->repo == repo && e->gens[0].seq == seq &&
+			    e->gens[0].given_ms >= since_ms;
+		}
+		AZ(pthread_mutex_unlock(&h->locks[set % HOLD_LOCKS]));
+	}
+	return held;
+}

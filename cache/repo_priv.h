@@ -173,6 +173,10 @@ enum { REPO_HOLD_GENS = 4 };
 unsigned repo_hold_find(struct repo_holds *h, const uint8_t address[16], const struct repo *repo,
     int64_t since_ms, uint64_t seqs[REPO_HOLD_GENS]);
 
+/* Is this the generation that some address was given last, since `since_ms`? */
+bool repo_hold_is_held(struct repo_holds *h, const struct repo *repo, uint64_t seq,
+    int64_t since_ms);
+
 /* repo_store.c */
 enum reason repo_store_load(struct repos *rs) MUSTCHECK;
 /* Writes the record of the root with its members; of a generation. Lock held. */

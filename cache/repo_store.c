@@ -788,7 +788,7 @@ repo_expire_tables(struct repos *rs)
 }
 
 void
-repo_expire(struct repos *rs, int64_t now_s)
+repo_expire(struct repos *rs)
 {
 	bool changed = false;
 
@@ -797,10 +797,9 @@ repo_expire(struct repos *rs, int64_t now_s)
 		struct repo *repo = rs->repos[i];
 
 		for (unsigned k = repo->gens_n; k-- > 1;) {
-			const struct repo_gen *newer = repo->gens[k - 1];
-
 			if (k < rs->conf.keep_n || repo->gens[k]->pins_n > 0 ||
-			    now_s - newer->adopted_at_s <= rs->conf.hold_ms / 1000)
+			    repo_hold_is_held(rs->holds, repo, repo->gens[k]->seq,
+			    clock_mono_ms() - rs->conf.hold_ms))
 				continue;
 			repo_expire_gen(rs, repo, k);
 			changed = true;

@@ -696,7 +696,7 @@ stage_adopt(struct stage_try *t, struct flight *f, struct release *release,
 	COUNT(generations_adopted_total);
 	log_info("%.*s: the Release of %s is current now", SLICE_ARG(t->root), when);
 	flight_open_gate(f);
-	repo_expire(repos, clock_wall_s());
+	repo_expire(repos);
 	repo_watch_validity(repos, clock_wall_s());
 }
 
@@ -1256,7 +1256,7 @@ stage_run(struct stage *st, struct stage_job *job)
 static void
 stage_tick(struct stage *st)
 {
-	repo_expire(st->repos, clock_wall_s());
+	repo_expire(st->repos);
 	repo_watch_validity(st->repos, clock_wall_s());
 }
 

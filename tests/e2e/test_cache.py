@@ -656,30 +656,6 @@ def test_real_full_disk(env):
         subprocess.run(["umount", "-l", disk], check=False)
 
 
-def test_package_republished_in_place(env):
-    """Same name, same size, other bytes: known as soon as the repository's InRelease changed."""
-    root = "/compute/cuda/repos/flat"
-    old, new = Pattern(70000), Pattern(70000, seed=2)
-    env.origin.serve(root + "/InRelease", Answer(b"Origin: one\n", etag='"r1"'))
-    env.origin.serve(root + "/x.deb", Answer(old, etag='"d1"'))
-    depot = env.depot()
-    url = "https://cuda.example" + root
-    depot.fetch(url + "/InRelease")
-    expect_body(depot.fetch(url + "/./x.deb"), old)
-    depot.wait_idle()
-    expect_body(depot.fetch(url + "/x.deb"), old)
-    assert len(env.origin.requests(root + "/x.deb")) == 1
-    env.origin.serve(root + "/x.deb", Answer(new, etag='"d2"'))
-    env.origin.serve(root + "/InRelease", Answer(b"Origin: two\n", etag='"r2"'))
-    expect_body(depot.fetch(url + "/InRelease"), b"Origin: two\n")
-    depot.wait_idle()
-    expect_body(depot.fetch(url + "/x.deb"), new)
-    depot.wait_idle()
-    before = len(env.origin.requests(root + "/x.deb"))
-    expect_body(depot.fetch(url + "/x.deb"), new)
-    assert len(env.origin.requests(root + "/x.deb")) == before
-
-
 def test_body_truncated_while_it_is_open(env):
     """Somebody cuts a body file that is being served: the next clients get good bytes."""
     body = Pattern(300000)

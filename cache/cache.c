@@ -115,10 +115,16 @@ cache_view_repos(struct cache_view *v)
 	return v->repos;
 }
 
-void
+bool
 cache_note_partial_bytes(struct cache *c, int64_t delta)
 {
-	(void)atomic_fetch_add_explicit(&c->partial_bytes, (uint64_t)delta, memory_order_relaxed);
+	uint64_t was = atomic_fetch_add_explicit(&c->partial_bytes, (uint64_t)delta,
+	    memory_order_relaxed);
+
+	if (delta <= 0 || was + (uint64_t)delta <= c->conf.max_bytes)
+		return true;
+	(void)atomic_fetch_sub_explicit(&c->partial_bytes, (uint64_t)delta, memory_order_relaxed);
+	return false;
 }
 
 /* For the keeper: bytes of bodies being fetched. */

@@ -26,6 +26,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/statvfs.h>
 #include <time.h>
 
@@ -70,6 +71,7 @@ struct evict {
 	uint64_t runs_n, freed_bytes;	/* runs done, bytes freed by all of them */
 	/* The thread's own. */
 	bool stuck;			/* the last run could not free what was needed */
+	atomic_bool over;		/* and that was the budget's need */
 	uint64_t drops_n;		/* since the last tidying */
 	int64_t tidied_ms;
 };
@@ -323,11 +325,12 @@ static void
 evict_look(struct evict *e, uint64_t room_bytes)
 {
 	uint64_t want_bytes = evict_over_budget(e), lacking_bytes = evict_under_free(e);
-	uint64_t dropped_n = 0, freed_bytes = 0;
+	uint64_t dropped_n = 0, freed_bytes = 0, budget_bytes;
 	int64_t began_ms = clock_mono_ms();
 
 	if (want_bytes < lacking_bytes)
 		want_bytes = lacking_bytes;
+	budget_bytes = want_bytes;
 	if (want_bytes < room_bytes)
 		want_bytes = room_bytes;
 	if (want_bytes > 0) {
@@ -335,6 +338,7 @@ evict_look(struct evict *e, uint64_t room_bytes)
 		COUNT_ADD(blobs_evicted_total, dropped_n);
 		e->drops_n += dropped_n;
 	}
+	atomic_store(&e->over, freed_bytes < budget_bytes);
 	evict_log(e, dropped_n, freed_bytes, want_bytes, clock_mono_ms() - began_ms);
 	AZ(pthread_mutex_lock(&e->lock));
 	e->runs_n++;
@@ -528,6 +532,24 @@ evict_kick(struct evict *e)
 		AZ(pthread_cond_signal(&e->news));
 	e->kicked = true;
 	AZ(pthread_mutex_unlock(&e->lock));
+}
+
+void
+evict_want(struct evict *e, uint64_t want_bytes)
+{
+	CHECK_OBJ(e, EVICT_MAGIC);
+	AZ(pthread_mutex_lock(&e->lock));
+	if (e->room_bytes < want_bytes)
+		e->room_bytes = want_bytes;
+	e->asked = true;
+	AZ(pthread_cond_signal(&e->news));
+	AZ(pthread_mutex_unlock(&e->lock));
+}
+
+bool
+evict_is_over(const struct evict *e)
+{
+	return atomic_load(&e->over);
 }
 
 bool

@@ -31,6 +31,10 @@ struct evict *evict_start(const struct evict_conf *conf);
 void evict_stop(struct evict **e_p);
 /* Something grew: look soon. From any thread, never waits. */
 void evict_kick(struct evict *e);
+/* As evict_kick, and so much is wanted beyond the budget: a disk was full. */
+void evict_want(struct evict *e, uint64_t want_bytes);
+/* Did the last look find the budget exceeded, and nothing that could go? From any thread. */
+bool evict_is_over(const struct evict *e);
 /* Frees want_bytes now, waiting at most timeout_ms; true when done. For writers that met a full
  * disk; not from loops. */
 bool evict_make_room(struct evict *e, uint64_t want_bytes, int64_t timeout_ms);

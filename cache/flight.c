@@ -138,7 +138,6 @@ flight_free(struct flight *f)
 	MUST(!f->listed && !f->in_verify);
 	flight_body_clear(f, &f->bodies[0]);
 	flight_body_clear(f, &f->bodies[1]);
-	flight_memory_return(f);
 	EVP_MD_CTX_free(f->sha256);
 	EVP_MD_CTX_free(f->named);
 	AZ(pthread_mutex_destroy(&f->lock));
@@ -203,10 +202,13 @@ flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 	r->waiting = false;
 	r->owner = owner;
 	r->begun = false;
+	atomic_store(&r->at, 0);
+	r->slow_ms = 0;
 	AZ(pthread_mutex_lock(&f->lock));
 	TAILQ_INSERT_TAIL(&f->readers, r, link);
 	r->body = flight_shown(f);
 	r->body->readers_n++;
+	atomic_store(&r->left_behind, !flight_ring_has_start(r->body));
 	if (f->readers_n++ == 0 && f->driver.crowd != NULL)
 		f->driver.crowd(f->driver.arg, true);
 	AZ(pthread_mutex_unlock(&f->lock));
@@ -224,6 +226,7 @@ flight_detach(struct flight_reader *r)
 	AZ(pthread_mutex_lock(&f->lock));
 	TAILQ_REMOVE(&f->readers, r, link);
 	flight_leave_body(f, r);
+	flight_ring_moved(f);
 	AN(f->readers_n);
 	if (--f->readers_n == 0 && f->driver.crowd != NULL)
 		f->driver.crowd(f->driver.arg, false);
@@ -242,25 +245,44 @@ flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state seen
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	AZ(pthread_mutex_lock(&f->lock));
 	wait = flight_visible(f) <= seen_bytes && flight_state(f) == seen_state &&
-	    !(r->begun && atomic_load(&r->body->lost));
+	    !(r->begun && atomic_load(&r->body->lost)) && !atomic_load(&r->left_behind);
 	r->waiting = wait;
 	AZ(pthread_mutex_unlock(&f->lock));
 	return wait;
 }
 
-void
+bool
 flight_refresh(struct flight_reader *r)
 {
 	struct flight *f = r->f;
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	MUST(!r->begun);
+	if (atomic_load(&r->left_behind))
+		return false;
 	if (r->body == flight_shown(f))
-		return;
+		return true;
 	AZ(pthread_mutex_lock(&f->lock));
 	flight_leave_body(f, r);
 	r->body = flight_shown(f);
 	r->body->readers_n++;
+	AZ(pthread_mutex_unlock(&f->lock));
+	return true;
+}
+
+/* The reader is done with all before `at`: a writer may wait for that. */
+static void
+flight_pass(struct flight_reader *r, uint64_t at)
+{
+	struct flight *f = r->f;
+
+	if (atomic_load_explicit(&r->at, memory_order_relaxed) == at)
+		return;
+	atomic_store(&r->at, at);
+	if (!flight_ring_is_full(r->body))
+		return;
+	AZ(pthread_mutex_lock(&f->lock));
+	flight_ring_moved(f);
 	AZ(pthread_mutex_unlock(&f->lock));
 }
 
@@ -273,10 +295,12 @@ flight_follow(struct flight_reader *r, uint64_t at)
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	r->begun = true;
-	if (atomic_load(&was->lost))
+	if (atomic_load(&was->lost) || atomic_load(&r->left_behind))
 		return FLIGHT_LOST;
-	if (was == now)
+	if (was == now) {
+		flight_pass(r, at);
 		return FLIGHT_ON;
+	}
 	/* Its client knows a length, and has the bytes before `at`. */
 	fits = at <= atomic_load(&f->diverges_at) &&
 	    was->head.total_bytes == now->head.total_bytes;
@@ -290,10 +314,22 @@ flight_follow(struct flight_reader *r, uint64_t at)
 	return FLIGHT_MOVED;
 }
 
-int
-flight_reader_fd(const struct flight_reader *r)
+bool
+flight_left_behind(const struct flight_reader *r)
 {
-	return atomic_load_explicit(&r->body->fd, memory_order_acquire);
+	return r->f != NULL && atomic_load(&r->left_behind);
+}
+
+struct flight_span
+flight_reader_span(const struct flight_reader *r, uint64_t at, uint64_t n)
+{
+	return flight_body_span(r->body, at, n);
+}
+
+bool
+flight_passes_through(const struct flight *f)
+{
+	return atomic_load(&f->in_memory);
 }
 
 const struct flight_head *
@@ -579,8 +615,10 @@ flight_finish(struct flight *f)
 	AZ(pthread_mutex_unlock(&f->lock));
 	if (f->keep || f->expected || f->gated)
 		verify_poke(cache_parts(f->cache)->verify, f);
-	else
+	else {
 		cache_unlist(f);
+		flight_settle(f);
+	}
 }
 
 void
@@ -659,6 +697,25 @@ flight_tell_writer(struct flight *f)
 		return false;
 	f->driver.verdict(f->driver.arg);
 	return true;
+}
+
+void
+flight_hashed(struct flight *f)
+{
+	if (!flight_ring_is_full(flight_body(f)))
+		return;
+	AZ(pthread_mutex_lock(&f->lock));
+	flight_ring_moved(f);
+	AZ(pthread_mutex_unlock(&f->lock));
+}
+
+void
+flight_not_digested(struct flight *f)
+{
+	AZ(pthread_mutex_lock(&f->lock));
+	f->digested = false;
+	flight_ring_moved(f);
+	AZ(pthread_mutex_unlock(&f->lock));
 }
 
 /* Puts the body in the place of a wrong one that was shown before (lock held). */
@@ -843,6 +900,7 @@ flight_restart(struct flight *f)
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	MUST(f->expected && (!f->begun || f->settled));
+	MUST(!f->in_memory || flight_state(f) == FLIGHT_WAITING);
 	if (f->begun)
 		flight_end_partial(f, false);
 	else if (f->partial_bytes > 0)
@@ -860,7 +918,7 @@ flight_restart(struct flight *f)
 	atomic_store_explicit(&f->committed, 0, memory_order_release);
 	f->begun = false;
 	AZ(pthread_mutex_unlock(&f->lock));
-	flight_memory_return(f);
+	atomic_store(&f->in_memory, false);
 	f->reserved_bytes = 0;
 	f->journal = false;
 	atomic_store(&f->writer_done, false);

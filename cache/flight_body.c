@@ -4,7 +4,8 @@
  * The bytes of a flight: where its body is put, how it grows, and what is
  * kept of it when it ends early. Called by the upstream thread, which writes,
  * and by flight.c at a flight's turns. A body is born in flight_begin (in
- * partial/, unnamed, or in memory), grows in flight_append, and goes with the
+ * partial/ or unnamed), grows in flight_append, moves to a ring in memory where
+ * there is no room for it (flight_ring.c), and goes with the
  * flight, after the index writer renamed its file into blobs/; or before, as
  * the wrong one of two (struct flight_body).
  */
@@ -12,7 +13,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "cache/evict.h"
@@ -26,11 +26,6 @@ enum {
 	/* first journal mark; then doubled up to PARTIAL_MARK_BYTES */
 	FLIGHT_MARK_FIRST = 1 << 20,
 };
-/* Bodies that no disk would take live in memory, up to this much in all. */
-static const uint64_t FLIGHT_MEMORY_MAX = 256 << 20;
-
-static _Atomic uint64_t flight_memory_bytes;
-
 /* 1, 2, 4, 8 MiB, then every 8 MiB: small bodies can be resumed too. */
 uint64_t
 flight_mark_end(uint32_t mark)
@@ -45,43 +40,57 @@ flight_body_init(struct flight_body *b)
 {
 	atomic_init(&b->fd, -1);
 	atomic_init(&b->total, -1);
-	b->memory_fd_was = -1;
 }
 
-/* Counts n body bytes as being fetched: they use the budget as stored ones do. */
-static void
+/*
+ * Counts n body bytes as being fetched: they use the budget as stored ones do. False, and not
+ * counted: the budget has no room for them, whatever is evicted.
+ */
+static bool
 flight_count(struct flight *f, uint64_t n)
 {
+	if (!cache_note_partial_bytes(f->cache, (int64_t)n))
+		return false;
 	(void)atomic_fetch_add(&flight_body(f)->counted_bytes, n);
-	cache_note_partial_bytes(f->cache, (int64_t)n);
+	return true;
 }
 
 void
 flight_uncount(struct flight *f, struct flight_body *b)
 {
-	cache_note_partial_bytes(f->cache, -(int64_t)atomic_exchange(&b->counted_bytes, 0));
+	(void)cache_note_partial_bytes(f->cache, -(int64_t)atomic_exchange(&b->counted_bytes, 0));
 }
 
 void
-flight_body_close(struct flight *f, struct flight_body *b)
+flight_close_file(struct flight_body *b)
 {
 	int fd = atomic_exchange(&b->fd, -1);
 
 	if (fd >= 0)
 		(void)close(fd);
-	if (b->memory_fd_was >= 0)
-		(void)close(b->memory_fd_was);
-	b->memory_fd_was = -1;
+}
+
+void
+flight_body_close(struct flight *f, struct flight_body *b)
+{
+	flight_close_file(b);
+	flight_ring_close(b);
 	flight_uncount(f, b);
+}
+
+static void
+flight_forget_head(struct flight_body *b)
+{
+	free(b->head_text);
+	b->head_text = NULL;
+	memset(&b->head, 0, sizeof(b->head));
 }
 
 void
 flight_body_clear(struct flight *f, struct flight_body *b)
 {
 	flight_body_close(f, b);
-	free(b->head_text);
-	b->head_text = NULL;
-	memset(&b->head, 0, sizeof(b->head));
+	flight_forget_head(b);
 	atomic_store(&b->total, -1);
 	atomic_store(&b->lost, false);
 }
@@ -107,42 +116,6 @@ flight_copy_head(struct flight *f, const struct flight_head *h)
 	b->head.etag = (struct slice){text, etag_n};
 	b->head.fields = (struct slice){text + etag_n, fields_n};
 	b->head_text = text;
-	return REASON_OK;
-}
-
-/* Has room for n more bytes in memory been granted? */
-static bool
-flight_memory_grant(struct flight *f, uint64_t n)
-{
-	if (atomic_fetch_add(&flight_memory_bytes, n) + n > FLIGHT_MEMORY_MAX) {
-		(void)atomic_fetch_sub(&flight_memory_bytes, n);
-		return false;
-	}
-	f->memory_bytes += n;
-	return true;
-}
-
-void
-flight_memory_return(struct flight *f)
-{
-	(void)atomic_fetch_sub(&flight_memory_bytes, f->memory_bytes);
-	f->memory_bytes = 0;
-	f->in_memory = false;
-}
-
-/* A body file in memory of up to n bytes, for when no disk takes it. */
-static enum reason
-flight_memory_file(struct flight *f, uint64_t n, int *fd)
-{
-	if (!flight_memory_grant(f, n))
-		return REASON_NO_DISK;
-	*fd = memfd_create("apt-depot-body", MFD_CLOEXEC);
-	if (*fd < 0)
-		return blob_errno_reason(errno);
-	f->in_memory = true;
-	COUNT(store_failures_total);
-	log_warning("flight=%llu the cache's disk takes no more: streaming %.*s without keeping it",
-	    (unsigned long long)f->id, SLICE_ARG(f->url));
 	return REASON_OK;
 }
 
@@ -175,21 +148,13 @@ flight_open_body(struct flight *f)
 	enum reason r;
 	int fd = -1;
 
-	if (b->head.no_body)
-		return REASON_OK;
 	if (f->keep && !f->private_) {
 		r = blob_partial_create(parts->blobs, &f->key, &fd);
-		if (r != REASON_OK)
-			f->keep = false;
 	} else {
 		f->keep = false;
 		r = blob_scratch_create(parts->blobs, &fd);
 	}
-	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
-		r = flight_memory_file(f, b->head.total_bytes >= 0 ?
-		    (uint64_t)b->head.total_bytes : FLIGHT_RESERVE_BYTES, &fd);
-	if (r == REASON_OK)
-		atomic_store_explicit(&b->fd, fd, memory_order_release);
+	atomic_store_explicit(&b->fd, fd, memory_order_release);
 	return r;
 }
 
@@ -212,65 +177,121 @@ flight_write(int fd, uint64_t at, const char *p, size_t n)
 }
 
 /*
- * The disk took no more: goes on in memory, where the body is small enough.
- * Readers that still use the old file find there all that was visible then.
+ * The disk or the budget takes no more: from here on through a ring in memory. What the file has
+ * stays readable as long as somebody needs it; nothing is kept.
  */
 static enum reason
-flight_move_to_memory(struct flight *f)
+flight_move_to_ring(struct flight *f)
 {
-	uint64_t at = 0, have = flight_committed(f);
-	int64_t total = flight_total(f);
-	uint64_t need = total >= 0 ? (uint64_t)total : have + FLIGHT_RESERVE_BYTES;
-	char buf[65536];
-	int fd = -1;
+	const struct cache_parts *parts = cache_parts(f->cache);
+	uint64_t have = flight_committed(f);
 	enum reason r;
 
-	evict_kick(cache_parts(f->cache)->evict);
-	if (f->in_memory)
+	/* The second of two bodies must be whole before a byte of it shows. */
+	if (f->in_memory || flight_state(f) == FLIGHT_HELD)
 		return REASON_NO_DISK;
-	r = flight_memory_file(f, need, &fd);
-	while (r == REASON_OK && at < have) {
-		ssize_t k = pread(flight_fd(f), buf, sizeof(buf) < have - at ? sizeof(buf) :
-		    (size_t)(have - at), (off_t)at);
-
-		r = k > 0 ? flight_write(fd, at, buf, (size_t)k) : REASON_DISK_ERROR;
-		at += k > 0 ? (uint64_t)k : 0;
-	}
-	if (r != REASON_OK) {
-		if (fd >= 0)
-			(void)close(fd);
+	r = flight_ring_open(f, have);
+	if (r != REASON_OK)
 		return r;
-	}
-	flight_body(f)->memory_fd_was = atomic_exchange(&flight_body(f)->fd, fd);
-	if (f->keep && f->journal)
-		index_partial_end(cache_parts(f->cache)->index, &f->key);
-	if (f->keep)
-		(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
+	log_info("flight=%llu the cache has no room for the rest of %.*s: passed on from byte %llu "
+	    "without keeping it", (unsigned long long)f->id, SLICE_ARG(f->url),
+	    (unsigned long long)have);
+	COUNT(store_failures_total);
+	if (f->journal)
+		index_partial_end(parts->index, &f->key);
+	if (f->keep && !f->private_)
+		(void)!blob_partial_remove(parts->blobs, &f->key);
 	f->journal = false;
 	f->keep = false;
+	AZ(pthread_mutex_lock(&f->lock));
+	f->digested = f->expected || have > 0;
+	atomic_store(&f->in_memory, true);
+	if (have == 0)
+		flight_close_file(flight_body(f));
+	AZ(pthread_mutex_unlock(&f->lock));
+	if (have == 0)
+		flight_uncount(f, flight_body(f));
+	else
+		verify_poke(parts->verify, f);	/* so that it knows */
 	return REASON_OK;
+}
+
+/*
+ * The disk took no more, and err says why: where eviction helps, the next body should find some
+ * room, whatever the budget says.
+ */
+static void
+flight_ask_eviction(struct flight *f, int err)
+{
+	int64_t total = flight_total(f);
+	uint64_t n = FLIGHT_RESERVE_BYTES;
+
+	if (err != ENOSPC && err != EDQUOT)
+		return;
+	if (total >= 0 && (uint64_t)total - flight_committed(f) < n)
+		n = (uint64_t)total - flight_committed(f);
+	evict_want(cache_parts(f->cache)->evict, n);
 }
 
 /* Takes disk space ahead of the writer, so that a full disk shows before the bytes do. */
 static enum reason
 flight_reserve(struct flight *f, uint64_t upto)
 {
+	struct evict *evict = cache_parts(f->cache)->evict;
 	int64_t total = flight_total(f);
+	enum reason r;
 	uint64_t n;
 
-	if (f->in_memory)
-		return upto <= f->memory_bytes || flight_memory_grant(f, FLIGHT_RESERVE_BYTES) ?
-		    REASON_OK : REASON_NO_DISK;
 	if (total < FLIGHT_RESERVE_MIN || upto <= f->reserved_bytes)
 		return REASON_OK;
 	n = (uint64_t)total - f->reserved_bytes;
 	if (n > FLIGHT_RESERVE_BYTES)
 		n = FLIGHT_RESERVE_BYTES;
 	if (fallocate(flight_fd(f), FALLOC_FL_KEEP_SIZE, (off_t)f->reserved_bytes, (off_t)n) != 0 &&
-	    errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS)
-		return blob_errno_reason(errno);
+	    errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS) {
+		r = blob_errno_reason(errno);
+		flight_ask_eviction(f, errno);
+		return r;
+	}
 	f->reserved_bytes += n;
-	return REASON_OK;
+	/* The keeper makes room ahead of us; where it can't, the budget counts. */
+	evict_kick(evict);
+	return evict_is_over(evict) && f->keep ? REASON_NO_DISK : REASON_OK;
+}
+
+/* Takes a file, or a ring, for the body whose head is copied. */
+static enum reason
+flight_begin_body(struct flight *f)
+{
+	struct flight_body *b = flight_body(f);
+	int64_t total = b->head.total_bytes;
+	enum reason r = REASON_OK;
+
+	atomic_store_explicit(&b->total, total, memory_order_release);
+	if (f->partial_bytes > 0) {
+		/* The verifier has read this far and its digests go on from here. */
+		if (ftruncate(flight_fd(f), (off_t)f->partial_bytes) != 0)
+			return blob_errno_reason(errno);
+		f->journal = true;
+		f->reserved_bytes = f->partial_bytes;
+		COUNT(partials_resumed_total);
+		COUNT_ADD(partial_bytes_reused_total, f->partial_bytes);
+	} else if (!b->head.no_body)
+		r = flight_open_body(f);
+	if (b->head.no_body)
+		return r;
+	if (r == REASON_OK && f->keep && !flight_count(f, total >= 0 ? (uint64_t)total :
+	    f->partial_bytes))
+		r = REASON_NO_DISK;
+	/* A disk that won't take it should show before a client has its 200. */
+	if (r == REASON_OK)
+		r = flight_reserve(f, f->partial_bytes + 1);
+	atomic_store_explicit(&f->committed, f->partial_bytes, memory_order_release);
+	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
+		r = flight_move_to_ring(f);
+	if (r == REASON_OK && f->keep && f->partial_bytes == 0)
+		flight_begin_journal(f);
+	return r;
 }
 
 enum reason
@@ -283,42 +304,52 @@ flight_begin(struct flight *f, const struct flight_head *h)
 	MUST(flight_state(f) == FLIGHT_WAITING || flight_state(f) == FLIGHT_HELD);
 	MUST(!f->begun);
 	r = flight_copy_head(f, h);
-	if (r != REASON_OK)
-		return r;
-	if (f->partial_bytes > 0) {
-		/* The verifier has read this far and its digests go on from here. */
-		if (ftruncate(flight_fd(f), (off_t)f->partial_bytes) != 0)
-			return blob_errno_reason(errno);
-		f->journal = true;
-		f->reserved_bytes = f->partial_bytes;
-		COUNT(partials_resumed_total);
-		COUNT_ADD(partial_bytes_reused_total, f->partial_bytes);
-	} else {
-		r = flight_open_body(f);
-		if (r != REASON_OK) {
+	if (r == REASON_OK)
+		r = flight_begin_body(f);
+	if (r != REASON_OK) {
+		if (f->keep && !f->private_ && f->partial_bytes == 0)
+			(void)!blob_partial_remove(cache_parts(f->cache)->blobs, &f->key);
+		atomic_store_explicit(&f->committed, 0, memory_order_release);
+		if (f->partial_bytes == 0)
 			flight_body_clear(f, b);
-			return r;
-		}
-		flight_begin_journal(f);
+		else
+			flight_forget_head(b);
+		return r;
 	}
 	b->head.keep = f->keep;		/* as readers will be told */
-	atomic_store_explicit(&b->total, h->total_bytes, memory_order_release);
-	/* A disk that won't take it should show before a client has its 200. */
-	r = flight_reserve(f, 1);
-	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
-		r = flight_move_to_memory(f);
-	if (r != REASON_OK)
-		return r;
 	AZ(pthread_mutex_lock(&f->lock));
 	f->begun = true;
-	atomic_store_explicit(&f->committed, f->partial_bytes, memory_order_release);
 	flight_publish(f);
 	AZ(pthread_mutex_unlock(&f->lock));
-	flight_count(f, f->partial_bytes);
 	/* What belongs to one client can't be found by others. */
 	if (!b->head.shareable)
 		cache_unlist(f);
 	return REASON_OK;
+}
+
+/* Writes at the end of what is there, wherever that is. */
+static enum reason
+flight_put(struct flight *f, const char *p, size_t n)
+{
+	uint64_t at = flight_committed(f);
+	enum reason r = REASON_OK;
+
+	if (f->in_memory)
+		return flight_ring_put(f, p, n);
+	/* What is announced is counted from the beginning. */
+	if (f->keep && flight_total(f) < 0 && !flight_count(f, n))
+		r = REASON_NO_DISK;
+	if (r == REASON_OK)
+		r = flight_reserve(f, at + n);
+	if (r == REASON_OK) {
+		r = flight_write(flight_fd(f), at, p, n);
+		if (r == REASON_NO_DISK)
+			flight_ask_eviction(f, errno);
+	}
+	if (r != REASON_NO_DISK && r != REASON_DISK_ERROR)
+		return r;
+	r = flight_move_to_ring(f);
+	return r == REASON_OK ? flight_ring_put(f, p, n) : r;
 }
 
 enum reason
@@ -336,23 +367,15 @@ flight_append(struct flight *f, const void *data, size_t n)
 	at = flight_committed(f);
 	if (f->expected && f->expect.size_bytes >= 0 && at + n > (uint64_t)f->expect.size_bytes)
 		return REASON_UP_DIGEST;	/* it has more bytes than the right one */
-	r = flight_reserve(f, at + n);
-	if (r == REASON_OK)
-		r = flight_write(flight_fd(f), at, data, n);
-	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR) {
-		r = flight_move_to_memory(f);
-		if (r == REASON_OK)
-			r = flight_write(flight_fd(f), at, data, n);
-	}
+	r = flight_put(f, data, n);
 	if (r != REASON_OK)
 		return r;
 	AZ(pthread_mutex_lock(&f->lock));
 	atomic_store_explicit(&f->committed, at + n, memory_order_release);
 	flight_publish(f);
 	AZ(pthread_mutex_unlock(&f->lock));
-	flight_count(f, n);
-	/* Small bodies are hashed in one go at their end. */
-	if (at + n > FLIGHT_MARK_FIRST && (f->keep || f->expected))
+	/* Small bodies are hashed in one go at their end; a ring waits for its hashing. */
+	if ((at + n > FLIGHT_MARK_FIRST || f->in_memory) && (f->keep || f->expected))
 		verify_poke(cache_parts(f->cache)->verify, f);
 	return REASON_OK;
 }
@@ -366,8 +389,11 @@ flight_same_bytes(const struct flight *f, uint64_t at, const void *data, size_t 
 	if (at + n > flight_committed(f))
 		return false;
 	while (n > 0) {
-		ssize_t k = pread(flight_fd(f), buf, n < sizeof(buf) ? n : sizeof(buf), (off_t)at);
+		ssize_t k;
 
+		/* Of a ring, parts may be gone: there is nothing to compare with. */
+		k = f->in_memory ? 0 :
+		    pread(flight_fd(f), buf, n < sizeof(buf) ? n : sizeof(buf), (off_t)at);
 		if (k <= 0 || memcmp(buf, p, (size_t)k) != 0)
 			return false;
 		p += k;

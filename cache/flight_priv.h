@@ -4,7 +4,7 @@
 #define FLIGHT_PRIV_H
 /*
  * The inside of a flight, for the files that carry it: flight.c (state,
- * readers), flight_body.c (bytes), cache.c (table), verify.c (digest), sync.c
+ * readers), flight_body.c and flight_ring.c (bytes), cache.c (table), verify.c (digest), sync.c
  * (durability).
  */
 #include <openssl/evp.h>
@@ -21,6 +21,7 @@
 struct release;
 struct verify;
 struct sync;
+struct flight_ring;
 
 /*
  * One try at the body: its file, and the head that came with it. A flight has two at most: the one
@@ -37,7 +38,7 @@ struct flight_body {
 	struct flight_head head;	/* published by the first state that has one */
 	char *head_text;		/* malloced; etag and fields point into it */
 	_Atomic uint64_t counted_bytes;	/* part of the cache's bytes being fetched */
-	int memory_fd_was;		/* the file left behind when it moved to memory; -1 */
+	_Atomic(struct flight_ring *) ring;	/* the rest, when no disk took it; NULL */
 };
 
 struct flight {
@@ -74,7 +75,7 @@ struct flight {
 	struct flight_driver driver;	/* crowd NULL: nobody drives it */
 	bool begun, verified;
 	bool ending;			/* somebody is failing it */
-	bool refetched;			/* an earlier body was wrong */
+	bool digested;			/* the verifier reads the ring, or the file before it */
 	enum reason reason;
 	int upstream_status;
 	char *detail;			/* malloced, or NULL */
@@ -94,8 +95,7 @@ struct flight {
 	/* The writer's own. */
 	uint64_t reserved_bytes;	/* preallocated up to here */
 	_Atomic bool marked;		/* wrong bytes went out under its validators */
-	bool in_memory;			/* the body file is in memory: no disk took it */
-	uint64_t memory_bytes;		/* granted of what bodies in memory may use */
+	_Atomic bool in_memory;		/* the rest of the body goes through a ring */
 
 	/* The writer's word to the verifier. */
 	_Atomic bool writer_done;
@@ -108,7 +108,7 @@ struct flight {
 	_Atomic bool settled;		/* the verdict was given: not its turn until a new body */
 	TAILQ_ENTRY(flight) verify_link;
 	EVP_MD_CTX *sha256, *named;	/* named: the by-hash algorithm when it is another */
-	uint64_t hashed_bytes;
+	_Atomic uint64_t hashed_bytes;
 	uint32_t marks_n;
 	uint8_t digest[32];
 	_Atomic(flight_partial_f *) partial_done;	/* set: read the partial through first */
@@ -146,7 +146,8 @@ int64_t cache_adopt_older_s(struct cache *c, struct slice root);
 struct sign *cache_sign(const struct cache *c, bool *hold_changes);
 /* out of the table, its reference dropped */
 void cache_unlist(struct flight *f);
-void cache_note_partial_bytes(struct cache *c, int64_t delta);
+/* False, and not noted: more would be fetched than the budget has room for. */
+bool cache_note_partial_bytes(struct cache *c, int64_t delta);
 
 /* expect NULL: only a by-hash name says what the body must be. */
 struct flight *flight_new(struct cache *c, const struct url *url, const struct key *key,
@@ -170,11 +171,24 @@ enum reason flight_copy_head(struct flight *f, const struct flight_head *h) MUST
 void flight_end_partial(struct flight *f, bool keep);
 /* The digests begin anew; the verifier is not at it. */
 void flight_forget_digests(struct flight *f);
-void flight_memory_return(struct flight *f);	/* what was granted of memory */
+void flight_close_file(struct flight_body *b);	/* not what it is counted for */
 /* The body's bytes are no longer the flight's: stored, or gone. */
 void flight_uncount(struct flight *f, struct flight_body *b);
 
+/* ---- flight_ring.c ---- */
+/* Makes the ring of the body that is being written, for the bytes from base on. */
+enum reason flight_ring_open(struct flight *f, uint64_t base) MUSTCHECK;
+void flight_ring_close(struct flight_body *b);
+bool flight_ring_has_start(const struct flight_body *b);	/* lock held; true without a ring */
+enum reason flight_ring_put(struct flight *f, const char *p, size_t n) MUSTCHECK;
+/* Somebody read on or left: is there room for the writer (lock held)? */
+void flight_ring_moved(struct flight *f);
+bool flight_ring_is_full(const struct flight_body *b);
+struct flight_span flight_body_span(const struct flight_body *b, uint64_t at, uint64_t n);
+
 /* The verifier's words to the flight, from its thread. */
+void flight_hashed(struct flight *f);			/* some more of it */
+void flight_not_digested(struct flight *f);		/* it will not read it any more */
 void flight_doubt_settled(struct flight *f);		/* it has let go of a doubted body */
 void flight_digest_ok(struct flight *f);		/* f->digest is set */
 void flight_digest_bad(struct flight *f, const char *got_hex);

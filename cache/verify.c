@@ -117,6 +117,23 @@ verify_compare(struct verify *v, struct flight *f, size_t n)
 		atomic_store(&f->diverges_at, f->hashed_bytes + i);
 }
 
+/* The next bytes to be hashed, into the slice; as pread. */
+static ssize_t
+verify_read(struct verify *v, const struct flight *f, size_t want)
+{
+	struct flight_span span = flight_body_span(flight_body(f), f->hashed_bytes, want);
+	ssize_t n;
+
+	if (span.p != NULL) {
+		memcpy(v->slice, span.p, (size_t)span.n);
+		return (ssize_t)span.n;
+	}
+	do
+		n = pread(span.fd, v->slice, (size_t)span.n, (off_t)f->hashed_bytes);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
 /* Hashes up to max_n bytes from where the flight's digest stands; 0: end of file; -1: errno. */
 static ssize_t
 verify_hash(struct verify *v, struct flight *f, uint64_t max_n)
@@ -124,15 +141,14 @@ verify_hash(struct verify *v, struct flight *f, uint64_t max_n)
 	size_t want = max_n < sizeof(v->slice) ? (size_t)max_n : sizeof(v->slice);
 	ssize_t n;
 
-	do
-		n = pread(flight_fd(f), v->slice, want, (off_t)f->hashed_bytes);
-	while (n < 0 && errno == EINTR);
+	n = verify_read(v, f, want);
 	if (n > 0) {
 		verify_compare(v, f, (size_t)n);
 		MUST(EVP_DigestUpdate(f->sha256, v->slice, (size_t)n) == 1);
 		if (f->named != NULL)
 			MUST(EVP_DigestUpdate(f->named, v->slice, (size_t)n) == 1);
-		f->hashed_bytes += (uint64_t)n;
+		atomic_store(&f->hashed_bytes, f->hashed_bytes + (uint64_t)n);
+		flight_hashed(f);
 	}
 	return n;
 }
@@ -294,6 +310,10 @@ verify_step(struct verify *v, struct flight *f)
 			return VERIFY_AGAIN;
 		verify_partial_end(v, f);
 		return VERIFY_REST;	/* comes back when the writer has news */
+	}
+	if (!f->keep && !f->expected) {
+		flight_not_digested(f);
+		return VERIFY_REST;
 	}
 	/* before the state and committed: then these are final */
 	done = atomic_load(&f->writer_done);

@@ -82,8 +82,8 @@ struct flight_reader {
 	TAILQ_ENTRY(flight_reader) link;	/* flight's list, under its lock */
 	struct flight *f;			/* NULL: not attached */
 	/*
-	 * Called under the flight's lock from any thread, once per flight_wait: may only post a
-	 * message.
+	 * Called under the flight's lock from any thread, once per flight_wait, and when the reader
+	 * is left behind: may only post a message.
 	 */
 	void (*wake)(struct flight_reader *r);
 	uint64_t seen_bytes;			/* what the reader knew when it began to wait */
@@ -91,6 +91,10 @@ struct flight_reader {
 	bool waiting;
 	bool owner;				/* the one whose request started the flight */
 	bool begun;				/* its client has a status line */
+	_Atomic uint64_t at;			/* nothing before it is needed */
+	_Atomic bool left_behind;		/* its bytes are gone, or it was too slow */
+	int64_t slow_ms;			/* flight's lock: measured since; 0: not */
+	uint64_t slow_at;
 	struct flight_body *body;		/* whose bytes it reads; the flight's */
 };
 
@@ -114,14 +118,25 @@ bool flight_validators_shared(const struct flight *f);
 
 /*
  * What one reader reads. Before its client has anything, flight_refresh turns it to what is shown
- * now. From the status line on it asks flight_follow at each turn, after it has looked at state and
- * visible bytes: MOVED means that another body took the place of the wrong one, and that these are
- * to be looked at again; LOST that nothing can be added to what the client has.
+ * now; false: the beginning is gone, it has to fetch for itself. From the status line on it asks
+ * flight_follow at each turn, after it has looked at state and visible bytes: MOVED means that
+ * another body took the place of the wrong one, and that these are to be looked at again; LOST that
+ * nothing can be added to what the client has. Bytes before `at` are not read again.
  */
 enum flight_follow { FLIGHT_ON, FLIGHT_MOVED, FLIGHT_LOST };
-void flight_refresh(struct flight_reader *r);
+bool flight_refresh(struct flight_reader *r) MUSTCHECK;
 enum flight_follow flight_follow(struct flight_reader *r, uint64_t at) MUSTCHECK;
-int flight_reader_fd(const struct flight_reader *r);	/* good until the next flight_follow */
+bool flight_left_behind(const struct flight_reader *r);	/* without asking */
+/*
+ * Where visible bytes from `at` on are, up to n of them in one piece: in memory, or in a file at
+ * that offset. Good until the next flight_follow.
+ */
+struct flight_span {
+	const char *p;			/* NULL: in the file */
+	int fd;
+	uint64_t n;
+};
+struct flight_span flight_reader_span(const struct flight_reader *r, uint64_t at, uint64_t n);
 const struct flight_head *flight_reader_head(const struct flight_reader *r);
 int64_t flight_reader_total(const struct flight_reader *r);	/* -1: unknown until COMPLETE */
 
@@ -149,7 +164,7 @@ void flight_unref(struct flight **f_p);
 /* ---- writer's side (the upstream thread) ---- */
 struct flight_driver {
 	/*
-	 * The last reader left, or the first one came back. From any thread, under the flight's
+	 * The last reader left, or the first one came back, or there is room again. From any thread, under the flight's
 	 * lock: may only post.
 	 */
 	void (*crowd)(void *arg, bool anybody);
@@ -167,6 +182,14 @@ unsigned flight_readers(const struct flight *f);
 
 /* Makes the body file and publishes the head. NO_DISK and the like when there can be no file. */
 enum reason flight_begin(struct flight *f, const struct flight_head *h) MUSTCHECK;
+/*
+ * May n bytes be written now? A body that is only passed on waits for its readers: false, and crowd
+ * is called when there is room. Always true for a body that goes to a disk.
+ */
+bool flight_takes(struct flight *f, size_t n) MUSTCHECK;
+bool flight_passes_through(const struct flight *f);	/* it is only passed on */
+/* Ten times a second: cuts readers that hold others back for too long. */
+void flight_tick(struct flight *f, int64_t now_ms);
 /* Writes at the end and publishes; the readers that wait for it are woken. */
 enum reason flight_append(struct flight *f, const void *data, size_t n) MUSTCHECK;
 /*

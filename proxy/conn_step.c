@@ -692,6 +692,7 @@ req_delivered(struct req *req, enum deliver_result r)
 			object_damaged(req->object);
 		req->reason = req->source != SOURCE_FLIGHT ? REASON_DAMAGED :
 		    flight_state(req->reader.f) == FLIGHT_FAILED ? flight_reason(req->reader.f) :
+		    flight_left_behind(&req->reader) ? REASON_CLIENT_SLOW :
 		    flight_follow(&req->reader, req->at) == FLIGHT_LOST ? REASON_UP_DIGEST :
 		    REASON_DAMAGED;
 		log_warning("req=%llu flight=%llu cut after %llu bytes of %.*s: %s",
@@ -724,7 +725,9 @@ req_step_head(struct req *req)
 	if (req->source == SOURCE_FLIGHT && req->reason == REASON_OK) {
 		if (flight_state(req->reader.f) == FLIGHT_HELD)
 			return req_go(req, REQ_FOLLOW);
-		flight_refresh(&req->reader);
+		/* Only passed on, and the beginning is gone. */
+		if (!flight_refresh(&req->reader))
+			return req_ask(req, false);
 	}
 	if (req->reason != REASON_OK)
 		ok = answer_make_error(req, &h);
@@ -764,6 +767,8 @@ req_step_head(struct req *req)
 static enum step
 req_step_body(struct req *req)
 {
+	if (flight_left_behind(&req->reader))
+		return req_delivered(req, DELIVER_CUT);
 	if (!req->c->can_write) {
 		conn_set_state(req->c, CONN_WRITE);
 		return WAIT;

@@ -113,11 +113,28 @@ deliver_kept(struct req *req)
 	return DELIVER_DONE;
 }
 
-/* Where the bytes of a body are. */
-static int
-deliver_fd(const struct req *req)
+/* Where the bytes of a body are, up to n of them in one piece. */
+static struct flight_span
+deliver_span(struct req *req, uint64_t n)
 {
-	return req->source == SOURCE_OBJECT ? object_fd(req->object) : flight_reader_fd(&req->reader);
+	const char *map;
+
+	if (req->source == SOURCE_FLIGHT)
+		return flight_reader_span(&req->reader, req->at, n);
+	map = object_map(req->object);
+	return (struct flight_span){map != NULL ? map + req->at : NULL, object_fd(req->object), n};
+}
+
+/* Copies n bytes of the body; fewer at its end, -1: can't be read. */
+static ssize_t
+deliver_copy(struct req *req, char *to, size_t n)
+{
+	struct flight_span span = deliver_span(req, n);
+
+	if (span.p == NULL || req->source == SOURCE_OBJECT)	/* a mapping may fault */
+		return pread(span.fd, to, (size_t)span.n, (off_t)req->at);
+	memcpy(to, span.p, (size_t)span.n);
+	return (ssize_t)span.n;
 }
 
 /* How far the body may be sent now; *final: and nothing comes after that. */
@@ -182,15 +199,15 @@ static enum deliver_result
 deliver_piece(struct req *req, uint64_t n)
 {
 	struct conn *c = req->c;
-	const char *map = req->source == SOURCE_OBJECT ? object_map(req->object) : NULL;
+	struct flight_span span = deliver_span(req, n);
 	off_t at = (off_t)req->at;
 	ssize_t k;
 
-	if (map != NULL)
+	if (span.p != NULL)
 		/* short: the buffer is full */
-		k = send(c->fd, map + at, (size_t)n, MSG_NOSIGNAL);
+		k = send(c->fd, span.p, (size_t)span.n, MSG_NOSIGNAL);
 	else
-		k = sendfile(c->fd, deliver_fd(req), &at, (size_t)n);
+		k = sendfile(c->fd, span.fd, &at, (size_t)span.n);
 	if (k < 0 && errno == EFAULT)
 		return DELIVER_CUT;	/* the disk failed, or the file was cut */
 	if (k < 0)
@@ -199,7 +216,7 @@ deliver_piece(struct req *req, uint64_t n)
 		return DELIVER_CUT;	/* shorter than its record says */
 	deliver_progress(req, (uint64_t)k);
 	deliver_count_body(req, (uint64_t)k);
-	if (map != NULL && (uint64_t)k < n) {
+	if (span.p != NULL && (uint64_t)k < span.n) {
 		c->can_write = false;
 		return DELIVER_BLOCKED;
 	}
@@ -216,7 +233,7 @@ deliver_chunk(struct req *req, uint64_t n)
 
 	if (n > DELIVER_CHUNK_BYTES)
 		n = DELIVER_CHUNK_BYTES;
-	k = pread(deliver_fd(req), p + DELIVER_CHUNK_EXTRA, (size_t)n, (off_t)req->at);
+	k = deliver_copy(req, p + DELIVER_CHUNK_EXTRA, (size_t)n);
 	if (k <= 0)
 		return DELIVER_CUT;
 	line_n = snprintf(line, sizeof(line), "%zx\r\n", (size_t)k);
@@ -294,7 +311,8 @@ deliver_append_small(struct req *req, char *p)
 		return 0;
 	if (req->source == SOURCE_TEXT)
 		memcpy(p, req->text_body + req->at, (size_t)n);
-	else if (pread(deliver_fd(req), p, (size_t)n, (off_t)req->at) != (ssize_t)n)
+	else if (flight_follow(&req->reader, req->at) != FLIGHT_ON ||
+	    deliver_copy(req, p, (size_t)n) != (ssize_t)n)
 		return 0;
 	return (size_t)n;
 }

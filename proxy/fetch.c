@@ -88,7 +88,18 @@ fetch_free_when_quiet(struct fetch *ft)
 		fetch_free(ft);
 }
 
-/* Readers came or went. */
+/* There may be room for more again; if not, it pauses again. */
+static void
+fetch_unpause(struct fetch *ft)
+{
+	if (!ft->paused || ft->curl == NULL)
+		return;
+	ft->paused = false;
+	ft->quiet_ms = ft->u->now_ms = clock_mono_ms();
+	(void)curl_easy_pause(ft->curl, CURLPAUSE_CONT);
+}
+
+/* Readers came, went, or made room. */
 static void
 fetch_crowd_mail(struct mail *m)
 {
@@ -98,8 +109,10 @@ fetch_crowd_mail(struct mail *m)
 	atomic_store(&ft->crowd_posted, false);
 	if (ft->dead)
 		fetch_free_when_quiet(ft);
-	else
+	else {
 		ft->lonely_ms = flight_readers(ft->f) == 0 ? ft->u->now_ms : 0;
+		fetch_unpause(ft);
+	}
 }
 
 /* The flight's call, under its lock, from any thread. */
@@ -219,15 +232,6 @@ fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
 	fetch_over(ft);
 }
 
-/* As the plan says; but what another answer may mend is asked for again. */
-static void
-fetch_fail_planned(struct fetch *ft, int status)
-{
-	MUST(ft->plan == PLAN_FAIL);
-	if (!fetch_heal_answer(ft))
-		fetch_fail(ft, ft->fail_reason, status, "%s", ft->fail_detail);
-}
-
 /* ---- the pause before another try ---- */
 
 /* The pause is over. */
@@ -266,6 +270,7 @@ fetch_tries_allowed(const struct fetch *ft, enum reason r)
 	case REASON_UP_TLS:
 	case REASON_UP_GARBAGE:
 	case REASON_UP_STATUS:
+	case REASON_NO_DISK:
 		return ft->check ? FETCH_CHECK_TRIES_MAX : FETCH_TRIES_MAX;
 	case REASON_UP_PROXY:	/* the next one may be kinder */
 		return (unsigned)ft->host->conf->parent_proxy.n;
@@ -315,7 +320,7 @@ static void
 fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 {
 	/* Readers that are held wait as those of a body do. */
-	bool begun = flight_committed(ft->f) > 0 || ft->wrong_n > 0;
+	bool begun = flight_committed(ft->f) > 0 || ft->wrong_n > 0 || r == REASON_NO_DISK;
 	bool hopeless;
 	bool free_try = ft->reused && r == REASON_UP_CLOSED && ft->resp != NULL &&
 	    ft->resp->status == 0 && ft->tries_n == 0;
@@ -342,6 +347,19 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	    (unsigned long long)flight_id(ft->f), ft->tries_n,
 	    (unsigned long long)flight_committed(ft->f), reason_name(r), detail);
 	fetch_pause(ft, free_try);
+}
+
+/* As the plan says; but what another answer may mend is asked for again. */
+static void
+fetch_fail_planned(struct fetch *ft, int status)
+{
+	MUST(ft->plan == PLAN_FAIL);
+	/* Bodies that are passed on may be over soon, and eviction is at it. */
+	if (ft->fail_reason == REASON_NO_DISK)
+		fetch_again(ft, REASON_NO_DISK, 0, "no room on the disk or in the budget, and too many "
+		    "bodies are being passed on without it");
+	else if (!fetch_heal_answer(ft))
+		fetch_fail(ft, ft->fail_reason, status, "%s", ft->fail_detail);
 }
 
 /* ---- what libcurl brings ---- */
@@ -476,6 +494,16 @@ fetch_compare(struct fetch *ft, const char *p, size_t n)
 	return fetch_take(ft, p + same, n - same);
 }
 
+/* A body that is only passed on goes as fast as its readers. */
+static bool
+fetch_has_room(struct fetch *ft, size_t n)
+{
+	if (!ft->began_here || !flight_passes_through(ft->f))
+		return true;
+	fetch_flush(ft);	/* there was room for it when it came */
+	return ft->plan == PLAN_FAIL || flight_takes(ft->f, n);
+}
+
 /* libcurl: body bytes. Anything but n ends the transfer. */
 static size_t
 fetch_write_cb(char *p, size_t one, size_t n, void *arg)
@@ -485,6 +513,10 @@ fetch_write_cb(char *p, size_t one, size_t n, void *arg)
 	(void)one;
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	ft->quiet_ms = ft->u->now_ms;
+	if (!fetch_has_room(ft, n)) {
+		ft->paused = true;
+		return CURL_WRITEFUNC_PAUSE;	/* the same bytes come again */
+	}
 	ft->body_bytes += n;
 	COUNT_ADD(upstream_body_bytes_total, n);
 	switch (ft->plan) {
@@ -606,7 +638,7 @@ fetch_start(struct fetch *ft)
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	AN(ft->host);
 	ft->plan = PLAN_NONE;
-	ft->sent = ft->sniffed = ft->began_here = ft->reused = false;
+	ft->sent = ft->sniffed = ft->began_here = ft->reused = ft->paused = false;
 	ft->buf_n = 0;
 	ft->body_bytes = 0;
 	ft->rate_from = flight_committed(ft->f);
@@ -944,7 +976,7 @@ fetch_check_lonely(struct fetch *ft)
 	total = ft->want_total;	/* the verifier's to write while it reads a kept part */
 	if (!ft->began_here && have == 0 && ft->check)
 		return false;	/* a check: the next client profits */
-	if (flight_is_private(ft->f)) {
+	if (flight_is_private(ft->f) || flight_passes_through(ft->f)) {
 		fetch_abandon(ft);
 		return true;
 	}
@@ -973,6 +1005,9 @@ fetch_tick(struct fetch *ft)
 	if (fetch_check_lonely(ft))
 		return;
 	fetch_check_held(ft);
+	flight_tick(ft->f, ft->u->now_ms);
+	if (ft->paused)
+		ft->quiet_ms = ft->u->now_ms;	/* its readers are silent, not the origin */
 	if (ft->curl == NULL)
 		return;
 	conf = ft->host->conf;

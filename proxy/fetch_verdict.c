@@ -72,6 +72,8 @@ fetch_judge_wrong(struct fetch *ft)
 	late = ft->u->now_ms - ft->wrong_ms >= FETCH_HELD_MS;
 	COUNT(digest_mismatches_total);
 	flight_expected_text(ft->f, want, sizeof(want));
+	/* What was passed on without being kept can't be compared with anything. */
+	late |= flight_passes_through(ft->f) && flight_state(ft->f) != FLIGHT_WAITING;
 	log_warning("flight=%llu %.*s from %s: %s, expected %s: %s",
 	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)), ft->address,
 	    ft->wrong_text, want, same ? "the same again, giving up for a minute" :

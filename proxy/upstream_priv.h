@@ -155,6 +155,7 @@ struct fetch {
 	struct httpresp *resp;
 	enum fetch_plan plan;
 	bool sent, sniffed, began_here, reused;
+	bool paused;			/* until its readers have made room */
 	struct upstream_guard guard;
 	uint64_t resume_at;		/* asked with Range from here; 0: whole */
 	uint64_t compare_at;

@@ -2,15 +2,18 @@
  * Copyright (c) 2026 the apt-depot contributors */
 /*
  * A flight between a writer, the verifier and readers, above all when its
- * bytes are wrong: who goes on, who is cut, what is seen when.
+ * bytes are wrong, or when no disk takes them: who goes on, who is cut, what
+ * is seen when.
  */
 #include "cache/flight_priv.h"
 #include "tests/support/cachedir.h"
 
 #include <check.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,7 +29,7 @@ enum {
 static struct cachedir cd;		/* the directory only: cache_open opens it */
 static struct cache *cache;
 static struct flight *f;
-static sem_t verdicts, wakes;
+static sem_t verdicts, wakes, crowds;
 static uint8_t body[BODY_BYTES];
 
 static void
@@ -34,6 +37,7 @@ on_crowd(void *arg, bool anybody)
 {
 	(void)arg;
 	(void)anybody;
+	ck_assert_int_eq(sem_post(&crowds), 0);
 }
 
 static void
@@ -61,13 +65,13 @@ wait_for(sem_t *sem)
 	ck_assert_int_eq(sem_timedwait(sem, &until), 0);
 }
 
-/* A flight of URL_TEXT that expects these bytes, with a driver. */
-static void
-make_flight(const void *want, size_t n, int64_t size_bytes)
+/* A flight of URL_TEXT with a driver. */
+static struct flight *
+new_flight(const struct flight_expect *expect)
 {
 	const struct flight_driver driver = {on_crowd, on_verdict, &verdicts};
-	struct flight_expect expect = {.hash = APTFILE_SHA256, .size_bytes = size_bytes};
 	static char room[4096];
+	struct flight *new;
 	struct arena a;
 	struct url url;
 	struct key key;
@@ -75,16 +79,26 @@ make_flight(const void *want, size_t n, int64_t size_bytes)
 	arena_init(&a, room, sizeof(room));
 	ck_assert_int_eq(url_parse(&url, &a, slice_of(URL_TEXT)), REASON_OK);
 	key_of_url(&url, &key);
+	new = flight_new(cache, &url, &key, expect, false);
+	ck_assert_ptr_nonnull(new);
+	flight_drive(new, &driver);
+	return new;
+}
+
+/* The flight expects these bytes. */
+static void
+make_flight(const void *want, size_t n, int64_t size_bytes)
+{
+	struct flight_expect expect = {.hash = APTFILE_SHA256, .size_bytes = size_bytes};
+
 	cachedir_digest(want, n, expect.digest);
-	f = flight_new(cache, &url, &key, &expect, false);
-	ck_assert_ptr_nonnull(f);
-	flight_drive(f, &driver);
+	f = new_flight(&expect);
 }
 
 static void
-setup(void)
+setup_with(uint64_t max_bytes)
 {
-	struct cache_conf conf = {.max_bytes = 1 << 30, .test_no_sync = true};
+	struct cache_conf conf = {.max_bytes = max_bytes, .test_no_sync = true};
 	char *why = NULL;
 
 	cachedir_make(&cd);
@@ -92,9 +106,26 @@ setup(void)
 	ck_assert_int_eq(cache_open(&cache, &conf, &why), REASON_OK);
 	ck_assert_int_eq(sem_init(&verdicts, 0, 0), 0);
 	ck_assert_int_eq(sem_init(&wakes, 0, 0), 0);
+	ck_assert_int_eq(sem_init(&crowds, 0, 0), 0);
 	for (size_t i = 0; i < BODY_BYTES; i++)
 		body[i] = (uint8_t)(i * 7 + i / 251);
 	make_flight(body, BODY_BYTES, BODY_BYTES);
+}
+
+static void
+setup(void)
+{
+	setup_with(1 << 30);
+}
+
+/* Nothing fits into the budget: every body is only passed on. */
+static void
+setup_full(void)
+{
+	setup_with(0);
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	f = new_flight(NULL);
 }
 
 static void
@@ -157,7 +188,7 @@ check_reads_right(const struct flight_reader *r, uint64_t at)
 	uint8_t got[BODY_BYTES];
 
 	ck_assert_uint_eq(flight_visible(f), BODY_BYTES);
-	ck_assert_int_eq(pread(flight_reader_fd(r), got, BODY_BYTES - at, (off_t)at),
+	ck_assert_int_eq(pread(flight_reader_span(r, at, 1).fd, got, BODY_BYTES - at, (off_t)at),
 	    (ssize_t)(BODY_BYTES - at));
 	ck_assert_mem_eq(got, body + at, BODY_BYTES - at);
 }
@@ -233,7 +264,7 @@ START_TEST(test_heal)
 		check_reads_right(&r, heal_rows[_i].at);
 	} else
 		ck_assert_int_eq(flight_follow(&r, heal_rows[_i].at), FLIGHT_LOST);
-	flight_refresh(&fresh);
+	ck_assert(flight_refresh(&fresh));
 	check_reads_right(&fresh, 0);
 	flight_detach(&r);
 	flight_detach(&fresh);
@@ -296,7 +327,7 @@ START_TEST(test_small_body_waits)
 	flight_finish(f);
 	wait_for(&verdicts);
 	ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
-	flight_refresh(&r);
+	ck_assert(flight_refresh(&r));
 	ck_assert_int_eq(flight_reader_total(&r), 5);
 	ck_assert_int_eq(flight_follow(&r, 0), FLIGHT_ON);
 	ck_assert(!flight_validators_shared(f));
@@ -373,7 +404,7 @@ START_TEST(test_let_go)
 	ck_assert(flight_wait(&fresh, UINT64_MAX, FLIGHT_HELD));
 	send_all(-1);
 	ck_assert_int_eq(flight_follow(&begun, 0), FLIGHT_LOST);
-	flight_refresh(&fresh);
+	ck_assert(flight_refresh(&fresh));
 	ck_assert_int_eq(flight_follow(&fresh, 0), FLIGHT_ON);
 	check_reads_right(&fresh, 0);
 	flight_detach(&begun);
@@ -453,10 +484,255 @@ START_TEST(test_wrong_without_a_writer)
 }
 END_TEST
 
+/* ---- bodies that are only passed on ---- */
+
+enum { RING_BYTES = 1 << 20, PIECE_BYTES = 100000 };
+
+/* Any byte of an endless body. */
+static uint8_t
+byte_at(uint64_t at)
+{
+	return (uint8_t)(at * 7 + at / 251 + at / 65537);
+}
+
+/* Appends n bytes of it. */
+static void
+append_more(size_t n)
+{
+	uint8_t *data = malloc(n);
+	uint64_t at = flight_committed(f);
+
+	for (size_t i = 0; i < n; i++)
+		data[i] = byte_at(at + i);
+	append(data, n);
+	free(data);
+}
+
+/* The reader takes n bytes at r->at, as a connection does, and they are the right ones. */
+static void
+take(struct flight_reader *r, uint64_t n)
+{
+	uint64_t at = atomic_load(&r->at), end = at + n;
+	uint8_t got[4096], want[4096];
+
+	ck_assert_uint_ge(flight_visible(f), end);
+	while (at < end) {
+		struct flight_span span = flight_reader_span(r, at, end - at);
+		size_t k = span.n < sizeof(got) ? (size_t)span.n : sizeof(got);
+
+		ck_assert_uint_gt(k, 0);
+		if (span.p != NULL)
+			memcpy(got, span.p, k);
+		else
+			ck_assert_int_eq(pread(span.fd, got, k, (off_t)at), (ssize_t)k);
+		for (size_t i = 0; i < k; i++)
+			want[i] = byte_at(at + i);
+		ck_assert_mem_eq(got, want, k);
+		at += k;
+		ck_assert_int_eq(flight_follow(r, at), FLIGHT_ON);
+	}
+}
+
+static void
+forget(sem_t *sem)
+{
+	while (sem_trywait(sem) == 0)
+		;
+}
+
+/* The slowest reader paces the writer, through many turns of the ring. */
+START_TEST(test_ring_paces)
+{
+	struct flight_reader fast, slow;
+
+	attach(&fast, true);
+	attach(&slow, true);
+	begin(10 << 20);
+	ck_assert(flight_passes_through(f));
+	for (unsigned turn = 0; turn < 20; turn++) {
+		while (flight_takes(f, PIECE_BYTES))
+			append_more(PIECE_BYTES);
+		take(&fast, flight_visible(f) - atomic_load(&fast.at));
+		ck_assert(!flight_takes(f, PIECE_BYTES));
+		ck_assert_uint_le(flight_committed(f) - atomic_load(&slow.at), RING_BYTES);
+		forget(&crowds);
+		take(&slow, 1000);
+		ck_assert_int_eq(sem_trywait(&crowds), -1);	/* not for so little */
+		take(&slow, RING_BYTES / 4);
+		ck_assert_int_eq(sem_trywait(&crowds), 0);
+	}
+	flight_detach(&slow);
+	ck_assert(flight_takes(f, RING_BYTES / 2));
+	flight_detach(&fast);
+}
+END_TEST
+
+START_TEST(test_ring_late_and_slow)
+{
+	struct flight_reader first, queued, late, dead;
+
+	attach(&first, true);
+	attach(&queued, false);
+	attach(&dead, true);
+	begin(10 << 20);
+	while (flight_takes(f, PIECE_BYTES))
+		append_more(PIECE_BYTES);
+	take(&first, flight_visible(f));
+	/* Time passes: who has not begun is left behind, then who does not read. */
+	flight_tick(f, 1000);
+	ck_assert(flight_refresh(&queued));
+	flight_tick(f, 2000);
+	ck_assert(!flight_refresh(&queued));
+	ck_assert(!flight_takes(f, PIECE_BYTES));
+	forget(&crowds);
+	flight_tick(f, 5999);
+	ck_assert(!flight_left_behind(&dead));
+	flight_tick(f, 6000);
+	ck_assert(flight_left_behind(&dead));
+	ck_assert_int_eq(flight_follow(&dead, 0), FLIGHT_LOST);
+	ck_assert_int_eq(sem_trywait(&crowds), 0);
+	ck_assert(flight_takes(f, PIECE_BYTES));
+	append_more(PIECE_BYTES);
+	take(&first, PIECE_BYTES);
+	/* Who comes now would miss the beginning. */
+	attach(&late, false);
+	ck_assert(!flight_refresh(&late));
+	flight_detach(&late);
+	flight_detach(&dead);
+	flight_detach(&queued);
+	flight_detach(&first);
+}
+END_TEST
+
+/* 64 KiB a second is enough. */
+START_TEST(test_ring_slow_enough)
+{
+	struct flight_reader r;
+
+	attach(&r, true);
+	begin(100 << 20);
+	for (int64_t now_ms = 1000; now_ms < 60000; now_ms += 500) {
+		while (flight_takes(f, 4096))
+			append_more(4096);
+		take(&r, 33000);
+		flight_tick(f, now_ms);
+		ck_assert(!flight_left_behind(&r));
+	}
+	for (int64_t now_ms = 60000; now_ms < 72000 && !flight_left_behind(&r); now_ms += 500) {
+		while (flight_takes(f, 4096))
+			append_more(4096);
+		take(&r, 30000);
+		flight_tick(f, now_ms);
+	}
+	ck_assert(flight_left_behind(&r));
+	flight_detach(&r);
+}
+END_TEST
+
+START_TEST(test_rings_are_bounded)
+{
+	struct flight_head h = {.total_bytes = 10 << 20, .shareable = true, .keep = true};
+	struct flight *many[40], *f0 = f;
+	unsigned n;
+
+	for (n = 0; n < NELEM(many); n++) {
+		f = many[n] = new_flight(NULL);
+		if (flight_begin(f, &h) != REASON_OK)
+			break;
+	}
+	ck_assert_uint_eq(n, 32);
+	/* A refused one may try again when another has gone. */
+	flight_drive(many[0], NULL);
+	flight_unref(&many[0]);
+	ck_assert_int_eq(flight_begin(many[n], &h), REASON_OK);
+	for (unsigned i = 1; i <= n; i++) {
+		flight_drive(many[i], NULL);
+		flight_unref(&many[i]);
+	}
+	f = f0;
+	begin(100);		/* small ones take what they need */
+}
+END_TEST
+
+/* The disk is full in the middle: who is behind still reads the file. */
+START_TEST(test_ring_after_file)
+{
+	struct rlimit limit = {5 << 20, 5 << 20};
+	struct flight_reader fast, slow;
+
+	ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	f = new_flight(NULL);
+	attach(&fast, true);
+	attach(&slow, true);
+	begin(-1);
+	while (!flight_passes_through(f))
+		append_more(PIECE_BYTES);
+	while (flight_takes(f, PIECE_BYTES))
+		append_more(PIECE_BYTES);
+	ck_assert_uint_gt(flight_committed(f), 5 << 20);
+	ck_assert_int_ge(flight_fd(f), 0);
+	take(&fast, flight_visible(f));
+	ck_assert(!flight_takes(f, PIECE_BYTES));
+	take(&slow, (5 << 20) + 1000);
+	/* Nobody needs the file any more, the verifier included. */
+	for (unsigned i = 0; i < 1000 && flight_fd(f) >= 0; i++) {
+		(void)!flight_takes(f, RING_BYTES);	/* looks who is where */
+		(void)usleep(1000);
+	}
+	ck_assert_int_eq(flight_fd(f), -1);
+	take(&slow, flight_visible(f) - atomic_load(&slow.at));
+	flight_detach(&fast);
+	flight_detach(&slow);
+}
+END_TEST
+
+/* A wrong body that was only passed on can't be compared with another: it fails. */
+START_TEST(test_ring_digest)
+{
+	struct flight_reader r;
+	uint8_t *all = malloc(3 << 20);
+	bool wrong = _i != 0;
+
+	for (size_t i = 0; i < 3 << 20; i++)
+		all[i] = byte_at(i);
+	all[(3 << 20) - 1] ^= wrong;
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	make_flight(all, 3 << 20, -1);
+	free(all);
+	attach(&r, true);
+	begin(3 << 20);
+	while (flight_committed(f) < 3 << 20) {
+		while (!flight_takes(f, 1 << 16)) {
+			forget(&crowds);
+			take(&r, flight_visible(f) - atomic_load(&r.at));
+			(void)usleep(1000);
+		}
+		append_more(1 << 16);
+	}
+	flight_finish(f);
+	wait_for(&verdicts);
+	if (wrong) {
+		ck_assert_int_eq(flight_state(f), FLIGHT_STREAMING);
+		ck_assert_uint_eq(flight_visible(f), (3 << 20) - FLIGHT_WITHHELD_BYTES);
+		flight_fail(f, REASON_UP_DIGEST, 0, false, "wrong");
+	} else {
+		ck_assert_int_eq(flight_state(f), FLIGHT_COMPLETE);
+		take(&r, flight_visible(f) - atomic_load(&r.at));
+		ck_assert_uint_eq(atomic_load(&r.at), 3 << 20);
+	}
+	flight_detach(&r);
+}
+END_TEST
+
 Suite *
 check_flight_suite(void)
 {
 	Suite *s = suite_create("flight");
+	TCase *full = tcase_create("full");
 	TCase *tc = tcase_create("digest");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -472,6 +748,15 @@ check_flight_suite(void)
 	tcase_add_test(tc, test_more_bytes_than_expected);
 	tcase_add_test(tc, test_wrong_for_good);
 	tcase_add_test(tc, test_wrong_without_a_writer);
+	tcase_add_test(tc, test_ring_after_file);
 	suite_add_tcase(s, tc);
+	tcase_add_checked_fixture(full, setup_full, teardown);
+	tcase_set_timeout(full, 60);
+	tcase_add_test(full, test_ring_paces);
+	tcase_add_test(full, test_ring_late_and_slow);
+	tcase_add_test(full, test_ring_slow_enough);
+	tcase_add_test(full, test_rings_are_bounded);
+	tcase_add_loop_test(full, test_ring_digest, 0, 2);
+	suite_add_tcase(s, full);
 	return s;
 }

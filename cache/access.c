@@ -419,23 +419,90 @@ access_is_special(const uint8_t addr[16])
 	    access_prefix_eq(addr, docs, 32) || access_prefix_eq(addr, docs3, 20);
 }
 
-bool
-access_address_ok(const struct cidrset *allow, const struct cidrset *deny,
+/* The verdict on an address and on the IPv4 address inside it, if it has one. */
+enum access_verdict
+access_judge_address(const struct cidrset *allow, const struct cidrset *deny,
     const struct sockaddr *sa)
 {
 	uint8_t addr[16], inner[16];
 	bool has_inner;
 
 	if (!access_addr_of(sa, addr))
-		return false;
+		return ACCESS_SPECIAL;
 	has_inner = access_embedded_v4(addr, inner);
 	if (cidrset_has_addr(deny, addr) || (has_inner && cidrset_has_addr(deny, inner)))
-		return false;
+		return ACCESS_DENIED;
 	if (cidrset_has_addr(allow, addr))
-		return true;
+		return ACCESS_OK;
 	if (access_is_special(addr))
+		return ACCESS_SPECIAL;
+	return !has_inner || cidrset_has_addr(allow, inner) || !access_is_special(inner) ?
+	    ACCESS_OK : ACCESS_SPECIAL;
+}
+
+bool
+access_address_ok(const struct cidrset *allow, const struct cidrset *deny,
+    const struct sockaddr *sa)
+{
+	return access_judge_address(allow, deny, sa) == ACCESS_OK;
+}
+
+/*
+ * inet_aton reads what resolvers and browsers read: one to four parts, each
+ * decimal, octal or hexadecimal, the last one filling what is left.
+ */
+bool
+access_parse_host(struct slice host, struct sockaddr_storage *out)
+{
+	struct sockaddr_in v4 = {.sin_family = AF_INET};
+	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
+	char text[INET6_ADDRSTRLEN + 64];
+
+	while (host.n != 0 && host.p[host.n - 1] == '.')
+		host.n--;
+	if (host.n > 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+		host = (struct slice){host.p + 1, host.n - 2};
+	if (host.n == 0 || host.n >= sizeof(text))
 		return false;
-	return !has_inner || cidrset_has_addr(allow, inner) || !access_is_special(inner);
+	memcpy(text, host.p, host.n);
+	text[host.n] = '\0';
+	memset(out, 0, sizeof(*out));
+	if (memchr(host.p, ':', host.n) != NULL) {
+		/* The zone says through which interface, not whereto. */
+		if (strchr(text, '%') != NULL)
+			*strchr(text, '%') = '\0';
+		if (inet_pton(AF_INET6, text, &v6.sin6_addr) != 1)
+			return false;
+		memcpy(out, &v6, sizeof(v6));
+		return true;
+	}
+	if (text[0] < '0' || text[0] > '9' || inet_aton(text, &v4.sin_addr) != 1)
+		return false;
+	memcpy(out, &v4, sizeof(v4));
+	return true;
+}
+
+bool
+access_is_localhost(struct slice host)
+{
+	static const struct slice names[] = {
+		{"localhost", 9}, {"localhost4", 10}, {"localhost6", 10}, {"ip6-localhost", 13},
+		{"ip6-loopback", 12}, {"localdomain", 11}, {"localdomain4", 12},
+		{"localdomain6", 12},
+	};
+	struct slice rest;
+	size_t i;
+
+	while (host.n != 0 && host.p[host.n - 1] == '.')
+		host.n--;
+	for (i = 0; i < NELEM(names); i++) {
+		if (host.n < names[i].n)
+			continue;
+		rest = slice_skip(host, host.n - names[i].n);
+		if (slice_caseeq(rest, names[i]) && (rest.n == host.n || rest.p[-1] == '.'))
+			return true;
+	}
+	return false;
 }
 
 void

@@ -60,8 +60,24 @@ bool portset_has(const struct portset *s, uint16_t port);
  * space. IPv4 inside IPv6 (mapped, compatible, NAT64 64:ff9b::/96, 6to4) is
  * judged as that IPv4 address too.
  */
+enum access_verdict {
+	ACCESS_OK,
+	ACCESS_SPECIAL,		/* not of the public internet, and not allowed */
+	ACCESS_DENIED,		/* in `deny` */
+};
+enum access_verdict access_judge_address(const struct cidrset *allow, const struct cidrset *deny,
+    const struct sockaddr *sa);
 bool access_address_ok(const struct cidrset *allow, const struct cidrset *deny,
     const struct sockaddr *sa);
+
+/*
+ * Is the host written as an address, in any notation that a resolver would
+ * take for one: dotted, short (127.1), decimal, octal, hexadecimal, IPv6?
+ */
+bool access_parse_host(struct slice host, struct sockaddr_storage *out) MUSTCHECK;
+
+/* A name that means the machine where it is looked up, wherever that is (RFC 6761 6.3)? */
+bool access_is_localhost(struct slice host);
 
 /* Numeric text of an address without port; v4-mapped shown as v4. */
 void access_address_text(const struct sockaddr *sa, char *out, size_t cap);

@@ -60,6 +60,12 @@ const struct config_upstream *config_for_upstream(const struct config *c, struct
 typedef void config_file_f(void *arg, const char *key, const char *path);
 void config_each_file(const struct config *c, config_file_f *fn, void *arg);
 
+/*
+ * The settings as they stand in the file: the global ones (0), then under each section; NULL behind
+ * the last. Every file and proxy that config_for_upstream can name is in one of them.
+ */
+const struct config_upstream *config_upstream_at(const struct config *c, size_t n);
+
 /* Every option with type, default and help, as the sample file shows them. */
 void config_print_reference(FILE *out);
 /* Names options that differ between two configurations and can't change without a restart. */

@@ -754,6 +754,15 @@ config_each_file(const struct config *c, config_file_f *fn, void *arg)
 		config_each_upstream_file(&c->sections[i].values, fn, arg);
 }
 
+const struct config_upstream *
+config_upstream_at(const struct config *c, size_t n)
+{
+	CHECK_OBJ(c, CONFIG_MAGIC);
+	if (n == 0)
+		return &c->upstream;
+	return n <= c->sections_n ? &c->sections[n - 1].alone : NULL;
+}
+
 /* ---- for people ---- */
 
 /* Writes words as comment lines of at most 78 columns. */

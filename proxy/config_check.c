@@ -7,6 +7,9 @@
  */
 #include "proxy/config_priv.h"
 
+#include "include/key.h"
+#include "proxy/authfile.h"
+
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
@@ -285,12 +288,18 @@ config_check_key_file(const char *text, char *why)
 enum config_verdict
 config_check_auth_file(const char *text, char *why)
 {
+	char what[AUTHFILE_WHY_BYTES];
+	struct authfile *af;
 	struct stat st;
 	FILE *in = config_file_open(text, &st, why);
 
 	if (in == NULL)
 		return CONFIG_BAD;
+	af = authfile_read(in, what);
 	fclose(in);
+	if (af == NULL)
+		return config_say(CONFIG_BAD, why, "%s, %s", config_quote(slice_of(text)).text, what);
+	authfile_free(&af);
 	return config_secret_ok(text, &st, why);
 }
 
@@ -303,6 +312,8 @@ config_userinfo_ok(struct slice s)
 	for (i = 0; i < s.n; i++) {
 		if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f || s.p[i] == '/')
 			return false;
+		if (s.p[i] == '%' && s.n - i >= 3 && s.p[i + 1] == '0' && s.p[i + 2] == '0')
+			return false;	/* a NUL would end the name here, and not there */
 		if (s.p[i] == '%' && (s.n - i < 3 || s.p[i + 1] == '\0' || s.p[i + 2] == '\0' ||
 		    strchr("0123456789abcdefABCDEF", s.p[i + 1]) == NULL ||
 		    strchr("0123456789abcdefABCDEF", s.p[i + 2]) == NULL))
@@ -316,13 +327,13 @@ config_check_parent_proxy(const char *text, char *why)
 {
 	struct slice rest = slice_of(text), host;
 	const char *at;
+	bool tls;
 
 	if (slice_eq(rest, SLICE("direct")))
 		return CONFIG_GOOD;
-	if (rest.n < 7 || strncasecmp(rest.p, "http://", 7) != 0)
+	if (!url_take_scheme(&rest, &tls))
 		return config_say(CONFIG_BAD, why, "not a proxy that can be used: write "
-		    "http://user:password@host:port, or direct");
-	rest = slice_skip(rest, 7);
+		    "http://user:password@host:port, https:// for one that speaks TLS, or direct");
 	if (rest.n != 0 && rest.p[rest.n - 1] == '/')
 		rest.n--;
 	at = memrchr(rest.p, '@', rest.n);
@@ -411,6 +422,9 @@ config_check_upstream(const struct config_upstream *u, char *why)
 	struct stat st;
 	size_t i;
 
+	if (u->parent_proxy.n > CONFIG_PARENTS_MAX)
+		return config_say(CONFIG_BAD, why, "parent_proxy: more than %d proxies: name fewer",
+		    CONFIG_PARENTS_MAX);
 	for (i = 0; i + 1 < u->parent_proxy.n; i++)
 		if (strcmp(u->parent_proxy.v[i], "direct") == 0)
 			return config_say(CONFIG_BAD, why, "parent_proxy: direct stands before "

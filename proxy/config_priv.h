@@ -27,7 +27,7 @@ enum config_verdict {
 	CONFIG_BAD,
 };
 
-enum { CONFIG_WHY_BYTES = 512, CONFIG_SECTIONS_MAX = 64 };
+enum { CONFIG_WHY_BYTES = 512, CONFIG_SECTIONS_MAX = 64, CONFIG_PARENTS_MAX = 16 };
 
 /* `why` (CONFIG_WHY_BYTES) is written unless GOOD or UNSET: "what is wrong: what to do". */
 typedef enum config_verdict config_check_f(const char *text, char *why);

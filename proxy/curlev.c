@@ -42,8 +42,8 @@ curlev_collect(struct curlev *ce)
 		result = msg->data.result;
 		owner = NULL;
 		(void)curl_easy_getinfo(curl, CURLINFO_PRIVATE, (char **)&owner);
-		if (ce->peek != NULL)
-			ce->peek(owner, curl, result);
+		if (ce->peek != NULL && ce->peek(owner, curl, result))
+			continue;
 		(void)curl_multi_remove_handle(ce->multi, curl);
 		ce->done(owner, curl, result);
 	}

@@ -8,6 +8,7 @@
  */
 #include <curl/curl.h>
 #include <event2/event.h>
+#include <stdbool.h>
 
 #include "include/obj.h"
 
@@ -20,9 +21,10 @@ struct curlev;
 typedef void curlev_done_f(void *owner, CURL *curl, CURLcode result);
 /*
  * A transfer ended and its handle is still in the multi: the moment to take a CONNECT_ONLY socket.
- * May be NULL.
+ * True: it stays there, its owner uses the connection and calls curlev_remove in the end; done is
+ * not called. May be NULL.
  */
-typedef void curlev_peek_f(void *owner, CURL *curl, CURLcode result);
+typedef bool curlev_peek_f(void *owner, CURL *curl, CURLcode result);
 
 struct curlev *curlev_new(struct event_base *base, long max_idle, curlev_done_f *done,
     curlev_peek_f *peek) MUSTCHECK;

@@ -3,34 +3,24 @@
 /* Which version this is, and which upstreams may be asked at all; see depot.h. */
 #include "proxy/depot.h"
 
-#include <netdb.h>
-#include <stdio.h>
-
 const char depot_version[] = APT_DEPOT_VERSION;
 
-/* A host that is written as a number, in any notation, is judged before anything is asked. */
+/*
+ * A host that is written as a number, in any notation, is judged before
+ * anything is asked, and so is a name that means "this machine" wherever it
+ * is looked up: behind a parent proxy there is no second look. Other names
+ * are judged by the addresses that they lead to.
+ */
 static bool
 depot_address_ok(const struct config *cfg, struct slice host)
 {
-	struct addrinfo hints = {.ai_flags = AI_NUMERICHOST, .ai_socktype = SOCK_STREAM}, *ai;
-	char text[256];
-	bool ok;
+	struct sockaddr_storage sa;
 
-	if (slice_caseeq(host, SLICE("localhost")) || slice_ends(host, SLICE(".localhost")))
-		(void)strcpy(text, "127.0.0.1");
-	else if (host.n == 0 || host.n >= sizeof(text) ||
-	    (memchr(host.p, ':', host.n) == NULL &&
-	    !(host.p[0] >= '0' && host.p[0] <= '9')))
-		return true;	/* a name: its addresses are judged when it is connected to */
-	else {
-		memcpy(text, host.p, host.n);
-		text[host.n] = '\0';
-	}
-	if (getaddrinfo(text, NULL, &hints, &ai) != 0)
-		return true;
-	ok = access_address_ok(&cfg->allow_addresses, &cfg->deny_addresses, ai->ai_addr);
-	freeaddrinfo(ai);
-	return ok;
+	if (access_is_localhost(host))
+		return depot_address_ok(cfg, SLICE("127.0.0.1")) ||
+		    depot_address_ok(cfg, SLICE("::1"));
+	return !access_parse_host(host, &sa) || access_address_ok(&cfg->allow_addresses,
+	    &cfg->deny_addresses, (const struct sockaddr *)&sa);
 }
 
 enum reason

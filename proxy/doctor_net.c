@@ -17,7 +17,7 @@
 #include "include/clock.h"
 #include "proxy/depot.h"
 #include "proxy/doctor_priv.h"
-#include "proxy/upstream.h"
+#include "proxy/upway.h"
 
 enum {
 	DOCTOR_ADDRESSES_MAX = 32,
@@ -432,7 +432,7 @@ doctor_check_way(struct doctor *d)
 
 	if (!doctor_check_allowed(d))
 		return;
-	if (parents->n == 0 || upstream_is_no_proxy(d->config, d->url.host)) {
+	if (parents->n == 0 || upway_is_no_proxy(d->config, d->url.host)) {
 		doctor_check_direct(d);
 		return;
 	}

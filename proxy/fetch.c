@@ -272,8 +272,6 @@ fetch_tries_allowed(const struct fetch *ft, enum reason r)
 	case REASON_UP_STATUS:
 	case REASON_NO_DISK:
 		return ft->check ? FETCH_CHECK_TRIES_MAX : FETCH_TRIES_MAX;
-	case REASON_UP_PROXY:	/* the next one may be kinder */
-		return (unsigned)ft->host->conf->parent_proxy.n;
 	case REASON_UP_TIMEOUT:
 		return ft->check ? 1 : FETCH_TIMEOUTS_MAX;
 	default:
@@ -296,6 +294,7 @@ fetch_go_home(struct fetch *ft)
 	}
 	key_of_url(&ft->url, &ft->visited[0]);
 	ft->visited_n = 1;
+	ft->abroad = false;
 }
 
 /* The digest's own name was asked for and is not there: the file's name then. False: no more. */
@@ -360,6 +359,22 @@ fetch_fail_planned(struct fetch *ft, int status)
 		    "bodies are being passed on without it");
 	else if (!fetch_heal_answer(ft))
 		fetch_fail(ft, ft->fail_reason, status, "%s", ft->fail_detail);
+}
+
+/*
+ * The way failed, not the origin: the same through the next parent proxy, if
+ * there is one. It costs none of the origin's tries.
+ */
+static bool
+fetch_switch_way(struct fetch *ft, enum upway_blame blame, const char *detail)
+{
+	if (!upway_failed(&ft->way, blame))
+		return false;
+	log_info("flight=%llu trying another way: %s", (unsigned long long)flight_id(ft->f), detail);
+	fetch_end_try(ft);
+	fetch_go_home(ft);
+	fetch_pause(ft, true);
+	return true;
 }
 
 /* ---- what libcurl brings ---- */
@@ -429,6 +444,7 @@ fetch_flush(struct fetch *ft)
 	ft->buf_n = 0;
 	ft->progress_ms = ft->u->now_ms;
 	ft->tries_n = ft->timeouts_n = 0;
+	upway_progress(&ft->way);
 	if (r != REASON_OK)
 		fetch_plan_fail(ft, r, "%s", reason_text(r));
 }
@@ -588,9 +604,12 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	(void)peer_port;
 	(void)own_port;
 	CHECK_OBJ(ft, FETCH_MAGIC);
+	if (!upway_reuse_ok(&ft->way, peer_ip))
+		return CURL_PREREQFUNC_ABORT;
 	ft->sent = true;
 	(void)snprintf(ft->address, sizeof(ft->address), "%s", peer_ip);
-	ft->guard.denied = false;
+	ft->way.denied = false;
+	upway_worked(&ft->way);
 	ft->quiet_ms = ft->u->now_ms;
 	(void)curl_easy_getinfo(ft->curl, CURLINFO_NUM_CONNECTS, &fresh);
 	ft->reused = fresh == 0;
@@ -662,56 +681,12 @@ fetch_start(struct fetch *ft)
 		fetch_fail(ft, REASON_NO_MEMORY, 0, "%s", reason_text(REASON_NO_MEMORY));
 		return;
 	}
-	if (ft->host->conf->auth != NULL)
-		flight_set_credentials(ft->f);
 	COUNT(upstream_requests_total);
 	log_debug("flight=%llu asking %.*s from byte %llu", (unsigned long long)flight_id(ft->f),
 	    SLICE_ARG(ft->url.text), (unsigned long long)ft->resume_at);
 }
 
 /* ---- the end of one try ---- */
-
-/* What a result of libcurl means, in our words. */
-static enum reason
-fetch_reason(const struct fetch *ft, CURLcode result)
-{
-	long connect_status = 0;
-
-	if (ft->guard.denied && !ft->guard.allowed)
-		return REASON_DENIED_ADDRESS;
-	(void)curl_easy_getinfo(ft->curl, CURLINFO_HTTP_CONNECTCODE, &connect_status);
-	if (connect_status >= 300)
-		return REASON_UP_PROXY;
-	switch ((int)result) {
-	case CURLE_COULDNT_RESOLVE_HOST:
-		return REASON_UP_RESOLVE;
-	case CURLE_COULDNT_RESOLVE_PROXY:
-	case CURLE_PROXY:
-		return REASON_UP_PROXY;
-	case CURLE_COULDNT_CONNECT:
-		return REASON_UP_CONNECT;
-	case CURLE_OPERATION_TIMEDOUT:
-		return REASON_UP_TIMEOUT;
-	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_ISSUER_ERROR:
-	case CURLE_SSL_INVALIDCERTSTATUS:
-		return REASON_UP_CERT;
-	case CURLE_SSL_CONNECT_ERROR:
-	case CURLE_SSL_CIPHER:
-	case CURLE_SSL_CERTPROBLEM:
-		return REASON_UP_TLS;
-	case CURLE_WEIRD_SERVER_REPLY:
-	case CURLE_UNSUPPORTED_PROTOCOL:
-	case CURLE_BAD_CONTENT_ENCODING:
-	case CURLE_HTTP2:
-		return REASON_UP_GARBAGE;
-	case CURLE_OUT_OF_MEMORY:
-		return REASON_NO_MEMORY;
-	default:
-		return REASON_UP_CLOSED;
-	}
-}
 
 /* The depot asks elsewhere; the client never hears of it. */
 static void
@@ -729,9 +704,14 @@ fetch_redirect(struct fetch *ft)
 		arena_init(&a, text, FETCH_URL_BYTES);
 		r = url_resolve(&next, &a, &ft->url, slice_of(ft->resp->location));
 	}
+	/* Where plain http stands for https, it does so in a redirect too. */
+	if (r == REASON_OK && route_upgrade_url(&ft->u->depot->route, &next))
+		r = url_build(&next, &a, true, next.authority, next.path);
 	if (r != REASON_OK) {
+		/* What may hold a password stays out of logs and pages. */
 		fetch_fail(ft, REASON_UP_REDIRECTS, 0, "%.*s redirects to %.200s, which is no URL that "
-		    "can be asked", SLICE_ARG(ft->url.authority), ft->resp->location);
+		    "can be asked", SLICE_ARG(ft->url.authority),
+		    strchr(ft->resp->location, '@') == NULL ? ft->resp->location : "(hidden)");
 		free(text);
 		return;
 	}
@@ -755,9 +735,9 @@ fetch_redirect(struct fetch *ft)
 	COUNT(redirects_total);
 	log_debug("flight=%llu redirected to %.*s", (unsigned long long)flight_id(ft->f),
 	    SLICE_ARG(next.text));
-	/* Credentials are for the host that asked for them. */
+	/* The client's credentials and fields are for the host that it named. */
 	if (!slice_eq(next.authority, ft->url.authority))
-		ft->fields[0] = '\0';
+		ft->abroad = true;
 	fetch_end_try(ft);
 	free(ft->url_text);
 	ft->url_text = text;
@@ -844,21 +824,37 @@ fetch_status_to_pass(const struct fetch *ft)
 	return 0;
 }
 
-/* A transfer broke: in which words? */
+/* A transfer broke, or its time was up: in which words? */
 static void
-fetch_broke(struct fetch *ft, CURLcode result)
+fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
 {
-	enum reason r = fetch_reason(ft, result);
-	char detail[1024], way[300] = "";
+	struct upway_failure f = {
+		.authority = ft->url.authority, .host = ft->url.host, .tls = ft->url.tls,
+		.sent = ft->sent, .result = result, .waited_ms = waited_ms, .error = ft->error,
+	};
+	char text[UPWAY_TEXT_BYTES];
+	enum upway_blame blame;
+	enum reason r = upway_explain(&ft->way, ft->curl, &f, &blame, text);
 
-	upstream_way_text(ft->host, ft->tries_n, way, sizeof(way));
-	(void)snprintf(detail, sizeof(detail), "%.*s%s: %s%s%s", SLICE_ARG(ft->url.host), way,
-	    reason_text(r), ft->error[0] != '\0' ? ": " : "", ft->error);
 	fetch_flush(ft);
 	if (ft->plan == PLAN_FAIL)
 		fetch_fail_planned(ft, 0);
-	else
-		fetch_again(ft, r, 0, detail);
+	else if (!fetch_switch_way(ft, blame, text))
+		fetch_again(ft, r, 0, text);
+}
+
+/*
+ * An answer that ends the try: the origin's, or, to a plain request, perhaps
+ * its parent proxy's. That one's own troubles are 407, 502, 503 and 504.
+ */
+static enum upway_blame
+fetch_blame(const struct fetch *ft)
+{
+	int s = ft->resp->status;
+
+	if (ft->url.tls || ft->way.parent == NULL)
+		return BLAME_NOBODY;
+	return s == 407 ? BLAME_PARENT : s >= 502 && s <= 504 ? BLAME_ROUTE : BLAME_NOBODY;
 }
 
 void
@@ -871,7 +867,7 @@ fetch_done(struct fetch *ft, CURLcode result)
 		if (result == CURLE_OK)
 			fetch_finish(ft);
 		else
-			fetch_broke(ft, result);
+			fetch_broke(ft, result, 0);
 		return;
 	case PLAN_CONFIRM:
 	case PLAN_HEAD:
@@ -884,9 +880,13 @@ fetch_done(struct fetch *ft, CURLcode result)
 		fetch_restart(ft);
 		return;
 	case PLAN_RETRY:
-		fetch_again(ft, ft->fail_reason, fetch_status_to_pass(ft), ft->fail_detail);
+		if (!fetch_switch_way(ft, fetch_blame(ft), ft->fail_detail))
+			fetch_again(ft, ft->fail_reason, fetch_status_to_pass(ft), ft->fail_detail);
 		return;
 	case PLAN_FAIL:
+		if (ft->fail_reason == REASON_UP_PROXY &&
+		    fetch_switch_way(ft, fetch_blame(ft), ft->fail_detail))
+			return;
 		if (fetch_try_plain(ft))
 			return;
 		if (ft->fail_reason == REASON_UP_GARBAGE && flight_committed(ft->f) == 0)
@@ -895,7 +895,7 @@ fetch_done(struct fetch *ft, CURLcode result)
 			fetch_fail_planned(ft, fetch_status_to_pass(ft));
 		return;
 	case PLAN_NONE:
-		fetch_broke(ft, result != CURLE_OK ? result : CURLE_GOT_NOTHING);
+		fetch_broke(ft, result != CURLE_OK ? result : CURLE_GOT_NOTHING, 0);
 		return;
 	}
 	WRONG("fetch plan");
@@ -999,7 +999,6 @@ fetch_tick(struct fetch *ft)
 {
 	const struct config_upstream *conf;
 	int64_t limit;
-	char detail[256];
 
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	if (fetch_check_lonely(ft))
@@ -1014,15 +1013,8 @@ fetch_tick(struct fetch *ft)
 	limit = ft->sent ? conf->read_timeout : conf->connect_timeout + UPSTREAM_TICK_MS;
 	if (ft->u->now_ms - ft->quiet_ms < limit)
 		return;
-	(void)snprintf(detail, sizeof(detail), "%.*s: %s for %lld ms", SLICE_ARG(ft->url.host),
-	    ft->sent ? "connected, but nothing came" : "no connection",
-	    (long long)(ft->u->now_ms - ft->quiet_ms));
 	curlev_remove(ft->u->curlev, ft->curl);
-	fetch_flush(ft);
-	if (ft->plan == PLAN_FAIL)
-		fetch_fail_planned(ft, 0);
-	else
-		fetch_again(ft, REASON_UP_TIMEOUT, 0, detail);
+	fetch_broke(ft, CURLE_OPERATION_TIMEDOUT, ft->u->now_ms - ft->quiet_ms);
 }
 
 void

@@ -199,9 +199,23 @@ fetch_judge_refusal(struct fetch *ft)
 	int s = ft->resp->status;
 	enum reason r = s == 404 ? REASON_UP_NOT_FOUND : s == 410 ? REASON_UP_GONE : REASON_UP_REFUSED;
 
-	if (s == 407)
-		fetch_plan_fail(ft, REASON_UP_PROXY, "the parent proxy wants other credentials (407): "
-		    "check user and password in parent_proxy");
+	if (s == 407 && ft->way.parent != NULL && !ft->url.tls) {
+		char way[320];
+
+		upway_text(&ft->way, way, sizeof(way));
+		fetch_plan_fail(ft, REASON_UP_PROXY, "%.*s%s: the parent proxy wants other credentials "
+		    "(407): check user and password in parent_proxy", SLICE_ARG(ft->url.authority), way);
+	} else if (s == 407)
+		fetch_plan_fail(ft, REASON_UP_PROXY, "%.*s answered 407 as if it were a proxy: a proxy "
+		    "that intercepts connections? Name it in parent_proxy, with user and password",
+		    SLICE_ARG(ft->url.authority));
+	else if (s == 401 && ft->auth_match == AUTHFILE_FOUND)
+		fetch_plan_fail(ft, r, "%.*s refused the credentials that auth has for it (401): check "
+		    "login and password in that file", SLICE_ARG(ft->url.authority));
+	else if (s == 401 && ft->auth_match == AUTHFILE_CLEAR)
+		fetch_plan_fail(ft, r, "%.*s wants credentials (401), and those in auth are for TLS: ask "
+		    "for it with HTTPS///, add it to https_upgrade, or write machine http://%.*s to "
+		    "send them in clear text", SLICE_ARG(ft->url.authority), SLICE_ARG(ft->url.host));
 	else
 		fetch_plan_fail(ft, r, "%.*s answered %d %s", SLICE_ARG(ft->url.authority), s,
 		    s == 404 ? "Not Found" : s == 410 ? "Gone" : s == 401 ? "Unauthorized" :

@@ -50,6 +50,38 @@ fetch_add_client_fields(struct fetch *ft)
 	return true;
 }
 
+/* Has the client brought credentials of its own? */
+static bool
+fetch_has_client_credentials(const struct fetch *ft)
+{
+	const char *p = ft->fields;
+
+	for (; p != NULL && *p != '\0'; p = strstr(p, "\r\n") != NULL ? strstr(p, "\r\n") + 2 : NULL)
+		if (strncasecmp(p, "Authorization:", 14) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * The depot's own credentials for this URL, unless the client is to be known
+ * by its own. Each URL of a chain of redirects is looked up for itself.
+ */
+static bool
+fetch_add_credentials(struct fetch *ft)
+{
+	const char *auth = ft->host->conf->auth, *value;
+
+	if (ft->host->conf->client_cert != NULL && ft->url.tls)
+		flight_set_credentials(ft->f);
+	if (auth == NULL || fetch_has_client_credentials(ft))
+		return true;
+	ft->auth_match = upauth_find(ft->u->auth, auth, &ft->url, &value);
+	if (ft->auth_match != AUTHFILE_FOUND)
+		return true;
+	flight_set_credentials(ft->f);
+	return fetch_add_header(ft, "Authorization: %s", value);
+}
+
 /* Validators: If-Range with a part, conditions with a check. */
 static bool
 fetch_add_conditions(struct fetch *ft)
@@ -77,14 +109,16 @@ fetch_make_headers(struct fetch *ft)
 {
 	bool ok = true;
 
-	if (ft->fields[0] != '\0')
+	ft->auth_match = AUTHFILE_NONE;
+	if (ft->fields[0] != '\0' && !ft->abroad)
 		ok = fetch_add_client_fields(ft);
 	else
 		ok = fetch_add_header(ft, "Accept: */*");
 	if (ft->no_cache)
 		ok = ok && fetch_add_header(ft, "Cache-Control: no-cache") &&
 		    fetch_add_header(ft, "Pragma: no-cache");
-	return ok && fetch_add_header(ft, "Accept-Encoding: identity") &&
+	return ok && fetch_add_credentials(ft) &&
+	    fetch_add_header(ft, "Accept-Encoding: identity") &&
 	    fetch_add_header(ft, "User-Agent: apt-depot/%s", depot_version) &&
 	    fetch_add_header(ft, "Via: 1.1 apt-depot (%s)", ft->u->depot->id) &&
 	    fetch_add_conditions(ft);
@@ -113,7 +147,7 @@ fetch_make_request(struct fetch *ft)
 	CURL *curl = ft->curl;
 
 	if (!fetch_set_url(ft) || !fetch_make_headers(ft) ||
-	    !upstream_prepare(ft->u, curl, ft->host, ft->tries_n, &ft->guard))
+	    !upway_prepare(&ft->way, ft->u, &ft->host->way, curl, ft->url.tls))
 		return false;
 	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, ft->headers);
 	(void)curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, ft->error);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -382,6 +383,51 @@ listener_close(struct listener **l_p)
 	OBJ_FREE(l);
 }
 
+/* Is it an address of this machine? Asked for our own ports only. */
+static bool
+listener_is_local(const struct sockaddr *sa)
+{
+	char text[INET6_ADDRSTRLEN], mine[INET6_ADDRSTRLEN];
+	struct ifaddrs *list, *ifa;
+	bool found;
+
+	access_address_text(sa, text, sizeof(text));
+	/* Connecting to no address at all reaches this machine, too. */
+	found = strncmp(text, "127.", 4) == 0 || strcmp(text, "::1") == 0 ||
+	    strcmp(text, "::") == 0 || strcmp(text, "0.0.0.0") == 0;
+	if (found || getifaddrs(&list) != 0)
+		return found;
+	for (ifa = list; ifa != NULL && !found; ifa = ifa->ifa_next) {
+		if (ifa->ifa_addr == NULL || (ifa->ifa_addr->sa_family != AF_INET &&
+		    ifa->ifa_addr->sa_family != AF_INET6))
+			continue;
+		access_address_text(ifa->ifa_addr, mine, sizeof(mine));
+		found = strcmp(text, mine) == 0;
+	}
+	freeifaddrs(list);
+	return found;
+}
+
+bool
+listener_is_own_address(const struct listener *l, const struct sockaddr *sa)
+{
+	char text[INET6_ADDRSTRLEN], mine[INET6_ADDRSTRLEN];
+	uint16_t port = listener_sa_port(sa);
+	unsigned i;
+
+	for (i = 0; i < l->socks_n && port != 0; i++) {
+		if (listener_sock_port(&l->socks[i]) != port)
+			continue;
+		access_address_text((const struct sockaddr *)&l->socks[i].sa, mine, sizeof(mine));
+		access_address_text(sa, text, sizeof(text));
+		if (strcmp(mine, text) == 0)
+			return true;
+		if ((strcmp(mine, "::") == 0 || strcmp(mine, "0.0.0.0") == 0) &&
+		    listener_is_local(sa))
+			return true;
+	}
+	return false;
+}
 
 bool
 listener_is_self(const struct listener *l, struct slice host, uint16_t port)

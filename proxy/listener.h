@@ -27,6 +27,8 @@ void listener_start(struct listener *l, struct depot *d);
 void listener_stop(struct listener *l);
 /* After the first worker has ended and before it is freed. */
 void listener_close(struct listener **l_p);
+/* Would a connection to this address and port end at one of our own sockets? */
+bool listener_is_own_address(const struct listener *l, const struct sockaddr *sa);
 /* Is host:port one of ours? */
 bool listener_is_self(const struct listener *l, struct slice host, uint16_t port);
 /* The port of the first TCP listener, for pages; 0: none. */

@@ -254,8 +254,10 @@ main_wait(const struct depot *d, const struct cmd_call *args, const sigset_t *se
 			log_notice("stopping: %s", strsignal(sig));
 			return;
 		}
-		if (sig == SIGHUP)
+		if (sig == SIGHUP) {
 			main_reload(d, args);
+			upstream_reload(d->upstream);
+		}
 		err = sig == SIGUSR1 ? log_reopen() : 0;
 		if (err != 0)
 			log_error("a log file could not be opened again: %s", strerror(err));

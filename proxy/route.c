@@ -87,6 +87,14 @@ route_upgrade(const struct route_conf *conf, struct slice *authority)
 	return true;
 }
 
+bool
+route_upgrade_url(const struct route_conf *conf, const struct url *url)
+{
+	struct slice authority = url->authority;
+
+	return !url->tls && route_upgrade(conf, &authority);
+}
+
 /* Builds the URL of an object, over TLS where that was asked for or is configured. */
 static enum reason
 route_build(struct route *rt, struct arena *a, const struct route_conf *conf, bool tls,

@@ -51,4 +51,7 @@ struct route_conf {
 enum reason route_parse(struct route *out, struct arena *a, const struct httpreq *req,
     const struct route_conf *conf) MUSTCHECK;
 
+/* Is this plain http URL to be asked for over TLS? */
+bool route_upgrade_url(const struct route_conf *conf, const struct url *url);
+
 #endif

@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The upstream thread: its loop, the queue before libcurl, and everything
- * about the way to an origin (CA, parent proxy, addresses, limits). libcurl's
- * own queue is first come first served; ours lets indexes overtake bulk and
- * keeps two slots per host for them. What a transfer does is in fetch.c.
+ * The upstream thread: its loop and the queue before libcurl. libcurl's own
+ * queue is first come first served; ours lets indexes overtake bulk and keeps
+ * two slots per host for them. What a transfer does is in fetch.c, how an
+ * origin is reached in upway.c, connections for tunnels are made in updial.c.
  */
-#include <fcntl.h>
-#include <openssl/ssl.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "include/clock.h"
 #include "include/counter.h"
@@ -20,14 +17,6 @@ enum {
 	UPSTREAM_FLUSH_MS = 3,		/* received bytes wait no longer for more */
 	UPSTREAM_IDLE_MAX = 64,		/* kept-alive connections */
 	UPSTREAM_HOSTS_KEPT = 64,	/* records of origins that nobody asks */
-	UPSTREAM_IDLE_S = 12,		/* and for how long: below any server's own limit */
-};
-
-/* A CA store: the system's, and what a ca_file adds. */
-struct upstream_ca {
-	struct upstream_ca *next;
-	char *file;			/* NULL: the system's only */
-	X509_STORE *store;
 };
 
 /* ---- the queue ---- */
@@ -48,36 +37,20 @@ upstream_is_bulk(const struct fetch *ft)
 	WRONG("file class");
 }
 
-bool
-upstream_is_no_proxy(const struct config *config, struct slice host)
+/* Forgets an origin that nobody asks. */
+static void
+upstream_host_free(struct upstream *u, struct uphost *h)
 {
-	size_t i;
-
-	for (i = 0; i < config->no_proxy.n; i++) {
-		struct slice entry = slice_of(config->no_proxy.v[i]), rest;
-
-		if (slice_eq(entry, SLICE("*")))
-			return true;
-		if (slice_starts(entry, SLICE("*")))
-			entry = slice_skip(entry, 1);
-		if (slice_starts(entry, SLICE(".")))
-			entry = slice_skip(entry, 1);
-		if (entry.n == 0 || host.n < entry.n)
-			continue;
-		rest = slice_skip(host, host.n - entry.n);
-		if (slice_caseeq(rest, entry) && (host.n == entry.n || rest.p[-1] == '.'))
-			return true;
-	}
-	return false;
+	TAILQ_REMOVE(&u->hosts, h, link);
+	upway_host_fini(&h->way);
+	free(h);
 }
 
-/* The record of this origin, made at first use; NULL: out of memory. */
-static struct uphost *
+struct uphost *
 upstream_host(struct upstream *u, const struct url *url)
 {
 	struct uphost *h;
 	char name[sizeof(h->authority)];
-	size_t i;
 
 	(void)snprintf(name, sizeof(name), "%s://%.*s", url->tls ? "https" : "http",
 	    SLICE_ARG(url->authority));
@@ -88,13 +61,14 @@ upstream_host(struct upstream *u, const struct url *url)
 	if (h == NULL)
 		return NULL;
 	(void)strcpy(h->authority, name);
-	h->conf = config_for_upstream(u->depot->config, url->host);
-	h->no_proxy = upstream_is_no_proxy(u->depot->config, url->host);
-	for (i = 0; i < h->conf->connect_to.n; i++)
-		h->connect_to = curl_slist_append(h->connect_to, h->conf->connect_to.v[i]);
 	TAILQ_INIT(&h->waiting[0]);
 	TAILQ_INIT(&h->waiting[1]);
 	TAILQ_INSERT_TAIL(&u->hosts, h, link);
+	if (!upway_host_init(&h->way, u, url->host)) {
+		upstream_host_free(u, h);
+		return NULL;
+	}
+	h->conf = h->way.conf;
 	return h;
 }
 
@@ -264,267 +238,6 @@ upstream_flush_cb(evutil_socket_t fd, short what, void *arg)
 		fetch_flush(ft);
 }
 
-/* ---- the way to an origin ---- */
-
-/* The CA store for a ca_file, made once: parsing a bundle costs more than a handshake. */
-static X509_STORE *
-upstream_ca_store(struct upstream *u, const char *file)
-{
-	struct upstream_ca *ca;
-
-	for (ca = u->cas; ca != NULL; ca = ca->next)
-		if ((file == NULL) == (ca->file == NULL) &&
-		    (file == NULL || strcmp(file, ca->file) == 0))
-			return ca->store;
-	ca = calloc(1, sizeof(*ca));
-	if (ca == NULL)
-		return NULL;
-	ca->file = file != NULL ? strdup(file) : NULL;
-	ca->store = X509_STORE_new();
-	if (ca->store != NULL) {
-		/*
-		 * The system's directory is searched by hash when needed, its bundle not read at
-		 * once.
-		 */
-		(void)X509_STORE_set_default_paths(ca->store);
-		(void)X509_STORE_set_flags(ca->store,
-		    X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN);
-		if (file != NULL && X509_STORE_load_file(ca->store, file) != 1)
-			log_error("ca_file %s cannot be read: certificates signed by it are refused", file);
-	}
-	ca->next = u->cas;
-	u->cas = ca;
-	return ca->store;
-}
-
-/* libcurl has made the TLS context of a new connection: give it our store. */
-static CURLcode
-upstream_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
-{
-	(void)curl;
-	if (arg != NULL)
-		SSL_CTX_set1_cert_store(ssl_ctx, arg);
-	return CURLE_OK;
-}
-
-/* libcurl is about to connect: is this address allowed? */
-static curl_socket_t
-upstream_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
-{
-	struct upstream_guard *guard = arg;
-
-	(void)purpose;
-	if (!access_address_ok(&guard->config->allow_addresses, &guard->config->deny_addresses,
-	    &addr->addr)) {
-		guard->denied = true;
-		return CURL_SOCKET_BAD;
-	}
-	guard->allowed = true;
-	return socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
-}
-
-const char *
-upstream_parent(const struct uphost *h, unsigned tries_n)
-{
-	const struct strlist *list = &h->conf->parent_proxy;
-	const char *proxy;
-
-	if (list->n == 0 || h->no_proxy)
-		return NULL;
-	proxy = list->v[tries_n < list->n ? tries_n : list->n - 1];
-	return strcmp(proxy, "direct") == 0 ? NULL : proxy;
-}
-
-/* Through a parent proxy, or directly (false). */
-static bool
-upstream_set_proxy(CURL *curl, const struct uphost *h, unsigned tries_n)
-{
-	const char *proxy = upstream_parent(h, tries_n);
-
-	/* Never from the environment: the depot may itself be what http_proxy names. */
-	(void)curl_easy_setopt(curl, CURLOPT_PROXY, proxy != NULL ? proxy : "");
-	if (proxy == NULL)
-		return false;
-	(void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "");
-	(void)curl_easy_setopt(curl, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
-	(void)curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	return true;
-}
-
-bool
-upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h, unsigned tries_n,
-    struct upstream_guard *guard)
-{
-	const struct config *config = u->depot->config;
-	const struct config_upstream *conf = h->conf;
-	X509_STORE *store = upstream_ca_store(u, conf->ca_file);
-
-	if (store == NULL)
-		return false;
-	*guard = (struct upstream_guard){.config = config};
-	(void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
-	(void)curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	(void)curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
-	(void)curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, (long)conf->connect_timeout);
-	(void)curl_easy_setopt(curl, CURLOPT_BUFFERSIZE, 65536L);
-	(void)curl_easy_setopt(curl, CURLOPT_MAXAGE_CONN, (long)UPSTREAM_IDLE_S);
-#if LIBCURL_VERSION_NUM >= 0x075500
-	(void)curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-#else
-	(void)curl_easy_setopt(curl, CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
-#endif
-	/* Our store instead of libcurl's defaults, which it would parse for each connection. */
-	(void)curl_easy_setopt(curl, CURLOPT_CAINFO, NULL);
-	(void)curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
-	(void)curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, upstream_ssl_ctx_cb);
-	(void)curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, store);
-	(void)curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
-	if (conf->client_cert != NULL)
-		(void)curl_easy_setopt(curl, CURLOPT_SSLCERT, conf->client_cert);
-	if (conf->client_key != NULL)
-		(void)curl_easy_setopt(curl, CURLOPT_SSLKEY, conf->client_key);
-	if (conf->auth != NULL) {
-		(void)curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_OPTIONAL);
-		(void)curl_easy_setopt(curl, CURLOPT_NETRC_FILE, conf->auth);
-	}
-	if (conf->address_family != FAMILY_ANY)
-		(void)curl_easy_setopt(curl, CURLOPT_IPRESOLVE, conf->address_family == FAMILY_4 ?
-		    (long)CURL_IPRESOLVE_V4 : (long)CURL_IPRESOLVE_V6);
-	if (h->connect_to != NULL)
-		(void)curl_easy_setopt(curl, CURLOPT_CONNECT_TO, h->connect_to);
-	/* Behind a parent proxy addresses are the parent's business; its own is always allowed. */
-	if (!upstream_set_proxy(curl, h, tries_n)) {
-		(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, upstream_open_socket_cb);
-		(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, guard);
-	}
-	return true;
-}
-
-void
-upstream_way_text(const struct uphost *h, unsigned tries_n, char *out, size_t cap)
-{
-	const char *proxy = upstream_parent(h, tries_n);
-	struct slice rest = slice_of(proxy), userinfo, authority, path;
-	bool tls;
-
-	out[0] = '\0';
-	if (proxy == NULL || !url_take_scheme(&rest, &tls))
-		return;
-	url_split(rest, &userinfo, &authority, &path);
-	(void)snprintf(out, cap, " through the parent proxy %.*s", SLICE_ARG(authority));
-}
-
-/* ---- connections for tunnels ---- */
-
-#define DIAL_MAGIC 0xd1a10001u
-
-/* libcurl connects, through a parent proxy where there is one, and hands the socket over. */
-struct dial {
-	uint32_t magic;
-	struct upstream *u;
-	struct upstream_dial *d;
-	TAILQ_ENTRY(dial) link;
-	CURL *curl;
-	struct upstream_guard guard;
-	char error[CURL_ERROR_SIZE];
-};
-
-/* Tells the owner, for better or worse. */
-static void
-dial_over(struct dial *dl, enum reason r, const char *detail)
-{
-	struct upstream_dial *d = dl->d;
-
-	d->reason = r;
-	(void)snprintf(d->detail, sizeof(d->detail), "%s:%u: %s", d->host, d->port, detail);
-	curlev_release(dl->u->curlev, &dl->curl);
-	TAILQ_REMOVE(&dl->u->dials, dl, link);
-	OBJ_FREE(dl);
-	mailbox_post(d->home, &d->mail);
-}
-
-/* Connected or not: the socket must be taken while libcurl still holds it. */
-static void
-dial_peek(struct dial *dl, CURLcode result)
-{
-	curl_socket_t fd = CURL_SOCKET_BAD;
-
-	if (result != CURLE_OK)
-		return;
-	if (curl_easy_getinfo(dl->curl, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
-	    fd != CURL_SOCKET_BAD)
-		dl->d->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-}
-
-/* libcurl is done with it. */
-static void
-dial_done(struct dial *dl, CURLcode result)
-{
-	long connect_status = 0;
-	enum reason r = REASON_OK;
-
-	(void)curl_easy_getinfo(dl->curl, CURLINFO_HTTP_CONNECTCODE, &connect_status);
-	if (result == CURLE_OK)
-		r = dl->d->fd >= 0 ? REASON_OK : REASON_NO_DESCRIPTORS;
-	else if (dl->guard.denied && !dl->guard.allowed)
-		r = REASON_DENIED_ADDRESS;
-	else if (connect_status >= 300)
-		r = REASON_UP_PROXY;
-	else if (result == CURLE_COULDNT_RESOLVE_HOST)
-		r = REASON_UP_RESOLVE;
-	else if (result == CURLE_OPERATION_TIMEDOUT)
-		r = REASON_UP_TIMEOUT;
-	else
-		r = REASON_UP_CONNECT;
-	dial_over(dl, r, dl->error[0] != '\0' && r != REASON_DENIED_ADDRESS ? dl->error :
-	    reason_text(r));
-}
-
-/* A worker wants a connection. */
-static void
-dial_order_mail(struct mail *m)
-{
-	struct upstream_dial *d = CONTAINER_OF(m, struct upstream_dial, order);
-	struct upstream *u = d->upstream;
-	struct dial *dl;
-	struct uphost *h;
-	struct url url = {.host = slice_of(d->host), .port = d->port};
-	char authority[300];
-
-	u->now_ms = clock_mono_ms();
-	(void)snprintf(authority, sizeof(authority), strchr(d->host, ':') != NULL ?
-	    "[%s]:%u" : "%s:%u", d->host, d->port);
-	url.authority = slice_of(authority);
-	h = upstream_host(u, &url);
-	OBJ_NEW(dl, DIAL_MAGIC);
-	if (dl == NULL) {
-		d->reason = REASON_NO_MEMORY;
-		mailbox_post(d->home, &d->mail);
-		return;
-	}
-	dl->u = u;
-	dl->d = d;
-	TAILQ_INSERT_TAIL(&u->dials, dl, link);
-	dl->curl = curlev_handle(u->curlev, dl);
-	if (h == NULL || dl->curl == NULL || !upstream_prepare(u, dl->curl, h, 0, &dl->guard) ||
-	    curl_easy_setopt(dl->curl, CURLOPT_URL, h->authority) != CURLE_OK ||
-	    curl_easy_setopt(dl->curl, CURLOPT_CONNECT_ONLY, 1L) != CURLE_OK ||
-	    curl_easy_setopt(dl->curl, CURLOPT_HTTPPROXYTUNNEL, 1L) != CURLE_OK ||
-	    curl_easy_setopt(dl->curl, CURLOPT_ERRORBUFFER, dl->error) != CURLE_OK ||
-	    curlev_add(u->curlev, dl->curl) != CURLM_OK)
-		dial_over(dl, REASON_NO_MEMORY, reason_text(REASON_NO_MEMORY));
-}
-
-void
-upstream_dial(struct upstream *u, struct upstream_dial *d)
-{
-	CHECK_OBJ(u, UPSTREAM_MAGIC);
-	d->fd = -1;
-	d->upstream = u;
-	d->order.deliver = dial_order_mail;
-	mailbox_post(&u->mailbox, &d->order);
-}
-
 /* ---- the thread ---- */
 
 /* Whose transfer it was stands at the start of its owner. */
@@ -535,8 +248,8 @@ upstream_done(void *owner, CURL *curl, CURLcode result)
 
 	(void)curl;
 	memcpy(&magic, owner, sizeof(magic));
-	if (magic == DIAL_MAGIC)
-		dial_done(owner, result);
+	if (magic == updial_magic)
+		updial_done(owner, result);
 	else {
 		struct fetch *ft = owner;
 
@@ -546,15 +259,14 @@ upstream_done(void *owner, CURL *curl, CURLcode result)
 	}
 }
 
-static void
+static bool
 upstream_peek(void *owner, CURL *curl, CURLcode result)
 {
 	uint32_t magic;
 
 	(void)curl;
 	memcpy(&magic, owner, sizeof(magic));
-	if (magic == DIAL_MAGIC)
-		dial_peek(owner, result);
+	return magic == updial_magic && updial_peek(owner, result);
 }
 
 /* Orders from workers, news from flights. */
@@ -600,12 +312,10 @@ upstream_forget_hosts(struct upstream *u)
 
 	for (h = TAILQ_FIRST(&u->hosts); h != NULL; h = next) {
 		next = TAILQ_NEXT(h, link);
-		if (h->active_n > 0 || !TAILQ_EMPTY(&h->waiting[0]) ||
+		if (h->active_n > 0 || h->dials_n > 0 || !TAILQ_EMPTY(&h->waiting[0]) ||
 		    !TAILQ_EMPTY(&h->waiting[1]) || ++n <= UPSTREAM_HOSTS_KEPT)
 			continue;
-		TAILQ_REMOVE(&u->hosts, h, link);
-		curl_slist_free_all(h->connect_to);
-		free(h);
+		upstream_host_free(u, h);
 	}
 }
 
@@ -624,8 +334,9 @@ upstream_tick_cb(evutil_socket_t fd, short what, void *arg)
 		next = TAILQ_NEXT(ft, link);
 		fetch_tick(ft);
 	}
-	if (TAILQ_EMPTY(&u->dials))
-		upstream_forget_hosts(u);
+	updial_tick(u);
+	upauth_tick(u->auth, u->now_ms);
+	upstream_forget_hosts(u);
 }
 
 /* Told to stop: every fetch ends, and keeps what can be continued. */
@@ -633,16 +344,31 @@ static void
 upstream_stop_mail(struct mail *m)
 {
 	struct upstream *u = CONTAINER_OF(m, struct upstream, stop_mail);
-	struct dial *dl;
 
 	CHECK_OBJ(u, UPSTREAM_MAGIC);
 	while (!TAILQ_EMPTY(&u->fetches))
 		fetch_abort(TAILQ_FIRST(&u->fetches), REASON_SHUTDOWN);
-	while ((dl = TAILQ_FIRST(&u->dials)) != NULL) {
-		curlev_remove(u->curlev, dl->curl);
-		dial_over(dl, REASON_SHUTDOWN, reason_text(REASON_SHUTDOWN));
-	}
+	updial_abort_all(u);
 	(void)event_base_loopbreak(u->base);
+}
+
+/* SIGHUP: credentials are read again. */
+static void
+upstream_reload_mail(struct mail *m)
+{
+	struct upstream *u = CONTAINER_OF(m, struct upstream, reload_mail);
+
+	CHECK_OBJ(u, UPSTREAM_MAGIC);
+	atomic_store(&u->reload_posted, false);
+	upauth_reload(u->auth, u->now_ms);
+}
+
+void
+upstream_reload(struct upstream *u)
+{
+	CHECK_OBJ(u, UPSTREAM_MAGIC);
+	if (!atomic_exchange(&u->reload_posted, true))
+		mailbox_post(&u->mailbox, &u->reload_mail);
 }
 
 /* The thread. */
@@ -663,24 +389,16 @@ static void
 upstream_free(struct upstream **u_p)
 {
 	struct upstream *u = *u_p;
-	struct upstream_ca *ca;
 	struct uphost *h;
 
 	*u_p = NULL;
 	if (u->base != NULL)
 		mailbox_drain(&u->mailbox);
 	curlev_free(&u->curlev);
-	while ((h = TAILQ_FIRST(&u->hosts)) != NULL) {
-		TAILQ_REMOVE(&u->hosts, h, link);
-		curl_slist_free_all(h->connect_to);
-		free(h);
-	}
-	while ((ca = u->cas) != NULL) {
-		u->cas = ca->next;
-		X509_STORE_free(ca->store);
-		free(ca->file);
-		free(ca);
-	}
+	while ((h = TAILQ_FIRST(&u->hosts)) != NULL)
+		upstream_host_free(u, h);
+	upauth_free(&u->auth);
+	upway_fini(u);
 	while (u->spare_buffers_n > 0)
 		free(u->spare_buffers[--u->spare_buffers_n]);
 	if (u->mail_event != NULL)
@@ -733,11 +451,14 @@ upstream_start(struct depot *d)
 	u->depot = d;
 	u->mailbox.event_fd = -1;
 	u->stop_mail.deliver = upstream_stop_mail;
+	u->reload_mail.deliver = upstream_reload_mail;
 	TAILQ_INIT(&u->fetches);
 	TAILQ_INIT(&u->dirty);
 	TAILQ_INIT(&u->hosts);
 	TAILQ_INIT(&u->dials);
-	if (!upstream_make_loop(u) || pthread_create(&u->thread, NULL, upstream_main, u) != 0)
+	if (upstream_make_loop(u) && upway_init(u))
+		u->auth = upauth_new(d->config, d->iopool, &u->mailbox);
+	if (u->auth == NULL || pthread_create(&u->thread, NULL, upstream_main, u) != 0)
 		upstream_free(&u);
 	return u;
 }

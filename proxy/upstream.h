@@ -31,12 +31,11 @@ struct upstream_ask {
 	struct slice fields;
 };
 
-/* Is the host one that no_proxy names: itself, or a domain it is in? */
-bool upstream_is_no_proxy(const struct config *config, struct slice host);
-
 struct upstream *upstream_start(struct depot *d) MUSTCHECK;
 /* Ends all transfers (what can be continued is kept), then the thread. */
 void upstream_stop(struct upstream **u_p);
+/* SIGHUP: files of credentials are read again. From any thread. */
+void upstream_reload(struct upstream *u);
 /* Fetches the flight. From any thread, once per flight. */
 void upstream_fetch(struct upstream *u, struct flight *f, const struct upstream_ask *ask);
 

@@ -3,14 +3,14 @@
 #ifndef UPSTREAM_PRIV_H
 #define UPSTREAM_PRIV_H
 /*
- * What the files of the upstream thread share: upstream.c (thread, queue,
- * how an origin is reached), fetch.c (one transfer's steps), fetch_head.c
- * (what a response head means), fetch_verdict.c (expected digests).
+ * What the files of the upstream thread share: upstream.c (thread, queue),
+ * upway.c (how an origin is reached), updial.c (connections for tunnels),
+ * fetch.c (one transfer's steps), fetch_head.c (what a response head means),
+ * fetch_verdict.c (expected digests).
  */
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <netinet/in.h>
-#include <openssl/x509.h>
 #include <pthread.h>
 #include <sys/queue.h>
 
@@ -20,7 +20,9 @@
 #include "include/obj.h"
 #include "proxy/curlev.h"
 #include "proxy/httpmsg.h"
+#include "proxy/upauth.h"
 #include "proxy/upstream.h"
+#include "proxy/upway.h"
 
 #define UPSTREAM_MAGIC 0x09517001u
 #define FETCH_MAGIC 0xfe7c8001u
@@ -44,21 +46,14 @@ struct uphost {
 	TAILQ_ENTRY(uphost) link;
 	char authority[300];		/* scheme and authority */
 	const struct config_upstream *conf;
-	bool no_proxy;			/* asked directly, whatever parent_proxy says */
-	struct curl_slist *connect_to;	/* conf's, as libcurl wants it */
-	unsigned active_n, bulk_n;
+	struct upway_host way;		/* how it is reached */
+	unsigned active_n, bulk_n, dials_n;
 	int64_t fresh_ms;		/* when a Release was last asked for on a new connection */
 	struct {
 		char ip[INET6_ADDRSTRLEN];
 		int64_t at_ms;		/* 0: free */
 	} bad[UPSTREAM_BAD_MAX];	/* sent wrong bytes */
 	struct fetch_list waiting[2];	/* indexes, bulk */
-};
-
-/* What libcurl's socket callback judges addresses by, and where it notes a refusal. */
-struct upstream_guard {
-	const struct config *config;
-	bool denied, allowed;		/* some address was refused; some was not */
 };
 
 struct upstream {
@@ -74,12 +69,15 @@ struct upstream {
 	struct fetch_list dirty;	/* hold received bytes that are not written yet */
 	bool flush_armed;
 	TAILQ_HEAD(, uphost) hosts;
-	TAILQ_HEAD(, dial) dials;	/* connections being made for tunnels */
+	TAILQ_HEAD(, updial) dials;	/* connections for tunnels: being made, or relayed */
+	struct upway_store *stores;	/* CA stores by ca_file */
+	struct upway_parent *parents;	/* parent proxies that were used */
+	struct upauth *auth;		/* credentials of the configuration */
 	unsigned active_n, waiting_n;
 	char *spare_buffers[16];
 	unsigned spare_buffers_n;
-	struct upstream_ca *cas;	/* CA stores by ca_file */
-	struct mail stop_mail;
+	struct mail stop_mail, reload_mail;
+	_Atomic bool reload_posted;
 };
 
 /* The steps of a fetch, and what it waits for in each. */
@@ -156,7 +154,8 @@ struct fetch {
 	enum fetch_plan plan;
 	bool sent, sniffed, began_here, reused;
 	bool paused;			/* until its readers have made room */
-	struct upstream_guard guard;
+	struct upway way;
+	enum authfile_match auth_match;	/* whether `auth` has credentials for this URL */
 	uint64_t resume_at;		/* asked with Range from here; 0: whole */
 	uint64_t compare_at;
 	char *buf;			/* FETCH_BUFFER_BYTES */
@@ -171,6 +170,7 @@ struct fetch {
 	char address[INET6_ADDRSTRLEN];	/* who answers, or answered last */
 
 	/* All tries. */
+	bool abroad;			/* redirected to another host than the flight's */
 	bool begun;			/* the flight has its head: from now on one version only */
 	bool fresh;			/* no kept-alive connection is trusted */
 	bool alternate_gone;		/* the flight's other URL has not got it */
@@ -193,21 +193,21 @@ struct fetch {
 void upstream_queue(struct fetch *ft);
 void upstream_unqueue(struct fetch *ft);
 void upstream_leave_slot(struct fetch *ft);
-/*
- * Sets everything about the way to this origin: proxy, CA, addresses, limits. False: out of
- * memory.
- */
-bool upstream_prepare(struct upstream *u, CURL *curl, const struct uphost *h, unsigned tries_n,
-    struct upstream_guard *guard) MUSTCHECK;
-/* Where there are several parent proxies, each try takes the next. NULL: directly. */
-const char *upstream_parent(const struct uphost *h, unsigned tries_n);
-/* " through the parent proxy host:port", or nothing; never its credentials. */
-void upstream_way_text(const struct uphost *h, unsigned tries_n, char *out, size_t cap);
+/* The record of this origin, made at first use; NULL: out of memory. */
+struct uphost *upstream_host(struct upstream *u, const struct url *url) MUSTCHECK;
 /* This address of the host sent wrong bytes: others are better, for a while. */
 void upstream_note_bad_address(struct upstream *u, const struct url *url, const char *ip);
 char *upstream_buffer_get(struct upstream *u);
 void upstream_buffer_put(struct upstream *u, char **buf_p);
 void upstream_flush_later(struct upstream *u);
+
+/* ---- updial.c ---- */
+extern const uint32_t updial_magic;	/* the first word of what libcurl's owner is then */
+void updial_done(void *owner, CURLcode result);
+/* True: the handle stays in the multi, its connection is relayed. */
+bool updial_peek(void *owner, CURLcode result);
+void updial_tick(struct upstream *u);
+void updial_abort_all(struct upstream *u);
 
 /* ---- fetch.c ---- */
 struct fetch *fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask);

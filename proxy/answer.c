@@ -30,10 +30,12 @@ static const char *const answer_advice[REASON__N] = {
 	    "configuration.\n",
 	[REASON_DENIED_PORT] = "Add the port to allow_ports in the depot's configuration.\n",
 	[REASON_DENIED_ADDRESS] = "If this upstream is yours, add its network to allow_addresses "
-	    "in the depot's configuration.\n",
+	    "in the depot's configuration; where deny_addresses has it, that wins.\n",
 	[REASON_DENIED_CONNECT] = "See connect and connect_ports in the depot's configuration.\n",
-	[REASON_UP_CERT] = "If a proxy on the way inspects TLS, give its CA to the depot with "
-	    "ca_file.\n",
+	[REASON_CLIENT_CONNECTIONS] = "Close some, or raise client_connections in the depot's "
+	    "configuration.\n",
+	[REASON_CLIENT_RATE] = "Repeat it after Retry-After seconds, or raise client_rate in the "
+	    "depot's configuration.\n",
 	[REASON_OFFLINE] = "The depot runs with offline = yes.\n",
 	[REASON_NOT_FOUND_LOCAL] = "Ask for /HTTPS///host/path or /host/path; / explains how to "
 	    "configure a client.\n",
@@ -91,6 +93,8 @@ answer_make_error(struct req *req, struct headbuf *h)
 		headbuf_printf(h, "Content-Range: bytes */%lld\r\n", (long long)req->end_known);
 	if (req->challenge != NULL && req->challenge[0] != '\0')
 		headbuf_field(h, SLICE("WWW-Authenticate"), slice_of(req->challenge));
+	if (req->retry_after_s > 0)
+		headbuf_field_u64(h, SLICE("Retry-After"), req->retry_after_s);
 	if (req->reason == REASON_METHOD)
 		headbuf_text(h, SLICE("Allow: GET, HEAD, CONNECT\r\n"));
 	headbuf_printf(h, "Cache-Control: no-store\r\nVia: 1.1 apt-depot\r\n"

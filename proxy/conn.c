@@ -14,12 +14,14 @@
 
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/limits.h"
 #include "proxy/tunnel.h"
 #include "proxy/worker.h"
 
 enum {
 	CONN_DISK_MS = 60000,
 	CONN_LINGER_MS = 2000,
+	CONN_REFUSED_MS = 5000,
 	CONN_LINGER_BYTES = 1 << 20,	/* discarded at most while lingering */
 };
 
@@ -62,6 +64,15 @@ conn_peer_text(const struct conn *c, char *out, size_t cap)
 		access_address_text((const struct sockaddr *)&c->peer, out, cap);
 }
 
+/* Lets go of its address' limits. */
+static void
+conn_leave_limits(struct conn *c)
+{
+	if (c->client != NULL)
+		limits_leave(c->w->depot->limits, &c->client,
+		    c->refusal == REASON_CLIENT_CONNECTIONS);
+}
+
 void
 conn_close(struct conn *c, enum reason why)
 {
@@ -89,6 +100,7 @@ conn_close(struct conn *c, enum reason why)
 		req_end(req);
 	}
 	tunnel_end(&c->tunnel);
+	conn_leave_limits(c);
 	(void)event_del(&c->ev);
 	(void)close(c->fd);
 	c->fd = -1;
@@ -99,6 +111,10 @@ conn_close(struct conn *c, enum reason why)
 	if (c->runnable) {
 		TAILQ_REMOVE(&w->runnable, c, run_link);
 		c->runnable = false;
+	}
+	if (c->paced) {
+		TAILQ_REMOVE(&w->paced, c, pace_link);
+		c->paced = false;
 	}
 	conn_set_state(c, CONN_DEAD);
 	(void)atomic_fetch_sub_explicit(&w->conns_n, 1, memory_order_relaxed);
@@ -414,11 +430,56 @@ conn_client_allowed(const struct conn *c)
 	    (const struct sockaddr *)&c->peer);
 }
 
+bool
+conn_admit(struct conn *c, bool one_too_many)
+{
+	struct limits *l = c->w->depot->limits;
+
+	conn_leave_limits(c);
+	c->refusal = !conn_client_allowed(c) ? REASON_DENIED_CLIENT : one_too_many ?
+	    REASON_CONNECTIONS : REASON_OK;
+	if (l == NULL || c->refusal != REASON_OK)
+		return true;
+	switch (limits_enter(l, (const struct sockaddr *)&c->peer, &c->client)) {
+	case LIMITS_WELCOME:
+		return true;
+	case LIMITS_TELL:
+		c->refusal = REASON_CLIENT_CONNECTIONS;
+		return true;
+	case LIMITS_CLOSE:
+		return false;
+	}
+	WRONG("limits verdict");
+}
+
+uint64_t
+conn_allowance(struct conn *c)
+{
+	uint64_t n;
+
+	if (c->client == NULL)
+		return UINT64_MAX;
+	n = limits_allowance(c->w->depot->limits, c->client, c->w->now_ms);
+	if (n == 0) {
+		COUNT(client_paced_total);
+		worker_pace(c->w, c);
+	}
+	return n;
+}
+
+void
+conn_sent(struct conn *c, uint64_t bytes)
+{
+	if (c->client != NULL)
+		limits_sent(c->w->depot->limits, c->client, bytes, c->w->now_ms);
+}
+
 void
 conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
     bool one_too_many)
 {
 	struct conn *c;
+	bool admitted;
 
 	OBJ_NEW(c, CONN_MAGIC);
 	if (c == NULL) {
@@ -433,15 +494,14 @@ conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
 		memcpy(&c->peer, sa, sa_n < sizeof(c->peer) ? sa_n : sizeof(c->peer));
 	else
 		c->peer.sin6_family = AF_UNIX;
-	c->refusal = !conn_client_allowed(c) ? REASON_DENIED_CLIENT : one_too_many ?
-	    REASON_CONNECTIONS : REASON_OK;
+	admitted = conn_admit(c, one_too_many);
 	c->state = CONN_IDLE;
 	c->state_ms = w->now_ms;
 	TAILQ_INSERT_TAIL(&w->conns[CONN_IDLE], c, link);
 	COUNT(connections_open);
 	if (event_assign(&c->ev, w->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
-	    conn_event_cb, c) != 0 || event_add(&c->ev, NULL) != 0) {
-		conn_close(c, REASON_NO_MEMORY);
+	    conn_event_cb, c) != 0 || event_add(&c->ev, NULL) != 0 || !admitted) {
+		conn_close(c, admitted ? REASON_NO_MEMORY : REASON_CLIENT_CONNECTIONS);
 		return;
 	}
 	/* The first request has often come with the connection. */
@@ -459,11 +519,14 @@ conn_limit_ms(const struct conn *c)
 	case CONN_IDLE:
 	case CONN_HEADER:
 	case CONN_WRITE:
-		return client_ms;
+		/* One that is to be told no holds a place until it asks. */
+		return c->refusal != REASON_OK && client_ms > CONN_REFUSED_MS ? CONN_REFUSED_MS :
+		    client_ms;
 	case CONN_DISK:
 		return CONN_DISK_MS;
 	case CONN_LINGER:
 		return CONN_LINGER_MS;
+	case CONN_PACE:		/* its client's share comes, slow as it may be */
 	case CONN_FLIGHT:	/* the request knows how long */
 	case CONN_TUNNEL:	/* so does the tunnel */
 	case CONN_RUN:

@@ -32,6 +32,7 @@
 #define CONN_MAGIC 0xc0aa0001u
 #define REQ_MAGIC 0x4e900001u
 
+struct limits_client;
 struct worker;
 struct tunnel;
 
@@ -42,6 +43,7 @@ struct tunnel;
 	S(FLIGHT, "bytes from upstream")                                       \
 	S(DISK, "the disk")                                                    \
 	S(WRITE, "the client to read")                                         \
+	S(PACE, "its client's share of client_bandwidth")                     \
 	S(TUNNEL, "either side of the tunnel")                                 \
 	S(LINGER, "the client to close")                                       \
 	S(RUN, "its next turn")                                                \
@@ -108,6 +110,7 @@ struct req {
 	const char *detail;		/* in the text arena, or static */
 	const char *challenge;		/* WWW-Authenticate to go with it; NULL or "": none */
 	int error_status;		/* overrides the reason's; 0: no */
+	unsigned retry_after_s;		/* with an error; 0: not said */
 	int status;
 	const char *cache_status;	/* value of Cache-Status after our name */
 	enum req_source source;
@@ -134,6 +137,9 @@ struct conn {
 	struct worker *w;
 	TAILQ_ENTRY(conn) link;		/* the worker's list of its state */
 	TAILQ_ENTRY(conn) run_link;	/* runnable */
+	TAILQ_ENTRY(conn) pace_link;	/* the worker's list of those that wait for bandwidth */
+	bool paced;
+	struct limits_client *client;	/* its address' limits; NULL: there are none */
 	bool runnable, can_read, can_write, eof, close_when_done;
 	bool peer_closed;		/* a FIN has come; recv will say so after the data */
 	bool refused_input;		/* bytes may follow that were never meant to be read */
@@ -170,6 +176,15 @@ void conn_close(struct conn *c, enum reason why);
 /* Looks for connections whose time is up; each tick of the worker. */
 void conn_check_timeouts(struct worker *w);
 void conn_reap(struct worker *w);
+/*
+ * Its peer's address is known: may it ask, and is it one too many (then it is
+ * told so)? From conn_new, and again by who learns another address for it.
+ * False: it is to be closed without a word.
+ */
+bool conn_admit(struct conn *c, bool one_too_many) MUSTCHECK;
+/* How many bytes may be sent to it now; 0: it is run again when there are some. */
+uint64_t conn_allowance(struct conn *c);
+void conn_sent(struct conn *c, uint64_t bytes);
 void conn_peer_text(const struct conn *c, char *out, size_t cap);
 const char *conn_state_name(enum conn_state s);
 

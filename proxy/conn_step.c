@@ -25,6 +25,7 @@
 #include "proxy/deliver.h"
 #include "proxy/forward.h"
 #include "proxy/iopool.h"
+#include "proxy/limits.h"
 #include "proxy/page.h"
 #include "proxy/tunnel.h"
 #include "proxy/upstream.h"
@@ -122,6 +123,7 @@ req_launch(struct req *req, bool alone)
 	struct upstream_ask ask = {
 		.head = req->http.method == HTTP_HEAD && flight_is_private(req->reader.f),
 		.no_cache = req->http.cc_no_cache,
+		.via = req->http.via,
 	};
 
 	if (req->af.class == APTFILE_OTHER || alone)
@@ -347,12 +349,17 @@ req_step_start(struct req *req)
 	req->started = true;
 	if (req->routed)
 		return req_ask(req, false);
+	if (r == REASON_OK && req->c->client != NULL) {
+		req->retry_after_s = limits_take_request(d->limits, req->c->client, req->c->w->now_ms);
+		if (req->retry_after_s > 0)
+			r = REASON_CLIENT_RATE;
+	}
 	if (r == REASON_OK)
 		r = route_parse(&req->route, &req->text, &req->http, &d->route);
 	if (r == REASON_OK && req->http.method == HTTP_OTHER)
 		r = REASON_METHOD;
-	if (r == REASON_OK && req->http.via.p != NULL &&
-	    memmem(req->http.via.p, req->http.via.n, d->id, strlen(d->id)) != NULL)
+	if (r == REASON_OK && req->http.via.p != NULL && (req->http.via.n >= UPSTREAM_VIA_BYTES ||
+	    memmem(req->http.via.p, req->http.via.n, d->id, strlen(d->id)) != NULL))
 		r = REASON_LOOP;
 	if (r != REASON_OK)
 		return req_fail(req, r, NULL);
@@ -682,6 +689,11 @@ req_delivered(struct req *req, enum deliver_result r)
 		if (fd < 0)
 			return CLOSE;
 		return req_submit_job(req, NULL, fd, deliver_window_end(req));
+	case DELIVER_PACED:
+		if (req->source == SOURCE_OBJECT)
+			object_hold(req->object);
+		conn_set_state(c, CONN_PACE);
+		return WAIT;
 	case DELIVER_TURN:
 		worker_run_later(c->w, c);
 		conn_set_state(c, CONN_RUN);
@@ -721,6 +733,11 @@ req_step_head(struct req *req)
 	int64_t total;
 	bool ok;
 
+	/* Small answers go out whole: what they took too much is waited for before the next one. */
+	if (conn_allowance(req->c) == 0) {
+		conn_set_state(req->c, CONN_PACE);
+		return WAIT;
+	}
 	headbuf_init(&h, w->out, WORKER_HEAD_BYTES);
 	if (req->source == SOURCE_FLIGHT && req->reason == REASON_OK) {
 		if (flight_state(req->reader.f) == FLIGHT_HELD)

@@ -45,6 +45,7 @@ deliver_progress(struct req *req, uint64_t n)
 		return;
 	if (req->first_byte_ms == 0)
 		req->first_byte_ms = c->w->now_ms;
+	conn_sent(c, n);
 	c->state_ms = c->w->now_ms;	/* the client reads: its time starts again */
 }
 
@@ -260,6 +261,7 @@ deliver_more(struct req *req)
 	enum deliver_result r = DELIVER_DONE;
 	uint64_t limit, n, budget = req->source == SOURCE_OBJECT && object_map(req->object) != NULL ?
 	    DELIVER_TURN_BYTES : DELIVER_SENDFILE_BYTES;
+	uint64_t allowed;
 	bool final;
 
 	if (req->c->out_n > 0) {
@@ -267,6 +269,11 @@ deliver_more(struct req *req)
 		if (r != DELIVER_DONE)
 			return r;
 	}
+	allowed = conn_allowance(req->c);
+	if (allowed == 0)
+		return DELIVER_PACED;
+	if (budget > allowed)
+		budget = allowed;
 	for (;;) {
 		limit = deliver_limit(req, &final);
 		if (req->source == SOURCE_FLIGHT)
@@ -322,15 +329,18 @@ static enum deliver_result
 deliver_mapped(struct req *req, const char *map, size_t head_bytes)
 {
 	struct conn *c = req->c;
-	uint64_t n = req->end - req->at;
+	uint64_t allowed = conn_allowance(c), n = req->end - req->at;
 	struct iovec iov[2] = {
 		{c->w->out, head_bytes},
 		{(void *)(uintptr_t)(map + req->at), n < DELIVER_TURN_BYTES ? (size_t)n :
 		    DELIVER_TURN_BYTES},
 	};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-	ssize_t k = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
+	ssize_t k;
 
+	if (iov[1].iov_len > allowed)
+		iov[1].iov_len = (size_t)allowed;
+	k = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
 	if (k < (ssize_t)head_bytes)	/* an unwilling socket: the long way */
 		return k < 0 ? deliver_memory(req, c->w->out, head_bytes, 0) :
 		    deliver_memory(req, c->w->out + k, head_bytes - (size_t)k, 0);

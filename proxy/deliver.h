@@ -16,6 +16,7 @@ enum deliver_result {
 	DELIVER_STARVED,	/* the flight has no more at the moment */
 	DELIVER_COLD,		/* the next bytes are not in memory: read them elsewhere first */
 	DELIVER_TURN,		/* enough for one turn */
+	DELIVER_PACED,		/* enough for its client at the moment: it is run again */
 	DELIVER_CUT,		/* the rest will never come */
 	DELIVER_GONE,		/* the client is gone */
 };

@@ -13,6 +13,7 @@
 struct admin;
 struct cache;
 struct iopool;
+struct limits;
 struct listener;
 struct sign;
 struct upstream;
@@ -26,6 +27,7 @@ struct depot {
 	struct iopool *iopool;
 	struct listener *listener;
 	struct sign *sign;		/* gpgv; NULL: verify_signatures = no */
+	struct limits *limits;		/* for each client address; NULL: none is set */
 	struct worker **workers;
 	unsigned workers_n;
 	unsigned max_connections;	/* after what RLIMIT_NOFILE allows */

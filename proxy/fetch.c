@@ -75,6 +75,8 @@ fetch_free(struct fetch *ft)
 {
 	free(ft->url_text);
 	free(ft->fields);
+	free(ft->via);
+	upway_close(&ft->way);
 	OBJ_FREE(ft);
 }
 
@@ -152,7 +154,8 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 		return NULL;
 	ft->url_text = malloc(FETCH_URL_BYTES);
 	ft->fields = malloc(ask->fields.n + 1);
-	if (ft->url_text == NULL || ft->fields == NULL) {
+	ft->way.via = ft->via = upway_via(u, ask->via);
+	if (ft->url_text == NULL || ft->fields == NULL || ft->via == NULL) {
 		fetch_free(ft);
 		return NULL;
 	}
@@ -1009,6 +1012,8 @@ fetch_tick(struct fetch *ft)
 		ft->quiet_ms = ft->u->now_ms;	/* its readers are silent, not the origin */
 	if (ft->curl == NULL)
 		return;
+	if (!ft->sent)
+		upway_tick(&ft->way);
 	conf = ft->host->conf;
 	limit = ft->sent ? conf->read_timeout : conf->connect_timeout + UPSTREAM_TICK_MS;
 	if (ft->u->now_ms - ft->quiet_ms < limit)

@@ -120,7 +120,7 @@ fetch_make_headers(struct fetch *ft)
 	return ok && fetch_add_credentials(ft) &&
 	    fetch_add_header(ft, "Accept-Encoding: identity") &&
 	    fetch_add_header(ft, "User-Agent: apt-depot/%s", depot_version) &&
-	    fetch_add_header(ft, "Via: 1.1 apt-depot (%s)", ft->u->depot->id) &&
+	    fetch_add_header(ft, "%s", ft->via) &&
 	    fetch_add_conditions(ft);
 }
 

@@ -28,6 +28,7 @@
 #include "proxy/cmd.h"
 #include "proxy/depot.h"
 #include "proxy/iopool.h"
+#include "proxy/limits.h"
 #include "proxy/listener.h"
 #include "proxy/panic.h"
 #include "proxy/upstream.h"
@@ -207,6 +208,7 @@ main_stop(struct depot *d)
 		worker_free(&d->workers[i]);
 	free(d->workers);
 	d->workers = NULL;
+	limits_free(&d->limits);
 	cache_close(&d->cache);
 }
 
@@ -293,6 +295,21 @@ main_start_sign(struct depot *d, struct confine *cf)
 	return false;
 }
 
+/* The table of client addresses, where a limit for them is set. */
+static bool
+main_make_limits(struct depot *d)
+{
+	const struct limits_conf conf = {
+		.connections = d->config->client_connections,
+		.rate = d->config->client_rate,
+		.bandwidth = d->config->client_bandwidth,
+	};
+	bool failed;
+
+	d->limits = limits_new(&conf, &failed);
+	return !failed;
+}
+
 /* Everything up to the first thread; false with the reason on stderr. */
 static bool
 main_prepare(struct depot *d, struct confine *cf)
@@ -311,6 +328,10 @@ main_prepare(struct depot *d, struct confine *cf)
 	d->route.https_upgrade = &c->https_upgrade;
 	d->route.is_self = main_is_self;
 	d->route.is_self_arg = d;
+	if (!main_make_limits(d)) {
+		(void)fprintf(stderr, "apt-depot: out of memory\n");
+		return false;
+	}
 	d->started_s = clock_wall_s();
 	main_make_id(d->id);
 	confine_enter(cf);
@@ -342,6 +363,7 @@ main_serve(const struct cmd_call *args)
 		listener_close(&d.listener);
 		sign_stop(&d.sign);
 		confine_remove_pid(&cf);
+		limits_free(&d.limits);
 		config_unref(&c);
 		return 1;
 	}

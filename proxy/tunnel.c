@@ -152,6 +152,8 @@ tunnel_begin(struct conn *c, struct req *req)
 	MUST(host.n > 0 && host.n < sizeof(t->dial.host));
 	memcpy(t->dial.host, host.p, host.n);
 	t->dial.port = req->route.port;
+	if (req->http.via.n != 0 && req->http.via.n < sizeof(t->dial.via))
+		memcpy(t->dial.via, req->http.via.p, req->http.via.n);
 	c->tunnel = t;
 	upstream_dial(c->w->depot->upstream, &t->dial);
 	return true;
@@ -290,6 +292,8 @@ tunnel_half_count(struct tunnel *t, struct tunnel_half *h, size_t n)
 	h->moved_bytes += n;
 	t->moved_ms = t->w->now_ms;
 	COUNT_ADD(tunnel_bytes_total, n);
+	if (h == &t->halves[TUNNEL_DOWN])
+		conn_sent(t->c, n);
 }
 
 /*
@@ -339,6 +343,9 @@ tunnel_half_run(struct tunnel *t, struct tunnel_half *h, bool *more)
 			break;
 		}
 		if (!*h->from->can_read || !*h->to->can_write)
+			return true;
+		/* What a client is sent counts against its client_bandwidth; it is run again. */
+		if (h == &t->halves[TUNNEL_DOWN] && conn_allowance(t->c) == 0)
 			return true;
 		if (turn >= TUNNEL_TURN_BYTES) {
 			*more = true;

@@ -41,6 +41,7 @@ struct updial {
 	CURL *curl;
 	struct uphost *host;
 	struct upway way;
+	char *via;
 	char error[CURL_ERROR_SIZE];
 	/* A relay's. */
 	int net_fd, pair_fd;		/* libcurl's own; our end of the pair, -1: none */
@@ -61,6 +62,8 @@ updial_relay_end(struct updial *dl)
 	(void)close(dl->pair_fd);
 	free(dl->up.buf);
 	free(dl->down.buf);
+	upway_close(&dl->way);
+	free(dl->via);
 	curlev_remove(dl->u->curlev, dl->curl);
 	curlev_release(dl->u->curlev, &dl->curl);
 	TAILQ_REMOVE(&dl->u->dials, dl, link);
@@ -193,6 +196,8 @@ updial_tick(struct upstream *u)
 		struct pollfd p = {.fd = dl->pair_fd};
 
 		next = TAILQ_NEXT(dl, link);
+		if (dl->d != NULL)
+			upway_tick(&dl->way);
 		/* The worker closed its end; a mere half-close is no hang-up. */
 		if (dl->d == NULL && dl->up.eof && poll(&p, 1, 0) == 1 && (p.revents & POLLHUP))
 			updial_relay_end(dl);
@@ -246,6 +251,8 @@ static void
 updial_over(struct updial *dl, enum reason r, const char *text)
 {
 	updial_tell(dl, r, text);
+	upway_close(&dl->way);
+	free(dl->via);
 	curlev_release(dl->u->curlev, &dl->curl);
 	TAILQ_REMOVE(&dl->u->dials, dl, link);
 	OBJ_FREE(dl);
@@ -350,7 +357,8 @@ updial_order_mail(struct mail *m)
 	dl->host = upstream_host(u, &url);
 	if (dl->host != NULL)
 		dl->host->dials_n++;
-	if (dl->host == NULL || !updial_try(dl))
+	dl->way.via = dl->via = upway_via(u, slice_of(d->via));
+	if (dl->host == NULL || dl->via == NULL || !updial_try(dl))
 		updial_over(dl, REASON_NO_MEMORY, reason_text(REASON_NO_MEMORY));
 }
 

@@ -19,6 +19,9 @@
 
 struct upstream;
 
+/* A longer Via than this is that of a request that goes in circles. */
+enum { UPSTREAM_VIA_BYTES = 1024 };
+
 /* How a flight is to be fetched. Text is copied. */
 struct upstream_ask {
 	bool head;		/* HEAD only: the flight ends with its head */
@@ -29,6 +32,7 @@ struct upstream_ask {
 	 * are no repository's, and with credentials. Empty: our own fields only.
 	 */
 	struct slice fields;
+	struct slice via;	/* the client's Via, shorter than UPSTREAM_VIA_BYTES */
 };
 
 struct upstream *upstream_start(struct depot *d) MUSTCHECK;
@@ -49,6 +53,7 @@ struct upstream_dial {
 	struct mailbox *home;
 	char host[256];
 	uint16_t port;
+	char via[UPSTREAM_VIA_BYTES];	/* the client's Via */
 	int fd;				/* -1: failed */
 	enum reason reason;
 	char detail[512];

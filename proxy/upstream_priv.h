@@ -135,6 +135,7 @@ struct fetch {
 
 	/* What is asked for. */
 	bool head_only, no_cache, check;	/* check: conditional */
+	char *via;			/* its Via field, malloced */
 	char *fields;			/* client's fields, malloced; "" none */
 	struct url url;			/* where it is asked for now; text in url_text */
 	char *url_text;

@@ -146,6 +146,7 @@ upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 	const struct upway_store *s = upway_store_of(way->u, way->host->conf->ca_file);
 
 	(void)curl;
+	way->connected = true;
 	if (s == NULL)
 		return CURLE_SSL_CACERT_BADFILE;
 	SSL_CTX_set1_cert_store(ssl_ctx, s->store);
@@ -182,10 +183,24 @@ upway_address_ok(struct upway *way, const struct sockaddr *sa)
 static curl_socket_t
 upway_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 {
+	struct upway *way = arg;
+
 	(void)purpose;
-	if (!upway_address_ok(arg, &addr->addr))
+	if (!upway_address_ok(way, &addr->addr))
 		return CURL_SOCKET_BAD;
-	return socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
+	way->fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
+	return way->fd;
+}
+
+void
+upway_tick(struct upway *way)
+{
+	struct sockaddr_storage sa;
+	socklen_t n = sizeof(sa);
+
+	/* libcurl tells of a connection only when TLS and CONNECT are through, too. */
+	if (way->fd >= 0 && !way->connected)
+		way->connected = getpeername(way->fd, (struct sockaddr *)&sa, &n) == 0;
 }
 
 bool
@@ -380,7 +395,6 @@ upway_host_init(struct upway_host *wh, struct upstream *u, struct slice host)
 {
 	const struct config *config = u->depot->config;
 	struct curl_slist *more;
-	char via[64];
 	size_t i;
 
 	*wh = (struct upway_host){.conf = config_for_upstream(config, host)};
@@ -391,21 +405,35 @@ upway_host_init(struct upway_host *wh, struct upstream *u, struct slice host)
 			return false;
 		wh->connect_to = more;
 	}
-	/* A parent that leads back here is noticed by it. */
-	(void)snprintf(via, sizeof(via), "Via: 1.1 apt-depot (%s)", u->depot->id);
-	wh->proxy_headers = curl_slist_append(NULL, via);
-	return wh->proxy_headers != NULL;
+	return true;
 }
 
 void
 upway_host_fini(struct upway_host *wh)
 {
 	curl_slist_free_all(wh->connect_to);
-	curl_slist_free_all(wh->proxy_headers);
-	wh->connect_to = wh->proxy_headers = NULL;
+	wh->connect_to = NULL;
 }
 
 /* ---- one try ---- */
+
+char *
+upway_via(const struct upstream *u, struct slice chain)
+{
+	char *text;
+
+	if (asprintf(&text, "Via: %.*s%s1.1 apt-depot (%s)", SLICE_ARG(chain), chain.n != 0 ? ", " : "",
+	    u->depot->id) < 0)
+		return NULL;
+	return text;
+}
+
+void
+upway_close(struct upway *way)
+{
+	curl_slist_free_all(way->proxy_headers);
+	way->proxy_headers = NULL;
+}
 
 /* Through a parent proxy, or directly. */
 static void
@@ -427,7 +455,7 @@ upway_set_parent(const struct upway *way, CURL *curl, bool tunnel)
 	/* Our request's fields are for the origin; the parent learns what CONNECT needs. */
 	(void)curl_easy_setopt(curl, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
 	if (tunnel)
-		(void)curl_easy_setopt(curl, CURLOPT_PROXYHEADER, way->host->proxy_headers);
+		(void)curl_easy_setopt(curl, CURLOPT_PROXYHEADER, way->proxy_headers);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAINFO, NULL);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAPATH, NULL);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -462,10 +490,13 @@ upway_prepare(struct upway *way, struct upstream *u, const struct upway_host *wh
 		way->tried = 0;
 	way->u = u;
 	way->host = wh;
-	way->denied = way->allowed = way->self = false;
+	way->denied = way->allowed = way->self = way->connected = false;
+	way->fd = -1;
 	way->cert_error = 0;
 	way->cert_seen[0] = '\0';
-	if (!upway_choose(way))
+	if (way->proxy_headers == NULL)
+		way->proxy_headers = curl_slist_append(NULL, way->via);
+	if (way->proxy_headers == NULL || !upway_choose(way))
 		return false;
 	(void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
 	(void)curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

@@ -28,18 +28,21 @@ struct upway_host {
 	const struct config_upstream *conf;
 	bool direct;			/* no parent_proxy, or no_proxy has the host */
 	struct curl_slist *connect_to;	/* conf's, as libcurl wants it */
-	struct curl_slist *proxy_headers;	/* for CONNECT */
 };
 
-/* The way of one transfer. Zeroed by its owner before the first try. */
+/* The way of one transfer. Zeroed by its owner before the first try, but for via. */
 struct upway {
 	struct upstream *u;
 	const struct upway_host *host;
+	const char *via;		/* the client's Via, with our own behind it; the owner's */
+	struct curl_slist *proxy_headers;	/* for CONNECT */
 	struct upway_parent *parent;	/* asked for this try; NULL: directly */
 	unsigned index;			/* in parent_proxy */
 	uint32_t tried;			/* members of parent_proxy that failed this transfer */
 	unsigned switches_n;		/* how often another one was taken because of that */
 	/* What libcurl's callbacks saw in this try. */
+	int fd;				/* the latest socket made; only asked whether it is connected */
+	bool connected;			/* TCP was, as far as anybody looked */
 	bool denied, allowed, self;	/* an address was refused; one was not; it was our own */
 	enum access_verdict verdict;	/* why it was refused */
 	char address[INET6_ADDRSTRLEN];
@@ -71,10 +74,19 @@ void upway_host_fini(struct upway_host *wh);
  */
 bool upway_prepare(struct upway *way, struct upstream *u, const struct upway_host *wh,
     CURL *curl, bool tunnel) MUSTCHECK;
+/* After the last try. */
+void upway_close(struct upway *way);
+/*
+ * "chain, 1.1 apt-depot (id)": who was on the way here, and we. So each depot
+ * and each parent proxy notices a request that has been there. Malloced.
+ */
+char *upway_via(const struct upstream *u, struct slice chain) MUSTCHECK;
 /* Is there TLS between us and the parent proxy: no bare socket behind libcurl's connection? */
 bool upway_is_tls_parent(const struct upway *way);
 /* libcurl is about to use a connection, perhaps one made earlier: may it? */
 bool upway_reuse_ok(struct upway *way, const char *peer_ip);
+/* While the request has not gone out, now and then: how far did it get? */
+void upway_tick(struct upway *way);
 /* The way worked: TCP, CONNECT and TLS. */
 void upway_worked(struct upway *way);
 

@@ -368,13 +368,11 @@ upway_explain(const struct upway *way, CURL *curl, const struct upway_failure *f
     enum upway_blame *blame, char text[UPWAY_TEXT_BYTES])
 {
 	struct words w = {.way = way, .f = f, .curl = curl, .out = text};
-	curl_off_t us = 0;
 	enum reason r;
 
 	text[0] = '\0';
 	(void)curl_easy_getinfo(curl, CURLINFO_HTTP_CONNECTCODE, &w.connect_status);
-	(void)curl_easy_getinfo(curl, CURLINFO_CONNECT_TIME_T, &us);
-	w.connected = us > 0;
+	w.connected = way->connected;
 	r = f->waited_ms > 0 ? REASON_UP_TIMEOUT : upway_reason(&w);
 	*blame = words_judge_parent(&w, r);
 	w.at_parent = *blame != BLAME_NOBODY;

@@ -72,6 +72,42 @@ worker_run_later(struct worker *w, struct conn *c)
 	TAILQ_INSERT_TAIL(&w->runnable, c, run_link);
 }
 
+/* Some bandwidth has come for those that wait for it. */
+static void
+worker_pace_cb(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	struct conn *c, *last;
+
+	(void)fd;
+	(void)what;
+	CHECK_OBJ(w, WORKER_MAGIC);
+	worker_update_clock(w);
+	/* Who has to wait again stands behind `last`: they take turns. */
+	last = TAILQ_LAST(&w->paced, conn_pace_list);
+	while ((c = TAILQ_FIRST(&w->paced)) != NULL) {
+		TAILQ_REMOVE(&w->paced, c, pace_link);
+		c->paced = false;
+		conn_run(c);
+		if (c == last)
+			break;
+	}
+}
+
+void
+worker_pace(struct worker *w, struct conn *c)
+{
+	struct timeval tv = {0, WORKER_PACE_MS * 1000};
+
+	CHECK_OBJ(w, WORKER_MAGIC);
+	if (c->paced)
+		return;
+	c->paced = true;
+	TAILQ_INSERT_TAIL(&w->paced, c, pace_link);
+	if (!event_pending(w->pace_event, EV_TIMEOUT, NULL))
+		(void)event_add(w->pace_event, &tv);
+}
+
 /* Everything is closed, or time is up. */
 static void
 worker_check_stop(struct worker *w)
@@ -154,7 +190,9 @@ worker_make_loop(struct worker *w)
 	    worker_mail_cb, w);
 	w->tick_event = event_new(w->base, -1, EV_PERSIST, worker_tick_cb, w);
 	w->run_event = event_new(w->base, -1, 0, worker_run_cb, w);
+	w->pace_event = event_new(w->base, -1, 0, worker_pace_cb, w);
 	return w->mail_event != NULL && w->tick_event != NULL && w->run_event != NULL &&
+	    w->pace_event != NULL &&
 	    event_add(w->mail_event, NULL) == 0 && event_add(w->tick_event, &tick) == 0;
 }
 
@@ -179,6 +217,8 @@ worker_free(struct worker **w_p)
 		event_free(w->tick_event);
 	if (w->run_event != NULL)
 		event_free(w->run_event);
+	if (w->pace_event != NULL)
+		event_free(w->pace_event);
 	if (w->base != NULL)
 		event_base_free(w->base);
 	mailbox_fini(&w->mailbox);
@@ -201,6 +241,7 @@ worker_start(struct depot *d, unsigned n)
 	w->mailbox.event_fd = -1;
 	w->stop_mail.deliver = worker_stop_mail;
 	TAILQ_INIT(&w->runnable);
+	TAILQ_INIT(&w->paced);
 	TAILQ_INIT(&w->dead);
 	for (i = 0; i < CONN_STATE_N; i++)
 		TAILQ_INIT(&w->conns[i]);

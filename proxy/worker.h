@@ -25,6 +25,7 @@ enum {
 	WORKER_HEAD_BYTES = 24 << 10,	/* room for a response head */
 	WORKER_BODY_BYTES = 1 << 20,	/* what one turn may send */
 	WORKER_TICK_MS = 200,
+	WORKER_PACE_MS = 20,
 };
 
 struct req;
@@ -35,13 +36,14 @@ struct worker {
 	struct depot *depot;
 	pthread_t thread;
 	struct event_base *base;
-	struct event *mail_event, *tick_event, *run_event;
+	struct event *mail_event, *tick_event, *run_event, *pace_event;
 	struct mailbox mailbox;
 	struct cache_view *view;
 	int64_t now_ms, now_s;		/* read at each callback's start */
 	_Atomic unsigned conns_n;
 	struct conn_list conns[CONN_STATE_N];	/* each connection is on the list of its state */
 	TAILQ_HEAD(conn_run_list, conn) runnable;	/* have more to do next turn */
+	TAILQ_HEAD(conn_pace_list, conn) paced;	/* wait for their client's share of bandwidth */
 	struct conn_list dead;		/* freed on a later turn */
 	struct req *free_reqs;		/* reused request memory */
 	unsigned free_reqs_n;
@@ -62,6 +64,8 @@ void worker_free(struct worker **w_p);
 void worker_update_clock(struct worker *w);
 /* The connection has more to do: run it again next turn. */
 void worker_run_later(struct worker *w, struct conn *c);
+/* The connection waits for bandwidth: run it again in a moment. */
+void worker_pace(struct worker *w, struct conn *c);
 /*
  * A new client socket for this worker; from any thread. The descriptor belongs to the worker.
  * one_too_many: only told so.

@@ -414,7 +414,8 @@ END_TEST
 
 /* Whatever is wrong with it, a password is not repeated. */
 static const char *const secret_cases[] = {
-	"parent_proxy = https://user:hunter2@proxy:1\n",
+	"parent_proxy = socks5://user:hunter2@proxy:1\n",
+	"parent_proxy = http://user:hunter2%00@proxy:1\n",
 	"parent_proxy = http://user:hunter2@proxy\n",
 	"parent_proxy = http://user:hunter2 @proxy:1\n",
 	"parent_proxy = http://user:hun,hunter2@proxy:1\n",

@@ -58,7 +58,8 @@ class Conn:
 
     def __init__(self, port, *, timeout=TIMEOUT_S, receive_buffer=None, host="127.0.0.1",
                  source=None):
-        self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET,
+                                  socket.SOCK_STREAM)
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.settimeout(timeout)

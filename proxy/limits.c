@@ -251,7 +251,9 @@ limits_allowance(const struct limits *l, struct limits_client *lc, int64_t now_m
 	bytes = (uint64_t)(now + LIMITS_BYTES_BURST_US - used) * l->conf.bandwidth / 1000000;
 	least = l->conf.bandwidth / 8 + 1 < LIMITS_PIECE_BYTES ? l->conf.bandwidth / 8 + 1 :
 	    LIMITS_PIECE_BYTES;
-	return bytes >= least ? bytes : 0;
+	if (bytes >= least)
+		return bytes;
+	return used == now ? 1 : 0;	/* a share of less than four bytes a second is one, too */
 }
 
 void

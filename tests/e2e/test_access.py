@@ -67,8 +67,31 @@ def test_denied_addresses(env):
     """deny_addresses wins over allow_addresses."""
     env.origin.serve("/x.deb", b"data")
     depot = env.depot(deny_addresses="127.0.0.1")
-    expect_error(depot.fetch(URL), 403)
+    expect_error(depot.fetch(URL), 403, words=["deny_addresses", "127.0.0.1"])
+    expect_error(depot.get(f"http://127.0.0.1:{env.origin.plain_port}/x.deb"), 403,
+                 words=["deny_addresses"])
+    with depot.conn() as conn:
+        conn.send("CONNECT cuda.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        expect_error(conn.read(), 403, words=["deny_addresses"])
     assert not env.origin.requests()
+
+
+def test_a_name_that_leads_inside(env):
+    """The address connected to counts: for a fetch, a redirect, a tunnel; others go on."""
+    env.origin.serve("/x.deb", b"secret")
+    env.origin.serve("/to.deb", redirect("https://two.example/x.deb"))
+    depot = env.new_depot(allow_addresses="127.0.0.1", connect_ports="any")
+    depot.options["connect_to"] = [f"cuda.example:443:127.0.0.1:{env.origin.tls_port}"] + [
+        f"two.example:443:{address}:443" for address in ("169.254.169.254",)]
+    depot.start()
+    expect_error(depot.fetch("https://two.example/x.deb"), 403,
+                 words=["allow_addresses", "169.254.169.254", "two.example"])
+    expect_error(depot.fetch("https://cuda.example/to.deb"), 403, words=["allow_addresses"])
+    with depot.conn() as conn:
+        conn.send("CONNECT two.example:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+        expect_error(conn.read(), 403, words=["allow_addresses"])
+    expect_body(depot.fetch("https://cuda.example/x.deb"), b"secret")
+    assert len(env.origin.requests()) == 2
 
 
 def test_upstream_lists(env):

@@ -223,7 +223,8 @@ def test_apt_with_auth_conf(env):
     apt = env.apt(depot, repo.source())
     auth = os.path.join(env.path, "apt-auth.conf")
     with open(auth, "w", encoding="ascii") as out:
-        out.write("machine http://HTTPS login ann password s3cr3t-a\n")
+        out.write("machine http://HTTPS///elsewhere.example/ login eve password not-h3re\n"
+                  "machine http://HTTPS///cuda.example/ login ann password s3cr3t-a\n")
     apt.run("-o", f"Dir::Etc::netrc={auth}", "update").expect_success()
     assert env.origin.requests()
     assert all(r.get("Authorization") == basic("ann:s3cr3t-a") for r in env.origin.requests())

@@ -3,7 +3,7 @@
 """One object, however it is spelled; and what is sent upstream for it."""
 from body import Pattern
 from client import expect_body, expect_error, make_request
-from origin import Answer
+from origin import Answer, redirect
 
 # All of them are https://cuda.example/repos/x86_64/libcudnn8_8.4-1+cuda11.6~rc1_amd64.deb
 SPELLINGS = [
@@ -114,6 +114,28 @@ def test_https_upgrade(env):
                    "http://HTTPS///cuda.example/x.deb"):
         expect_body(depot.get(target), b"tls")
     assert len(env.origin.requests()) == 1
+
+
+def test_https_upgrade_in_redirects_and_errors(env):
+    """A redirect to plain http:// of a listed host goes on over TLS; others stay refused."""
+    env.origin.serve("/a.deb", redirect("http://cuda.example/b.deb"))
+    env.origin.serve("/b.deb", lambda r: b"tls" if r.tls else b"plain")
+    env.origin.serve("/self.deb", redirect("http://cuda.example:80/self.deb"))
+    env.origin.serve("/out.deb", redirect("http://one.example/b.deb"))
+    env.origin.serve("/port.deb", redirect("http://cuda.example:8080/b.deb"))
+    depot = env.depot(https_upgrade="cuda.example")
+    response = expect_body(depot.get("http://cuda.example/a.deb"), b"tls")
+    assert response.get("X-Original-Source") == "https://cuda.example/a.deb"
+    expect_error(depot.get("http://cuda.example/self.deb"), 502, words=["circle"])
+    expect_error(depot.get("http://cuda.example/out.deb"), 502, words=["from https to http"])
+    expect_error(depot.get("http://cuda.example/port.deb"), 502, words=["from https to http"])
+    missing = expect_error(depot.get("http://cuda.example/none.deb"), 404)
+    assert "https://cuda.example/none.deb" in missing.text
+    assert all(request.tls for request in env.origin.requests())
+    # A port of its own is another server, and what is not listed stays as it is.
+    env.origin.serve("/c.deb", lambda r: b"tls" if r.tls else b"plain")
+    expect_body(depot.get("http://one.example/c.deb"), b"plain")
+    expect_body(depot.get("http://one.example:80/c.deb"), b"plain")
 
 
 def test_client_host_field_decides_nothing(env):

@@ -68,8 +68,8 @@ conn_peer_text(const struct conn *c, char *out, size_t cap)
 static void
 conn_leave_limits(struct conn *c)
 {
-	if (c->client != NULL)
-		limits_leave(c->w->depot->limits, &c->client,
+	if (c->share != NULL)
+		limits_leave(c->w->depot->limits, &c->share,
 		    c->refusal == REASON_CLIENT_CONNECTIONS);
 }
 
@@ -440,7 +440,7 @@ conn_admit(struct conn *c, bool one_too_many)
 	    REASON_CONNECTIONS : REASON_OK;
 	if (l == NULL || c->refusal != REASON_OK)
 		return true;
-	switch (limits_enter(l, (const struct sockaddr *)&c->peer, &c->client)) {
+	switch (limits_enter(l, (const struct sockaddr *)&c->peer, &c->share)) {
 	case LIMITS_WELCOME:
 		return true;
 	case LIMITS_TELL:
@@ -457,9 +457,9 @@ conn_allowance(struct conn *c)
 {
 	uint64_t n;
 
-	if (c->client == NULL)
+	if (c->share == NULL)
 		return UINT64_MAX;
-	n = limits_allowance(c->w->depot->limits, c->client, c->w->now_ms);
+	n = limits_allowance(c->w->depot->limits, c->share, c->w->now_ms);
 	if (n == 0) {
 		COUNT(client_paced_total);
 		worker_pace(c->w, c);
@@ -470,8 +470,8 @@ conn_allowance(struct conn *c)
 void
 conn_sent(struct conn *c, uint64_t bytes)
 {
-	if (c->client != NULL)
-		limits_sent(c->w->depot->limits, c->client, bytes, c->w->now_ms);
+	if (c->share != NULL)
+		limits_sent(c->w->depot->limits, c->share, bytes, c->w->now_ms);
 }
 
 void

@@ -139,7 +139,7 @@ struct conn {
 	TAILQ_ENTRY(conn) run_link;	/* runnable */
 	TAILQ_ENTRY(conn) pace_link;	/* the worker's list of those that wait for bandwidth */
 	bool paced;
-	struct limits_client *client;	/* its address' limits; NULL: there are none */
+	struct limits_client *share;	/* its address' limits; NULL: there are none */
 	bool runnable, can_read, can_write, eof, close_when_done;
 	bool peer_closed;		/* a FIN has come; recv will say so after the data */
 	bool refused_input;		/* bytes may follow that were never meant to be read */

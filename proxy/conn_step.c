@@ -349,8 +349,8 @@ req_step_start(struct req *req)
 	req->started = true;
 	if (req->routed)
 		return req_ask(req, false);
-	if (r == REASON_OK && req->c->client != NULL) {
-		req->retry_after_s = limits_take_request(d->limits, req->c->client, req->c->w->now_ms);
+	if (r == REASON_OK && req->c->share != NULL) {
+		req->retry_after_s = limits_take_request(d->limits, req->c->share, req->c->w->now_ms);
 		if (req->retry_after_s > 0)
 			r = REASON_CLIENT_RATE;
 	}

@@ -889,6 +889,9 @@ cache_ask_release(struct cache_view *v, const struct cache_ask *ask,
 		if (out->object == NULL)
 			out->object = cache_find_digest(v, ask, &ra->version_key, &ra->expect);
 	}
+	/* Lost, and only those very bytes will do: not what upstream has by now. */
+	if (out->object == NULL && (ask->at.n != 0 || signature))
+		return cache_ask_version(v, ask, ra, out);
 	if (out->object == NULL)
 		return ask->checked ? true : cache_get(v, ask, &ra->version_key, out);
 	out->gen = repo_gen_ref(ra->gen);
@@ -1034,6 +1037,17 @@ cache_set_hooks(struct cache *c, const struct cache_hooks *hooks)
 		stage_quiet(c->parts.stage);
 }
 
+void
+cache_fetch(struct cache *c, struct flight *f, bool no_cache)
+{
+	AZ(pthread_mutex_lock(&c->hooks_lock));
+	if (c->hooks.fetch != NULL)
+		c->hooks.fetch(c->hooks.arg, f, no_cache);
+	else
+		flight_fail(f, REASON_SHUTDOWN, 0, false, "%s", reason_text(REASON_SHUTDOWN));
+	AZ(pthread_mutex_unlock(&c->hooks_lock));
+}
+
 struct flight *
 cache_start(struct cache *c, struct slice text, const struct key *key,
     const struct flight_expect *expect, const struct release *by_hash, bool no_cache)
@@ -1054,12 +1068,7 @@ cache_start(struct cache *c, struct slice text, const struct key *key,
 	if (there != NULL)
 		return there;
 	COUNT(flights_open);
-	AZ(pthread_mutex_lock(&c->hooks_lock));
-	if (c->hooks.fetch != NULL)
-		c->hooks.fetch(c->hooks.arg, f, no_cache);
-	else
-		flight_fail(f, REASON_SHUTDOWN, 0, false, "%s", reason_text(REASON_SHUTDOWN));
-	AZ(pthread_mutex_unlock(&c->hooks_lock));
+	cache_fetch(c, f, no_cache);
 	return f;
 }
 

@@ -138,6 +138,8 @@ const struct cache_parts *cache_parts(struct cache *c);
  */
 struct flight *cache_start(struct cache *c, struct slice url, const struct key *key,
     const struct flight_expect *expect, const struct release *by_hash, bool no_cache);
+/* Asks upstream for a flight that waits; it fails when the depot stops. */
+void cache_fetch(struct cache *c, struct flight *f, bool no_cache);
 /* A record for the URL's version, whose body is stored under another; false: no memory. */
 bool cache_link_digest(struct cache *c, struct slice url, const struct key *key,
     const uint8_t digest[32], uint64_t size_bytes);

@@ -422,46 +422,70 @@ repo_set_first(const struct repo_set *set, const struct repo_path *p, unsigned d
 
 /* ---- which generation ---- */
 
+/* Two digits with a value of at most max; false: something else. */
 static bool
-repo_parse_date(const char *s, int *y, int *m, int *d)
+repo_two_digits(const char *p, int max, int *out)
 {
-	return sscanf(s, "%4d-%2d-%2d", y, m, d) == 3 && *y >= 1970 && *y < 10000 && *m >= 1 &&
-	    *m <= 12 && *d >= 1 && *d <= 31;
+	if (p[0] < '0' || p[0] > '9' || p[1] < '0' || p[1] > '9')
+		return false;
+	*out = (p[0] - '0') * 10 + (p[1] - '0');
+	return *out <= max;
+}
+
+/* "2026-11-01" */
+static bool
+repo_parse_date(const char *p, struct tm *tm)
+{
+	int century, y, m, d;
+
+	if (!repo_two_digits(p, 99, &century) || !repo_two_digits(p + 2, 99, &y) || p[4] != '-' ||
+	    !repo_two_digits(p + 5, 12, &m) || p[7] != '-' || !repo_two_digits(p + 8, 31, &d) ||
+	    century * 100 + y < 1970 || m == 0 || d == 0)
+		return false;
+	*tm = (struct tm){.tm_year = century * 100 + y - 1900, .tm_mon = m - 1, .tm_mday = d};
+	return true;
+}
+
+/* "Z", "+01:00"; how many seconds before the world's clocks. */
+static bool
+repo_parse_zone(struct slice s, int64_t *ahead_s)
+{
+	int h, m;
+
+	*ahead_s = 0;
+	if (s.n == 1)
+		return s.p[0] == 'Z' || s.p[0] == 'z';
+	if (s.n != 6 || (s.p[0] != '+' && s.p[0] != '-') || s.p[3] != ':' ||
+	    !repo_two_digits(s.p + 1, 23, &h) || !repo_two_digits(s.p + 4, 59, &m))
+		return false;
+	*ahead_s = (s.p[0] == '-' ? -1 : 1) * (h * 3600 + m * 60);
+	return true;
 }
 
 bool
 repo_parse_time(struct slice at, int64_t *out_s)
 {
-	char text[40], *rest;
-	struct tm tm = {0};
-	int y, m, d, hh = 23, mm = 59, ss = 59, oh, om;
+	struct tm tm;
+	int64_t ahead_s;
+	size_t n = 19;
 
-	if (at.n < 10 || at.n >= sizeof(text))
+	if (at.n < 10 || !repo_parse_date(at.p, &tm))
 		return false;
-	memcpy(text, at.p, at.n);
-	text[at.n] = '\0';
-	if (!repo_parse_date(text, &y, &m, &d))
-		return false;
-	tm = (struct tm){.tm_year = y - 1900, .tm_mon = m - 1, .tm_mday = d};
 	if (at.n == 10) {
 		*out_s = (int64_t)timegm(&tm) + 86399;
 		return true;
 	}
-	if ((text[10] != 'T' && text[10] != 't') ||
-	    sscanf(text + 11, "%2d:%2d:%2d", &hh, &mm, &ss) != 3 || hh > 23 || mm > 59 || ss > 60)
+	if (at.n < 20 || (at.p[10] != 'T' && at.p[10] != 't') || at.p[13] != ':' ||
+	    at.p[16] != ':' || !repo_two_digits(at.p + 11, 23, &tm.tm_hour) ||
+	    !repo_two_digits(at.p + 14, 59, &tm.tm_min) ||
+	    !repo_two_digits(at.p + 17, 60, &tm.tm_sec))
 		return false;
-	tm.tm_hour = hh;
-	tm.tm_min = mm;
-	tm.tm_sec = ss;
-	*out_s = (int64_t)timegm(&tm);
-	rest = text + 19;
-	if (*rest == '.')
-		rest += 1 + strspn(rest + 1, "0123456789");
-	if ((rest[0] == 'Z' || rest[0] == 'z') && rest[1] == '\0')
-		return true;
-	if (sscanf(rest + 1, "%2d:%2d", &oh, &om) != 2 || (rest[0] != '+' && rest[0] != '-'))
+	if (at.p[n] == '.')
+		for (n++; n < at.n && at.p[n] >= '0' && at.p[n] <= '9'; n++)
+			;
+	if (!repo_parse_zone(slice_skip(at, n), &ahead_s))
 		return false;
-	*out_s -= (rest[0] == '-' ? -1 : 1) * (oh * 3600 + om * 60);
+	*out_s = (int64_t)timegm(&tm) - ahead_s;
 	return true;
 }
 
@@ -711,7 +735,10 @@ repo_answer_listed(struct repo_answer *out, const struct repo_snap *snap, struct
 	repo_version_key(ask->url->text, &out->expect, &out->version_key);
 }
 
-/* InRelease, Release, Release.gpg: the newest generation's, or that of the time asked for. */
+/*
+ * InRelease, Release: the newest generation's, or that of the time asked for. Release.gpg: that
+ * of the generation whose Release the client has.
+ */
 static void
 repo_ask_release(struct repo_view *v, const struct repo_set *set, const struct repo_path *p,
     const struct repo_ask *ask, struct repo_answer *out)
@@ -729,8 +756,9 @@ repo_ask_release(struct repo_view *v, const struct repo_set *set, const struct r
 	out->role = REPO_ROLE_UNKNOWN;
 	if (set->repos[d->repo].gens_n == 0)
 		return;
-	out->gen = ask->at.n == 0 ? set->repos[d->repo].gens[0] :
-	    repo_snap_at(v->rs, &set->repos[d->repo], ask->at);
+	/* A signature belongs to the Release that this client was given, not to a newer one. */
+	out->gen = ask->at.n == 0 && which != REPO_SIGNATURE ? set->repos[d->repo].gens[0] :
+	    repo_select(v, &set->repos[d->repo], ask, repo_file_names[which], false);
 	if (out->gen == NULL)
 		return;
 	out->role = REPO_ROLE_UNLISTED;
@@ -777,6 +805,7 @@ repo_ask_by_hash(struct repo_view *v, const struct repo_snap *snap, const struct
 		rf = repo_gen_by_digest(snap->gens[i], ask->af->hash, digest);
 	if (rf == NULL)
 		return;
+	out->role = REPO_ROLE_UNLISTED;	/* not by this name, but it is one of its files */
 	if (i == 1)
 		repo_note_asked(v, snap->gens[0], rf, ask->now_s);
 	out->by_digest = repo_file_expect(rf, &out->expect) &&
@@ -884,6 +913,7 @@ repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answer *ou
 	const struct repo_set *set = repo_view_refresh(v);
 	struct repo_memo *memo = v->memos != NULL ? &v->memos[(ask->key->b[6] |
 	    (unsigned)ask->key->b[7] << 8) % REPO_MEMO] : NULL;
+	uint32_t day = (uint32_t)(ask->now_s / 86400);
 	struct repo_path p;
 	bool current;
 
@@ -891,7 +921,8 @@ repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answer *ou
 	if (set->repos_n == 0 && ask->at.n == 0)
 		return;
 	current = ask->af->class != APTFILE_RELEASE && repo_client_is_current(v, ask);
-	if (current && memo != NULL && memo->epoch == set->epoch &&
+	/* A new day is looked up again: repo_note_asked writes down which indexes are wanted. */
+	if (current && memo != NULL && memo->epoch == set->epoch && memo->day == day &&
 	    memcmp(&memo->key, ask->key, sizeof(memo->key)) == 0) {
 		*out = memo->answer;
 		if (out->role == REPO_ROLE_LISTED && ask->af->class == APTFILE_PACKAGE)
@@ -919,6 +950,7 @@ repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answer *ou
 	if (current && !out->held && memo != NULL) {
 		memo->key = *ask->key;
 		memo->epoch = set->epoch;
+		memo->day = day;
 		memo->answer = *out;
 	} else if (current && !v->forgetful && memo == NULL)
 		v->memos = calloc(REPO_MEMO, sizeof(*v->memos));

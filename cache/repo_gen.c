@@ -60,6 +60,7 @@ repo_gen_free(struct repo_gen *g)
 	free(g->by_sha256.files);
 	free(g->by_sha512.files);
 	free(g->asked_day);
+	AZ(pthread_mutex_destroy(&g->files_lock));
 	OBJ_FREE(g);
 }
 
@@ -74,6 +75,7 @@ repo_gen_new(struct repo *repo, uint64_t seq, struct release *release)
 		return NULL;
 	}
 	atomic_init(&g->refs, 1);
+	AZ(pthread_mutex_init(&g->files_lock, NULL));
 	g->repo = repo;
 	g->seq = seq;
 	g->release = release;
@@ -142,12 +144,17 @@ repo_gen_adopted_at_s(const struct repo_gen *g)
 }
 
 bool
-repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32])
+repo_gen_digest(const struct repo_gen *cg, enum repo_file which, uint8_t digest[32])
 {
-	if (!atomic_load_explicit(&g->has[which], memory_order_acquire))
-		return false;
-	memcpy(digest, g->digest[which], 32);
-	return true;
+	struct repo_gen *g = (struct repo_gen *)(uintptr_t)cg;
+	bool has;
+
+	AZ(pthread_mutex_lock(&g->files_lock));
+	has = atomic_load(&g->has[which]);
+	if (has)
+		memcpy(digest, g->digest[which], 32);
+	AZ(pthread_mutex_unlock(&g->files_lock));
+	return has;
 }
 
 const struct release_file *

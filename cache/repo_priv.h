@@ -50,9 +50,14 @@ struct repo_gen {
 	_Atomic uint32_t *asked_day;	/* of each file: when it was last noted */
 	_Atomic uint32_t tables_n;	/* readers see complete entries below it */
 	struct repo_table *tables[REPO_TABLES_MAX];
-	/* Under the registry's lock. */
+	/*
+	 * Written under the registry's lock and the generation's; read under either of them. The
+	 * generation's is the inner one, held for a few bytes.
+	 */
+	pthread_mutex_t files_lock;
 	_Atomic bool has[REPO_FILE_N];
 	uint8_t digest[REPO_FILE_N][32];
+	/* Under the registry's lock. */
 	unsigned pins_n;
 	char pins[REPO_PINS_MAX][REPO_PIN_BYTES];
 };
@@ -125,6 +130,7 @@ struct repos {
 struct repo_memo {
 	struct key key;
 	uint64_t epoch;
+	uint32_t day;			/* since 1970: not for longer than one */
 	struct repo_answer answer;
 };
 

@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/evp.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -155,6 +156,7 @@ static char *
 repo_load_body(struct repos *rs, const uint8_t digest[32], size_t *n)
 {
 	struct blob_stat st;
+	uint8_t got[32];
 	char *text = NULL;
 	int fd = -1;
 
@@ -173,6 +175,12 @@ repo_load_body(struct repos *rs, const uint8_t digest[32], size_t *n)
 		*n += (size_t)k;
 	}
 	(void)close(fd);
+	/* After a power cut its bytes may be others, and still look like a Release. */
+	if (text != NULL && (EVP_Digest(text, *n, got, NULL, EVP_sha256(), NULL) != 1 ||
+	    memcmp(got, digest, sizeof(got)) != 0)) {
+		free(text);
+		text = NULL;
+	}
 	return text;
 }
 
@@ -184,7 +192,7 @@ repo_load_release(struct repos *rs, const uint8_t digest[32], char *why, size_t 
 	size_t n = 0;
 	char *text = repo_load_body(rs, digest, &n);
 
-	(void)snprintf(why, why_cap, "its Release is not stored any more");
+	(void)snprintf(why, why_cap, "its Release is not stored any more, or damaged");
 	if (text == NULL)
 		return NULL;
 	if (release_parse(&r, text, n, why, why_cap) != REASON_OK)
@@ -239,7 +247,9 @@ repo_load_root(struct repos *rs, struct slice in)
 	int64_t asked_at_s;
 
 	if (!repo_read(&in, &version, sizeof(version)) || version != REPO_RECORD_VERSION ||
-	    !repo_read_text(&in, &root) || (repo = repo_find_or_add(rs, root)) == NULL)
+	    !repo_read_text(&in, &root) || !slice_ends(root, SLICE("/")) ||
+	    memmem(root.p, root.n, "://", 3) == NULL ||
+	    (repo = repo_find_or_add(rs, root)) == NULL)
 		return;
 	while (repo->members_n < REPO_MEMBERS_MAX && repo_read(&in, &asked_at_s, 8) &&
 	    repo_read_text(&in, &path)) {
@@ -613,7 +623,10 @@ repo_store_gen_now(struct repos *rs, const struct repo_gen *g)
 	struct repo_wait w = {.r = REASON_OK};
 
 	AZ(sem_init(&w.done, 0, 0));
+	/* Queued under the lock: in the order in which its pins and files change. */
+	AZ(pthread_mutex_lock(&rs->lock));
 	repo_store_gen(rs, g, repo_stored, &w);
+	AZ(pthread_mutex_unlock(&rs->lock));
 	while (sem_wait(&w.done) != 0)
 		MUST(errno == EINTR);
 	AZ(sem_destroy(&w.done));
@@ -684,10 +697,10 @@ repo_attach_file(struct repos *rs, struct repo_gen *g, enum repo_file which,
     const uint8_t digest[32])
 {
 	AZ(pthread_mutex_lock(&rs->lock));
-	/* Readers look at the digest once `has` says that it is there: not while it changes. */
-	atomic_store(&g->has[which], false);
+	AZ(pthread_mutex_lock(&g->files_lock));
 	memcpy(g->digest[which], digest, 32);
-	atomic_store_explicit(&g->has[which], true, memory_order_release);
+	atomic_store(&g->has[which], true);
+	AZ(pthread_mutex_unlock(&g->files_lock));
 	repo_publish(rs);
 	AZ(pthread_mutex_unlock(&rs->lock));
 	return repo_store_gen_now(rs, g);
@@ -709,6 +722,20 @@ repo_others_list(const struct repo *repo, const struct repo_gen *but, struct sli
 		rf = release_find(repo->gens[i]->release, path);
 		if (rf != NULL && repo_file_expect(rf, &other) && other.hash == e->hash &&
 		    memcmp(other.digest, e->digest, sizeof(e->digest)) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Was another kept generation the same publication, with this very file? (lock held) */
+static bool
+repo_others_have(const struct repo *repo, const struct repo_gen *but, unsigned which)
+{
+	for (unsigned i = 0; i < repo->gens_n; i++) {
+		const struct repo_gen *g = repo->gens[i];
+
+		if (g != but && atomic_load(&g->has[which]) &&
+		    memcmp(g->digest[which], but->digest[which], 32) == 0)
 			return true;
 	}
 	return false;
@@ -741,7 +768,7 @@ repo_expire_gen(struct repos *rs, struct repo *repo, unsigned at)
 	    SLICE_ARG(repo->root));
 	COUNT(generations_expired_total);
 	for (unsigned i = 0; i < REPO_FILE_N; i++) {
-		if (!atomic_load(&g->has[i]))
+		if (!atomic_load(&g->has[i]) || repo_others_have(repo, g, i))
 			continue;
 		memcpy(e.digest, g->digest[i], 32);
 		repo_forget_version(rs, repo, repo_file_names[i], &e);
@@ -841,6 +868,7 @@ repo_keep_add(struct repo_keep *k, const uint8_t *digest, enum repo_keeping keep
 	k->v[k->n++].keeping = keeping;
 }
 
+/* All that a pinned generation's tables name. */
 static bool
 repo_keep_entry(void *arg, const struct pkgtable_entry *e)
 {
@@ -864,11 +892,26 @@ repo_keep_gen(struct repo_keep *k, const struct repo *repo, struct repo_gen *g)
 		if (rf != NULL && rf->has_sha256)
 			repo_keep_add(k, rf->sha256, keeping);
 	}
-	for (uint32_t i = 0; i < atomic_load(&g->tables_n); i++) {
+	for (uint32_t i = 0; i < atomic_load(&g->tables_n); i++)
 		repo_keep_add(k, g->tables[i]->digest, keeping);
-		if (keeping == REPO_KEEP_PINNED)
-			pkgtable_each(g->tables[i]->t, repo_keep_entry, k);
-	}
+}
+
+/* A reference to each pinned generation: their tables are on disk, which is not read with the lock. */
+static struct repo_gen **
+repo_keep_pinned(struct repos *rs, size_t *n)
+{
+	struct repo_gen **v = NULL;
+	size_t cap = 0;
+
+	for (uint32_t i = 0; i < rs->repos_n; i++)
+		for (unsigned g = 0; g < rs->repos[i]->gens_n; g++)
+			cap += rs->repos[i]->gens[g]->pins_n > 0;
+	v = calloc(cap + 1, sizeof(struct repo_gen *));
+	for (uint32_t i = 0; v != NULL && i < rs->repos_n; i++)
+		for (unsigned g = 0; g < rs->repos[i]->gens_n; g++)
+			if (rs->repos[i]->gens[g]->pins_n > 0)
+				v[(*n)++] = repo_gen_ref(rs->repos[i]->gens[g]);
+	return v;
 }
 
 /* By digest, the stronger word first. */
@@ -885,7 +928,8 @@ struct repo_keep *
 repo_keep_new(struct repos *rs)
 {
 	struct repo_keep *k = calloc(1, sizeof(*k));
-	size_t n = 0;
+	struct repo_gen **pinned;
+	size_t n = 0, pinned_n = 0;
 
 	if (k == NULL)
 		return NULL;
@@ -893,7 +937,15 @@ repo_keep_new(struct repos *rs)
 	for (uint32_t i = 0; i < rs->repos_n; i++)
 		for (unsigned g = 0; g < rs->repos[i]->gens_n; g++)
 			repo_keep_gen(k, rs->repos[i], rs->repos[i]->gens[g]);
+	pinned = repo_keep_pinned(rs, &pinned_n);
 	AZ(pthread_mutex_unlock(&rs->lock));
+	k->full |= pinned == NULL;
+	for (size_t i = 0; i < pinned_n; i++) {
+		for (uint32_t t = 0; t < atomic_load(&pinned[i]->tables_n); t++)
+			pkgtable_each(pinned[i]->tables[t]->t, repo_keep_entry, k);
+		repo_gen_unref(&pinned[i]);
+	}
+	free(pinned);
 	if (k->full) {
 		repo_keep_free(&k);
 		return NULL;

@@ -22,6 +22,7 @@
 #include "cache/stage.h"
 
 #include <errno.h>
+#include <openssl/evp.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -33,12 +34,14 @@
 #define STAGE_MAGIC 0x57a6e001u
 
 enum {
-	STAGE_THREADS = 8,
+	STAGE_THREADS = 16,		/* a root whose upstream hangs keeps one for 20 s */
+	STAGE_TABLE_THREADS = 4,	/* of them for tables alone: those take the processor */
 	STAGE_FETCH_MS = 20000,		/* for a set to come */
 	STAGE_FIRST_MS = 3000,		/* a root's first clients wait so long for agreement */
 	STAGE_RETRY_MS = 500,		/* between two looks: at most two a second */
 	STAGE_PROBE_MS = 1000,		/* first background look after a disagreement; then doubled */
 	STAGE_PROBE_MAX_MS = 30000,
+	STAGE_BROKEN_MS = 60 * 1000,	/* a Release with an unusable index is not read again */
 	STAGE_ASKED_MS = 3600 * 1000,	/* nobody asked for so long: no more looks */
 	STAGE_TICK_MS = 10000,		/* expiry, Valid-Until */
 	STAGE_ROOTS_MAX = REPO_ROOTS_MAX,
@@ -55,8 +58,12 @@ struct stage_root {
 	enum repo_file which;		/* what its clients begin with */
 	int64_t first_ms, asked_ms;
 	int64_t tried_ms;		/* when its set was last compared */
+	int64_t probed_ms;		/* when it was last looked at in the background; 0: never */
 	bool disagrees;
 	uint8_t identity[32];		/* of the Release that disagrees */
+	int64_t broken_ms;		/* when a Release had an index that can't be used; 0: never */
+	uint8_t broken[32];		/* its identity */
+	char broken_why[512];
 	char why[512];
 	int64_t probe_ms, backoff_ms;	/* due; 0: none */
 };
@@ -90,6 +97,7 @@ struct stage {
 	bool ticking;
 	uint8_t building[STAGE_THREADS][32];	/* tables under way */
 	unsigned building_n;
+	unsigned tables_n;		/* threads that work on tables alone */
 };
 
 /* ---- waiting for flights ---- */
@@ -168,7 +176,8 @@ stage_reader_settled(struct stage_reader *sr)
 	/* Its state may move between the two looks: then it would not ring. */
 	while (!flight_wait(&sr->reader, UINT64_MAX, flight_state(f)))
 		;
-	return flight_state(f) == FLIGHT_FAILED || flight_is_settled(f);
+	return flight_state(f) == FLIGHT_FAILED || flight_state(f) == FLIGHT_CONFIRMED ||
+	    flight_is_settled(f);
 }
 
 /* Waits until the flights are stored or have failed; false: not all in time. */
@@ -299,8 +308,11 @@ stage_choose_set(struct stage_try *t, char *paths[REPO_MEMBERS_MAX])
 	unsigned n = repo_members(t->st->repos, t->root, t->release, paths);
 	const struct release_file *rf;
 
-	/* A flat repository has one index that matters; below dists/ only clients know which. */
-	if (n > 0 || t->current != NULL ||
+	/*
+	 * A flat repository has one index that matters, also when nobody asked for any lately;
+	 * below dists/ only clients know which.
+	 */
+	if (n > 0 ||
 	    memmem(t->root.p, t->root.n, "/dists/", sizeof("/dists/") - 1) != NULL)
 		return n;
 	rf = release_first_packages(t->release);
@@ -592,6 +604,23 @@ stage_store_release(struct stage_try *t, struct flight *f, struct slice url)
 	return true;
 }
 
+/* Waits for Release.gpg. A client's flight that we joined may only have confirmed what it had. */
+static struct flight *
+stage_wait_signature(struct stage_try *t)
+{
+	for (unsigned tries = 0; tries < 3; tries++) {
+		stage_drop_readers(t);
+		stage_fetch(t, repo_file_names[REPO_SIGNATURE], NULL);
+		if (t->n == 0)
+			return NULL;
+		(void)stage_wait_all(t->st, &t->bell, t->v, t->n,
+		    clock_mono_ms() + STAGE_FETCH_MS);
+		if (flight_state(t->v[0].reader.f) != FLIGHT_CONFIRMED)
+			break;
+	}
+	return t->v[0].reader.f;
+}
+
 /* Release.gpg beside a Release, as it is upstream now. False: it can't be told whether there is. */
 static bool
 stage_fetch_signature(struct stage_try *t)
@@ -605,11 +634,9 @@ stage_fetch_signature(struct stage_try *t)
 
 	if (!stage_url(t->root, repo_file_names[REPO_SIGNATURE], text, &url))
 		return true;
-	stage_fetch(t, repo_file_names[REPO_SIGNATURE], NULL);
-	if (t->n == 0)
+	f = stage_wait_signature(t);
+	if (f == NULL)
 		return true;
-	(void)stage_wait_all(t->st, &t->bell, t->v, t->n, clock_mono_ms() + STAGE_FETCH_MS);
-	f = t->v[0].reader.f;
 	if (flight_state(f) == FLIGHT_COMPLETE && flight_is_stored(f)) {
 		t->has_signature = true;
 		memcpy(t->signature, f->digest, 32);
@@ -690,7 +717,10 @@ stage_adopt(struct stage_try *t, struct flight *f, struct release *release,
 	if (r != REASON_OK) {
 		log_error("%.*s: the Release of %s can't be recorded: %s", SLICE_ARG(t->root), when,
 		    reason_text(r));
-		flight_fail(f, r, 0, false, "%s", reason_text(r));
+		if (t->current != NULL)
+			flight_fail(f, r, 0, false, "%s", reason_text(r));
+		else
+			flight_open_gate(f);
 		return;
 	}
 	COUNT(generations_adopted_total);
@@ -713,11 +743,11 @@ stage_confirm(struct stage_try *t, struct flight *f, enum repo_file which)
 	if (!repo_gen_digest(t->current, which, digest) || memcmp(digest, f->digest, 32) != 0) {
 		log_info("%.*s: %.*s in another form", SLICE_ARG(t->root),
 		    SLICE_ARG(repo_file_names[which]));
-		if (t->has_signature)
-			(void)!repo_attach_file(t->st->repos, t->current, REPO_SIGNATURE,
-			    t->signature);
 		(void)!repo_attach_file(t->st->repos, t->current, which, f->digest);
 	}
+	if (t->has_signature && (!repo_gen_digest(t->current, REPO_SIGNATURE, digest) ||
+	    memcmp(digest, t->signature, 32) != 0))
+		(void)!repo_attach_file(t->st->repos, t->current, REPO_SIGNATURE, t->signature);
 	flight_open_gate(f);
 }
 
@@ -801,6 +831,32 @@ stage_root_tried_now(struct stage *st, struct stage_root *root, const struct rel
 	return yes;
 }
 
+/* An index of this Release can't be used: reading it again at each check would find the same. */
+static void
+stage_root_note_broken(struct stage_try *t, struct stage_root *root)
+{
+	AZ(pthread_mutex_lock(&t->st->lock));
+	root->broken_ms = clock_mono_ms();
+	memcpy(root->broken, t->release->identity, 32);
+	(void)snprintf(root->broken_why, sizeof(root->broken_why), "%s", t->why);
+	AZ(pthread_mutex_unlock(&t->st->lock));
+}
+
+/* Was that found of this very Release a while ago? Then in the same words. */
+static bool
+stage_root_is_broken(struct stage_try *t, struct stage_root *root)
+{
+	bool yes;
+
+	AZ(pthread_mutex_lock(&t->st->lock));
+	yes = root->broken_ms != 0 && memcmp(root->broken, t->release->identity, 32) == 0 &&
+	    clock_mono_ms() - root->broken_ms < STAGE_BROKEN_MS;
+	if (yes)
+		(void)snprintf(t->why, t->why_cap, "%s", root->broken_why);
+	AZ(pthread_mutex_unlock(&t->st->lock));
+	return yes;
+}
+
 /* Waits a moment before the next look; false: the depot stops. */
 static bool
 stage_pause(struct stage *st, int64_t until_ms)
@@ -825,9 +881,13 @@ stage_compare(struct stage_try *t, struct stage_root *root)
 
 	if (stage_root_tried_now(t->st, root, t->release, t->why, t->why_cap))
 		return STAGE_UNREACHABLE;
+	if (stage_root_is_broken(t, root))
+		return STAGE_BROKEN;
 	for (;;) {
 		next_ms = clock_mono_ms() + STAGE_RETRY_MS;
 		v = stage_compare_set(t);
+		if (v == STAGE_BROKEN)
+			stage_root_note_broken(t, root);
 		if (v == STAGE_AGREES || v == STAGE_BROKEN)
 			return v;
 		stage_root_disagree(t->st, root, t->release, t->why, t->current != NULL);
@@ -974,40 +1034,60 @@ stage_table_job(struct stage *st, struct stage_job *job)
 		    why[0] != '\0' ? why : reason_text(r));
 }
 
+/* Where a body is unpacked to: twice, for its digest first, so that nobody sees a wrong one. */
+struct stage_derive {
+	struct flight *f;		/* NULL: for the digest alone */
+	EVP_MD_CTX *md;
+};
+
 static enum reason
 stage_derive_sink(void *arg, const void *p, size_t n)
 {
-	return flight_append(arg, p, n);
+	struct stage_derive *d = arg;
+
+	if (d->f != NULL)
+		return flight_append(d->f, p, n);
+	return EVP_DigestUpdate(d->md, p, n) == 1 ? REASON_OK : REASON_NO_MEMORY;
 }
 
-/* Unpacks a stored body into the flight. */
+/* Unpacks a stored body once. */
 static enum reason
-stage_derive_body(struct stage *st, struct stage_job *job)
+stage_derive_body(struct stage_job *job, int fd, uint64_t packed_bytes, struct stage_derive *d)
 {
-	struct flight *f = job->f;
-	uint64_t max_bytes = (uint64_t)flight_expected(f)->size_bytes, at = 0;
+	uint64_t max_bytes = (uint64_t)flight_expected(job->f)->size_bytes, at = 0;
 	struct unpack *u = unpack_new(job->unpack, max_bytes);
-	struct blob_stat bs = {0, 0};
 	char *buf = malloc(65536);
 	enum reason r = u == NULL || buf == NULL ? REASON_NO_MEMORY : REASON_OK;
-	int fd = -1;
 
-	if (r == REASON_OK)
-		r = blob_open(cache_parts(st->cache)->blobs, job->digest, &fd, &bs);
-	while (r == REASON_OK && at < bs.size_bytes) {
+	while (r == REASON_OK && at < packed_bytes) {
 		ssize_t k = pread(fd, buf, 65536, (off_t)at);
 
-		r = k > 0 ? unpack_feed(u, buf, (size_t)k, stage_derive_sink, f) :
+		r = k > 0 ? unpack_feed(u, buf, (size_t)k, stage_derive_sink, d) :
 		    REASON_DISK_ERROR;
 		at += k > 0 ? (uint64_t)k : 0;
 	}
 	if (r == REASON_OK)
 		r = unpack_end(u);
-	if (fd >= 0)
-		(void)close(fd);
 	unpack_free(&u);
 	free(buf);
 	return r;
+}
+
+/* Does the stored body unpack to what is expected? */
+static bool
+stage_derive_fits(struct stage_job *job, int fd, uint64_t packed_bytes)
+{
+	const struct flight_expect *e = flight_expected(job->f);
+	struct stage_derive d = {.md = EVP_MD_CTX_new()};
+	uint8_t got[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+	bool fits = d.md != NULL && EVP_DigestInit_ex(d.md, e->hash == APTFILE_SHA512 ?
+	    EVP_sha512() : EVP_sha256(), NULL) == 1 &&
+	    stage_derive_body(job, fd, packed_bytes, &d) == REASON_OK &&
+	    EVP_DigestFinal_ex(d.md, got, &n) == 1 && memcmp(got, e->digest, n) == 0;
+
+	EVP_MD_CTX_free(d.md);
+	return fits;
 }
 
 static void
@@ -1022,8 +1102,19 @@ stage_derive_job(struct stage *st, struct stage_job *job)
 		.shareable = true, .keep = true,
 	};
 	char etag[KEY_HEX_BYTES + 2], fields[256], hex[KEY_HEX_BYTES];
+	struct stage_derive to = {.f = f};
+	struct blob_stat bs = {0, 0};
 	enum reason r;
+	int fd = -1;
 
+	if (blob_open(cache_parts(st->cache)->blobs, job->digest, &fd, &bs) != REASON_OK ||
+	    !stage_derive_fits(job, fd, bs.size_bytes)) {
+		/* Gone, damaged, or a publisher's mistake: then upstream has it. */
+		if (fd >= 0)
+			(void)close(fd);
+		cache_fetch(st->cache, f, false);
+		return;
+	}
 	key_hex(flight_expected(f)->digest, hex);
 	(void)snprintf(etag, sizeof(etag), "\"%s\"", hex);
 	(void)snprintf(fields, sizeof(fields), "Content-Type: application/octet-stream\r\n"
@@ -1032,7 +1123,8 @@ stage_derive_job(struct stage *st, struct stage_job *job)
 	h.fields = slice_of(fields);
 	r = flight_begin(f, &h);
 	if (r == REASON_OK)
-		r = stage_derive_body(st, job);
+		r = stage_derive_body(job, fd, bs.size_bytes, &to);
+	(void)close(fd);
 	if (r == REASON_OK)
 		flight_finish(f);
 	else
@@ -1080,7 +1172,9 @@ stage_submit(struct stage *st, struct flight *f)
 	AZ(pthread_mutex_unlock(&st->lock));
 	if (queued)
 		return;
-	flight_fail(f, REASON_UP_OVERLOAD, 0, false, "too many repositories are being looked at");
+	/* Nobody can look at it: its readers get what is current, or else what upstream has. */
+	COUNT(repositories_refused_total);
+	flight_open_gate(f);
 	flight_unref(&f);
 }
 
@@ -1149,7 +1243,8 @@ stage_suspect(struct stage *st, struct slice root_text)
 	root = stage_root_of(st, root_text);
 	if (root != NULL && root->probe_ms == 0) {
 		root->asked_ms = clock_mono_ms();
-		root->probe_ms = root->asked_ms;
+		root->probe_ms = root->probed_ms + STAGE_PROBE_MS > root->asked_ms ?
+		    root->probed_ms + STAGE_PROBE_MS : root->asked_ms;
 		AZ(pthread_cond_broadcast(&st->news));
 	}
 	AZ(pthread_mutex_unlock(&st->lock));
@@ -1180,13 +1275,20 @@ stage_take(struct stage *st)
 {
 	struct stage_job *job;
 
+	/* What clients wait for goes before tables, which a large depot makes for a while at start. */
 	TAILQ_FOREACH(job, &st->jobs, link)
-		if (job->root == NULL || !job->root->busy)
+		if (job->kind != STAGE_TABLE && (job->root == NULL || !job->root->busy))
 			break;
+	/* At the end those are left: they are found missing at the next start. */
+	if (job == NULL && !st->quiet && st->tables_n < STAGE_TABLE_THREADS)
+		TAILQ_FOREACH(job, &st->jobs, link)
+			if (job->kind == STAGE_TABLE)
+				break;
 	if (job == NULL)
 		return NULL;
 	TAILQ_REMOVE(&st->jobs, job, link);
 	st->jobs_n--;
+	st->tables_n += job->kind == STAGE_TABLE;
 	if (job->root != NULL)
 		job->root->busy = true;
 	return job;
@@ -1210,6 +1312,7 @@ stage_take_probe(struct stage *st, int64_t now_ms, int64_t *due_ms)
 			root->backoff_ms = 2 * root->backoff_ms < STAGE_PROBE_MAX_MS ?
 			    2 * root->backoff_ms : STAGE_PROBE_MAX_MS;
 			root->probe_ms = root->disagrees ? now_ms + root->backoff_ms : 0;
+			root->probed_ms = now_ms;
 			return root;
 		}
 		if (root->probe_ms < *due_ms)
@@ -1288,8 +1391,10 @@ stage_step(struct stage *st, int64_t now_ms, int64_t *due_ms)
 	AZ(pthread_mutex_lock(&st->lock));
 	if (tick)
 		st->ticking = false;
-	if (job != NULL && job->root != NULL) {
-		job->root->busy = false;
+	if (job != NULL && (job->root != NULL || job->kind == STAGE_TABLE)) {
+		if (job->root != NULL)
+			job->root->busy = false;
+		st->tables_n -= job->kind == STAGE_TABLE;
 		AZ(pthread_cond_broadcast(&st->news));
 	}
 	free(job);

@@ -91,7 +91,7 @@ fetch_flight_head(const struct fetch *ft)
 		h.shareable = h.keep = false;
 	/* A body that ends with the connection may have been cut: only a digest could tell. */
 	if (ft->head_only || (h.total_bytes < 0 && !r->chunked &&
-	    flight_aptfile(ft->f)->class != APTFILE_BYHASH))
+	    flight_expected(ft->f) == NULL))
 		h.keep = false;
 	return h;
 }

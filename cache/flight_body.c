@@ -5,9 +5,9 @@
  * kept of it when it ends early. Called by the upstream thread, which writes,
  * and by flight.c at a flight's turns. A body is born in flight_begin (in
  * partial/ or unnamed), grows in flight_append, moves to a ring in memory where
- * there is no room for it (flight_ring.c), and goes with the
- * flight, after the index writer renamed its file into blobs/; or before, as
- * the wrong one of two (struct flight_body).
+ * there is no room for it (flight_ring.c), and goes with the flight, after the
+ * index writer renamed its file into blobs/; or before, as the wrong one of
+ * two (struct flight_body).
  */
 #include "cache/flight_priv.h"
 

@@ -4,8 +4,8 @@
 #define FLIGHT_PRIV_H
 /*
  * The inside of a flight, for the files that carry it: flight.c (state,
- * readers), flight_body.c and flight_ring.c (bytes), cache.c (table), verify.c (digest), sync.c
- * (durability).
+ * readers), flight_body.c and flight_ring.c (bytes), cache.c (table),
+ * verify.c (digest), sync.c (durability).
  */
 #include <openssl/evp.h>
 #include <pthread.h>

@@ -164,8 +164,8 @@ void flight_unref(struct flight **f_p);
 /* ---- writer's side (the upstream thread) ---- */
 struct flight_driver {
 	/*
-	 * The last reader left, or the first one came back, or there is room again. From any thread, under the flight's
-	 * lock: may only post.
+	 * The last reader left, or the first one came back, or there is room again. From any
+	 * thread, under the flight's lock: may only post.
 	 */
 	void (*crowd)(void *arg, bool anybody);
 	/*

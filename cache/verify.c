@@ -420,7 +420,6 @@ verify_stop(struct verify **v_p)
 	struct verify *v = *v_p;
 	unsigned i;
 
-	*v_p = NULL;
 	if (v == NULL)
 		return;
 	CHECK_OBJ(v, VERIFY_MAGIC);
@@ -429,6 +428,7 @@ verify_stop(struct verify **v_p)
 	AZ(pthread_cond_signal(&v->news));
 	AZ(pthread_mutex_unlock(&v->lock));
 	AZ(pthread_join(v->thread, NULL));
+	*v_p = NULL;	/* flights that fail at the very end still poke it */
 	for (i = 0; i < NELEM(v->md); i++)
 		EVP_MD_free(v->md[i]);
 	AZ(pthread_mutex_destroy(&v->lock));

@@ -268,6 +268,7 @@ cmd_local(enum cmd_id id)
 		[CMD_sources] = cmd_sources,
 		[CMD_import] = cmd_import,
 		[CMD_doctor] = cmd_doctor,
+		[CMD_ca] = cmd_ca,
 		[CMD_apt_conf] = cmd_apt_conf,
 		[CMD_version] = cmd_version,
 		[CMD_help] = cmd_help,
@@ -383,7 +384,7 @@ cmd_apt_conf(const struct cmd_call *call)
 	char host[512], name[256] = "";
 	struct config *c = cmd_config(call);
 	uint16_t port;
-	bool tls;
+	bool tls = false;
 
 	if (c == NULL)
 		return CMD_FAILED;
@@ -392,8 +393,10 @@ cmd_apt_conf(const struct cmd_call *call)
 			(void)strcpy(name, "localhost");
 		(void)snprintf(host, sizeof(host), "%s:%u", name, cmd_first_port(c));
 	} else {
-		if (!url_take_scheme(&rest, &tls))
+		if (!url_take_scheme(&rest, &tls)) {
 			rest = slice_of(proxy);	/* a bare host:port will do */
+			tls = false;
+		}
 		url_split(rest, &userinfo, &authority, &path);
 		if (!url_split_authority(authority, &h, &port) || authority.n >= sizeof(host)) {
 			(void)fprintf(stderr, "apt-depot: --proxy %s is no URL: write "
@@ -403,7 +406,7 @@ cmd_apt_conf(const struct cmd_call *call)
 		}
 		(void)snprintf(host, sizeof(host), "%.*s", SLICE_ARG(authority));
 	}
-	page_print_apt_conf(stdout, host, c->connect == CONNECT_TUNNEL);
+	page_print_apt_conf(stdout, host, tls, c->connect == CONNECT_TUNNEL);
 	config_unref(&c);
 	return CMD_OK;
 }

@@ -536,6 +536,8 @@ config_resolve_upstreams(struct config_loader *ld)
 	ld->line = 0;
 	if (config_check_upstream(&c->upstream, why) == CONFIG_BAD)
 		config_report(ld, true, NULL, "%s", why);
+	if (config_check_tls(c, why) == CONFIG_BAD)
+		config_report(ld, true, NULL, "%s", why);
 	for (i = 0; i < c->sections_n; i++) {
 		s = &c->sections[i];
 		s->alone = c->upstream;

@@ -9,6 +9,7 @@
 
 #include "include/key.h"
 #include "proxy/authfile.h"
+#include "proxy/ca.h"
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
@@ -444,4 +445,46 @@ config_check_upstream(const struct config_upstream *u, char *why)
 		    "may be read by everybody on this machine: chmod o-r",
 		    config_quote(slice_of(u->client_cert)).text);
 	return CONFIG_GOOD;
+}
+
+/* The options about interception together. */
+static enum config_verdict
+config_check_interception(const struct config *c, char *why)
+{
+	struct ca *ca;
+	char *text = NULL;
+
+	if (c->intercept_ca_key != NULL && c->intercept_ca_cert == NULL)
+		return config_say(CONFIG_BAD, why, "intercept_ca_key is set without "
+		    "intercept_ca_cert: name the certificate that the key belongs to");
+	if (c->intercept_ca_cert == NULL)
+		return ca_can_constrain(&c->intercept_hosts, why, CONFIG_WHY_BYTES) ? CONFIG_GOOD :
+		    CONFIG_BAD;
+	ca = ca_load(c->intercept_ca_cert, c->intercept_ca_key, &text);
+	if (ca == NULL)
+		config_say(CONFIG_BAD, why, "intercept_ca_cert: %s", text != NULL ? text :
+		    "out of memory");
+	free(text);
+	if (ca == NULL)
+		return CONFIG_BAD;
+	ca_free(&ca);
+	return CONFIG_GOOD;
+}
+
+enum config_verdict
+config_check_tls(const struct config *c, char *why)
+{
+	const char *key = c->tls_key != NULL ? c->tls_key : c->tls_cert;
+
+	if (c->tls_cert == NULL && c->tls_key != NULL)
+		return config_say(CONFIG_BAD, why, "tls_key is set without tls_cert: name the "
+		    "certificate that the key belongs to");
+	if (c->listen_tls.n > 0 && c->tls_cert == NULL)
+		return config_say(CONFIG_BAD, why, "listen_tls needs a certificate: name it and its "
+		    "key in tls_cert and tls_key");
+	if (c->tls_cert != NULL && !config_pair_ok(c->tls_cert, key, why))
+		return config_say(CONFIG_BAD, why, "tls_cert: no private key that belongs to the "
+		    "first certificate of %s in %s: name its key in tls_key",
+		    config_quote(slice_of(c->tls_cert)).text, config_quote(slice_of(key)).text);
+	return config_check_interception(c, why);
 }

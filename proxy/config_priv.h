@@ -79,6 +79,8 @@ config_check_f config_check_any, config_check_listen, config_check_host, config_
 	config_check_user;
 /* Rules about more than one option of an upstream's settings. */
 enum config_verdict config_check_upstream(const struct config_upstream *u, char *why);
+/* Rules about more than one of the options for TLS towards clients. */
+enum config_verdict config_check_tls(const struct config *c, char *why);
 
 /* ---- config.c ---- */
 

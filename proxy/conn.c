@@ -15,11 +15,13 @@
 #include "include/counter.h"
 #include "include/log.h"
 #include "proxy/limits.h"
+#include "proxy/entry.h"
 #include "proxy/tunnel.h"
 #include "proxy/worker.h"
 
 enum {
 	CONN_DISK_MS = 60000,
+	CONN_ENTRY_MS = 10000,		/* for all that comes before requests, each state of it */
 	CONN_LINGER_MS = 2000,
 	CONN_REFUSED_MS = 5000,
 	CONN_LINGER_BYTES = 1 << 20,	/* discarded at most while lingering */
@@ -101,6 +103,10 @@ conn_close(struct conn *c, enum reason why)
 	}
 	tunnel_end(&c->tunnel);
 	conn_leave_limits(c);
+	if (c->tls != NULL && (why == REASON_CLIENT_DONE || why == REASON_CLIENT_TIMEOUT ||
+	    why == REASON_SHUTDOWN) && c->out_n == 0)
+		tls_finish(c->tls);
+	tls_free(&c->tls);
 	(void)event_del(&c->ev);
 	(void)close(c->fd);
 	c->fd = -1;
@@ -231,7 +237,7 @@ conn_fill(struct conn *c)
 	if (had > 0)
 		memcpy(w->in, c->in, had);
 	room = WORKER_IN_BYTES - had;
-	k = recv(c->fd, w->in + had, room, 0);
+	k = conn_recv(c, w->in + had, room);
 	if (k < 0) {
 		if (errno == EAGAIN || errno == EINTR) {
 			c->can_read = errno == EINTR;
@@ -247,9 +253,9 @@ conn_fill(struct conn *c)
 	}
 	/*
 	 * A short read has emptied the socket; what comes later makes a new edge, but for a FIN
-	 * already seen.
+	 * already seen. TLS has a record at a time: only EAGAIN says that there is no more.
 	 */
-	if ((size_t)k < room)
+	if ((size_t)k < room && c->tls == NULL)
 		c->can_read = c->peer_closed;
 	conn_parse(c, w->in, had + (size_t)k);
 }
@@ -299,11 +305,13 @@ conn_linger(struct conn *c)
 		conn_close(c, REASON_CLIENT_DONE);
 		return;
 	}
+	if (c->tls != NULL)
+		tls_finish(c->tls);
 	(void)shutdown(c->fd, SHUT_WR);
 	conn_set_state(c, CONN_LINGER);
 }
 
-/* Reads and forgets until the client closes. */
+/* Reads and forgets until the client closes; what TLS made of it is of no interest. */
 static void
 conn_run_linger(struct conn *c)
 {
@@ -337,8 +345,11 @@ conn_finish_request(struct conn *c, struct req *req)
 	TAILQ_REMOVE(&c->reqs, req, link);
 	c->reqs_n--;
 	c->served_n++;
-	if (req->http.method == HTTP_CONNECT)
+	if (req->http.method == HTTP_CONNECT) {
 		c->connecting = false;
+		if (req->status == 200)
+			entry_intercept(c, req->route.host, req->route.port);
+	}
 	if (req->end_known < 0 && req->http.minor == 0 && req->status == 200)
 		conn_drop_requests(c);	/* this body ends with the connection */
 	req_end(req);
@@ -372,6 +383,8 @@ conn_run(struct conn *c)
 		return;
 	}
 	while (c->state != CONN_DEAD) {
+		if (conn_is_entering(c) && !entry_run(c))
+			return;
 		if (conn_wants_input(c)) {
 			conn_fill(c);
 			continue;
@@ -419,6 +432,8 @@ conn_event_cb(evutil_socket_t fd, short what, void *arg)
 		c->can_read = true;
 	if (what & EV_WRITE)
 		c->can_write = true;
+	if (c->tls != NULL && tls_is_crossed(c->tls))
+		c->can_read = c->can_write = true;
 	conn_run(c);
 }
 
@@ -431,13 +446,13 @@ conn_client_allowed(const struct conn *c)
 }
 
 bool
-conn_admit(struct conn *c, bool one_too_many)
+conn_admit(struct conn *c)
 {
 	struct limits *l = c->w->depot->limits;
 
 	conn_leave_limits(c);
-	c->refusal = !conn_client_allowed(c) ? REASON_DENIED_CLIENT : one_too_many ?
-	    REASON_CONNECTIONS : REASON_OK;
+	if (!conn_client_allowed(c))
+		c->refusal = REASON_DENIED_CLIENT;
 	if (l == NULL || c->refusal != REASON_OK)
 		return true;
 	switch (limits_enter(l, (const struct sockaddr *)&c->peer, &c->share)) {
@@ -474,12 +489,20 @@ conn_sent(struct conn *c, uint64_t bytes)
 		limits_sent(c->w->depot->limits, c->share, bytes, c->w->now_ms);
 }
 
+bool
+conn_inside(const struct conn *c, struct route_inside *in)
+{
+	*in = (struct route_inside){.tls = c->tls != NULL};
+	if (c->tls != NULL)
+		return tls_pinned(c->tls, &in->host, &in->port);
+	return c->way == WAY_REDIRECTED;
+}
+
 void
 conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
-    bool one_too_many)
+    enum conn_way way, bool one_too_many)
 {
 	struct conn *c;
-	bool admitted;
 
 	OBJ_NEW(c, CONN_MAGIC);
 	if (c == NULL) {
@@ -494,18 +517,25 @@ conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
 		memcpy(&c->peer, sa, sa_n < sizeof(c->peer) ? sa_n : sizeof(c->peer));
 	else
 		c->peer.sin6_family = AF_UNIX;
-	admitted = conn_admit(c, one_too_many);
+	c->way = (uint8_t)way;
+	c->refusal = one_too_many ? REASON_CONNECTIONS : REASON_OK;
 	c->state = CONN_IDLE;
 	c->state_ms = w->now_ms;
 	TAILQ_INSERT_TAIL(&w->conns[CONN_IDLE], c, link);
 	COUNT(connections_open);
 	if (event_assign(&c->ev, w->base, fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
-	    conn_event_cb, c) != 0 || event_add(&c->ev, NULL) != 0 || !admitted) {
-		conn_close(c, admitted ? REASON_NO_MEMORY : REASON_CLIENT_CONNECTIONS);
+	    conn_event_cb, c) != 0 || event_add(&c->ev, NULL) != 0) {
+		conn_close(c, REASON_NO_MEMORY);
 		return;
 	}
 	/* The first request has often come with the connection. */
 	c->can_read = c->can_write = true;
+	if (way != WAY_PLAIN || w->depot->config->proxy_protocol_from.n != 0)
+		entry_begin(c);
+	else if (!conn_admit(c)) {
+		conn_close(c, REASON_CLIENT_CONNECTIONS);
+		return;
+	}
 	conn_run(c);
 }
 
@@ -522,11 +552,16 @@ conn_limit_ms(const struct conn *c)
 		/* One that is to be told no holds a place until it asks. */
 		return c->refusal != REASON_OK && client_ms > CONN_REFUSED_MS ? CONN_REFUSED_MS :
 		    client_ms;
+	case CONN_PREFACE:
+	case CONN_HELLO:
+	case CONN_HANDSHAKE:
+		return client_ms < CONN_ENTRY_MS ? client_ms : CONN_ENTRY_MS;
 	case CONN_DISK:
 		return CONN_DISK_MS;
 	case CONN_LINGER:
 		return CONN_LINGER_MS;
 	case CONN_PACE:		/* its client's share comes, slow as it may be */
+	case CONN_DIAL:		/* upstream answers each dial in time */
 	case CONN_FLIGHT:	/* the request knows how long */
 	case CONN_TUNNEL:	/* so does the tunnel */
 	case CONN_RUN:
@@ -545,9 +580,11 @@ conn_check_timeout(struct conn *c)
 
 	if (c->state == CONN_HEADER)
 		since = c->header_ms;	/* a deadline for the whole header, however it trickles */
-	if (limit > 0 && c->w->now_ms - since >= limit)
+	if (limit > 0 && c->w->now_ms - since >= limit) {
+		if (c->state == CONN_HANDSHAKE)
+			COUNT(tls_handshake_failures_total);
 		conn_close(c, c->state == CONN_DISK ? REASON_DISK_ERROR : REASON_CLIENT_TIMEOUT);
-	else if (c->state == CONN_FLIGHT && !TAILQ_EMPTY(&c->reqs) &&
+	} else if (c->state == CONN_FLIGHT && !TAILQ_EMPTY(&c->reqs) &&
 	    req_give_up_waiting(TAILQ_FIRST(&c->reqs)))
 		conn_run(c);
 	else if (c->state == CONN_TUNNEL)

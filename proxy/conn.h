@@ -28,6 +28,7 @@
 #include "proxy/mailbox.h"
 #include "proxy/page.h"
 #include "proxy/route.h"
+#include "proxy/tls.h"
 
 #define CONN_MAGIC 0xc0aa0001u
 #define REQ_MAGIC 0x4e900001u
@@ -40,6 +41,10 @@ struct tunnel;
 #define CONN_STATES(S)                                                         \
 	S(IDLE, "a request")                                                   \
 	S(HEADER, "the rest of a request header")                              \
+	S(PREFACE, "a load balancer's header")                                 \
+	S(HELLO, "the first bytes of a redirected connection")                 \
+	S(HANDSHAKE, "the TLS handshake")                                      \
+	S(DIAL, "the host of a redirected connection")                         \
 	S(FLIGHT, "bytes from upstream")                                       \
 	S(DISK, "the disk")                                                    \
 	S(WRITE, "the client to read")                                         \
@@ -64,6 +69,7 @@ enum conn_state {
 	S(HEAD, head)		/* decide on status and range, make the head */\
 	S(BODY, body)		/* send */                                     \
 	S(CONNECT, connect)	/* become a tunnel */                          \
+	S(INTERCEPT, intercept)	/* say 200, then be the host */                \
 	S(DONE, done)
 
 enum req_step {
@@ -128,6 +134,13 @@ struct req {
 	char memory[];			/* text_cap bytes */
 };
 
+/* How it came here. */
+enum conn_way {
+	WAY_PLAIN,		/* listen */
+	WAY_TLS,		/* listen_tls */
+	WAY_REDIRECTED,		/* listen_transparent */
+};
+
 TAILQ_HEAD(req_list, req);
 TAILQ_HEAD(conn_list, conn);
 
@@ -151,6 +164,7 @@ struct conn {
 	int64_t header_ms;
 	struct event ev;
 	struct sockaddr_in6 peer;	/* or a sockaddr_in; family AF_UNIX without more */
+	uint8_t way;			/* enum conn_way */
 	struct req_list reqs;
 	unsigned reqs_n;
 	uint64_t served_n;
@@ -160,6 +174,7 @@ struct conn {
 	size_t out_n, out_at;
 	unsigned jobs_n;		/* messages under way to it: it may not be freed */
 	struct tunnel *tunnel;
+	struct tls *tls;		/* bytes go through it; NULL: plain */
 	struct cache_client client;	/* the generations it was given */
 };
 
@@ -167,7 +182,9 @@ enum { CONN_LOOKAHEAD_MAX = 20 };
 
 /* Takes over the descriptor. On its worker. one_too_many: every request is answered 503. */
 void conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
-    bool one_too_many);
+    enum conn_way way, bool one_too_many);
+/* Is it for one host, not for the depot: intercepted, or redirected here? */
+bool conn_inside(const struct conn *c, struct route_inside *in);
 /* Goes on as far as it can without waiting. */
 void conn_run(struct conn *c);
 void conn_set_state(struct conn *c, enum conn_state to);
@@ -177,16 +194,36 @@ void conn_close(struct conn *c, enum reason why);
 void conn_check_timeouts(struct worker *w);
 void conn_reap(struct worker *w);
 /*
- * Its peer's address is known: may it ask, and is it one too many (then it is
- * told so)? From conn_new, and again by who learns another address for it.
- * False: it is to be closed without a word.
+ * Its client's address is known for good: may it ask, and is it one too many
+ * (then it is told so)? False: it is to be closed without a word.
  */
-bool conn_admit(struct conn *c, bool one_too_many) MUSTCHECK;
+bool conn_admit(struct conn *c) MUSTCHECK;
 /* How many bytes may be sent to it now; 0: it is run again when there are some. */
 uint64_t conn_allowance(struct conn *c);
 void conn_sent(struct conn *c, uint64_t bytes);
 void conn_peer_text(const struct conn *c, char *out, size_t cap);
 const char *conn_state_name(enum conn_state s);
+
+/* Does it still do what comes before requests (entry.h)? */
+static inline bool
+conn_is_entering(const struct conn *c)
+{
+	return c->state >= CONN_PREFACE && c->state <= CONN_DIAL;
+}
+
+/* As recv. */
+static inline ssize_t
+conn_recv(struct conn *c, void *p, size_t n)
+{
+	return c->tls == NULL ? recv(c->fd, p, n, 0) : tls_recv(c->tls, p, n);
+}
+
+/* As send; flags are for plain sockets. */
+static inline ssize_t
+conn_send(struct conn *c, const void *p, size_t n, int flags)
+{
+	return c->tls == NULL ? send(c->fd, p, n, MSG_NOSIGNAL | flags) : tls_send(c->tls, p, n);
+}
 
 /* ---- requests (req.c) ---- */
 struct req *req_new(struct conn *c, const char *head, size_t head_bytes, enum reason *r);

@@ -7,6 +7,7 @@
  *   START -> FOLLOW -> HEAD -> BODY -> DONE        a flight, joined or started
  *   START -> FOLLOW -> OPEN -> ...                 a check that ended in "still good", or in stale
  *   START -> CONNECT                               a tunnel
+ *   START -> INTERCEPT -> BODY -> DONE             from then on the connection is the host's
  *   any   -> HEAD (with req->reason set)           an error, as long as no status is out
  *
  * A step does one thing and says: again, wait (after setting the connection's
@@ -340,6 +341,38 @@ req_find_target(struct req *req)
 	return WAIT;
 }
 
+/* A CONNECT: may it be, and is it a tunnel or played by us? */
+static enum step
+req_start_connect(struct req *req)
+{
+	const struct config *cfg = req_depot(req)->config;
+	bool intercepted = globset_has(&cfg->intercept_hosts, req->route.host, req->route.port);
+	enum reason r;
+
+	if (!intercepted && cfg->offline)
+		return req_fail(req, REASON_OFFLINE, NULL);
+	if (!intercepted && cfg->connect == CONNECT_REFUSE)
+		return req_fail(req, REASON_DENIED_CONNECT, NULL);
+	r = depot_check_target(cfg, req->route.host, req->route.port, &cfg->connect_ports);
+	if (r == REASON_DENIED_PORT)
+		r = REASON_DENIED_CONNECT;
+	if (r != REASON_OK)
+		return req_fail(req, r, NULL);
+	return req_go(req, intercepted ? REQ_INTERCEPT : REQ_CONNECT);
+}
+
+/* Where does it want to go, and is it through this connection that one may ask for that? */
+static enum reason
+req_route(struct req *req)
+{
+	const struct route_conf *conf = &req_depot(req)->route;
+	struct route_inside in;
+
+	if (conn_inside(req->c, &in))
+		return route_parse_inside(&req->route, &req->text, &req->http, conf, &in);
+	return route_parse(&req->route, &req->text, &req->http, conf);
+}
+
 static enum step
 req_step_start(struct req *req)
 {
@@ -355,7 +388,7 @@ req_step_start(struct req *req)
 			r = REASON_CLIENT_RATE;
 	}
 	if (r == REASON_OK)
-		r = route_parse(&req->route, &req->text, &req->http, &d->route);
+		r = req_route(req);
 	if (r == REASON_OK && req->http.method == HTTP_OTHER)
 		r = REASON_METHOD;
 	if (r == REASON_OK && req->http.via.p != NULL && (req->http.via.n >= UPSTREAM_VIA_BYTES ||
@@ -369,15 +402,7 @@ req_step_start(struct req *req)
 	case ROUTE_REPORT:
 		return req_serve_page(req);
 	case ROUTE_TUNNEL:
-		if (d->config->offline)
-			return req_fail(req, REASON_OFFLINE, NULL);
-		if (d->config->connect == CONNECT_REFUSE)
-			return req_fail(req, REASON_DENIED_CONNECT, NULL);
-		r = depot_check_target(d->config, req->route.host, req->route.port,
-		    &d->config->connect_ports);
-		if (r == REASON_DENIED_PORT)
-			r = REASON_DENIED_CONNECT;
-		return r != REASON_OK ? req_fail(req, r, NULL) : req_go(req, REQ_CONNECT);
+		return req_start_connect(req);
 	case ROUTE_OBJECT:
 		break;
 	}
@@ -798,7 +823,8 @@ req_step_connect(struct req *req)
 {
 	struct conn *c = req->c;
 
-	if (c->tunnel == NULL && !tunnel_begin(c, req))
+	if (c->tunnel == NULL &&
+	    !tunnel_begin(c, req->id, req->route.host, req->route.port, req->http.via))
 		return req_fail(req, REASON_NO_MEMORY, NULL);
 	switch (tunnel_progress(c, req)) {
 	case TUNNEL_CONNECTING:
@@ -814,10 +840,24 @@ req_step_connect(struct req *req)
 		TAILQ_REMOVE(&c->reqs, req, link);
 		c->reqs_n--;
 		req_end(req);
-		tunnel_open(c);
+		tunnel_open(c, true);
 		return WAIT;
 	}
 	WRONG("tunnel progress");
+}
+
+/* conn.c goes on with TLS when it is out. */
+static enum step
+req_step_intercept(struct req *req)
+{
+	static const char answer[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+
+	memcpy(req->c->w->out, answer, sizeof(answer) - 1);
+	req->status = 200;
+	req->cache_status = "detail=intercepted";
+	req->source = SOURCE_TEXT;
+	(void)req_go(req, REQ_BODY);
+	return req_delivered(req, deliver_start(req, sizeof(answer) - 1));
 }
 
 static enum step

@@ -2,7 +2,10 @@
  * Copyright (c) 2026 the apt-depot contributors */
 /*
  * The sending end. A stored body is sent from its mapping, with its head in
- * one call; a flight's, which still grows, by sendfile. Before bytes of a
+ * one call; a flight's, which still grows, by sendfile. Through TLS bodies go
+ * by sendfile where the kernel encrypts, and otherwise through the worker's
+ * scratch memory: reading a mapping of ours could end the process when the
+ * disk fails, where pread and send only report it. Before bytes of a
  * stored body are sent that were not sent lately, one byte at the end of the
  * next window is read with RWF_NOWAIT: when that would have to wait for the
  * disk, the caller has the window read by a pool thread first.
@@ -29,6 +32,9 @@ enum {
 	 * it is in the CPU's cache.
 	 */
 	DELIVER_SENDFILE_BYTES = 256 << 10,
+	/* Through TLS: a turn is as long in time as the above; pieces stay in the CPU's cache. */
+	DELIVER_SEALED_TURN_BYTES = 512 << 10,
+	DELIVER_SEALED_BYTES = 128 << 10,
 	DELIVER_WINDOW_BYTES = 4 << 20,	/* probed and read ahead at a time */
 	DELIVER_COPY_BYTES = 64 << 10,	/* bodies up to this are copied behind their head */
 	DELIVER_CHUNK_BYTES = 64 << 10,	/* payload of one chunk */
@@ -74,7 +80,7 @@ static enum deliver_result
 deliver_memory(struct req *req, const char *p, size_t n, int flags)
 {
 	struct conn *c = req->c;
-	ssize_t k = send(c->fd, p, n, MSG_NOSIGNAL | flags);
+	ssize_t k = conn_send(c, p, n, flags);
 
 	if (k < 0) {
 		if (deliver_errno(c) == DELIVER_GONE)
@@ -102,7 +108,7 @@ deliver_kept(struct req *req)
 	ssize_t k;
 
 	while (c->out_at < c->out_n) {
-		k = send(c->fd, c->out + c->out_at, c->out_n - c->out_at, MSG_NOSIGNAL);
+		k = conn_send(c, c->out + c->out_at, c->out_n - c->out_at, 0);
 		if (k < 0)
 			return deliver_errno(c);
 		deliver_progress(req, (uint64_t)k);
@@ -191,6 +197,38 @@ deliver_is_cold(struct req *req)
 	return false;
 }
 
+/* One piece of a body through TLS. */
+static enum deliver_result
+deliver_sealed(struct req *req, uint64_t n)
+{
+	struct conn *c = req->c;
+	struct flight_span span = deliver_span(req, n);
+	int fd = req->source == SOURCE_OBJECT ? object_fd(req->object) : span.p == NULL ? span.fd : -1;
+	ssize_t k, got = 0;
+
+	if (fd >= 0 && tls_has_sendfile(c->tls))
+		k = tls_sendfile(c->tls, fd, (off_t)req->at, (size_t)span.n);
+	else {
+		if (n > DELIVER_SEALED_BYTES)
+			n = DELIVER_SEALED_BYTES;
+		got = deliver_copy(req, c->w->out, (size_t)n);
+		if (got <= 0)
+			return DELIVER_CUT;
+		k = tls_send(c->tls, c->w->out, (size_t)got);
+	}
+	if (k < 0)
+		return deliver_errno(c);
+	if (k == 0)
+		return DELIVER_CUT;
+	deliver_progress(req, (uint64_t)k);
+	deliver_count_body(req, (uint64_t)k);
+	if (k < got) {
+		c->can_write = false;
+		return DELIVER_BLOCKED;
+	}
+	return DELIVER_DONE;
+}
+
 /*
  * One piece of a body. A stored one is sent from its mapping where it has
  * one: a single copy in large pieces costs half of sendfile's page by page,
@@ -259,9 +297,10 @@ enum deliver_result
 deliver_more(struct req *req)
 {
 	enum deliver_result r = DELIVER_DONE;
-	uint64_t limit, n, budget = req->source == SOURCE_OBJECT && object_map(req->object) != NULL ?
+	uint64_t limit, n, budget = req->c->tls != NULL ? DELIVER_SEALED_TURN_BYTES :
+	    req->source == SOURCE_OBJECT && object_map(req->object) != NULL ?
 	    DELIVER_TURN_BYTES : DELIVER_SENDFILE_BYTES;
-	uint64_t allowed;
+	uint64_t allowed, was;
 	bool final;
 
 	if (req->c->out_n > 0) {
@@ -299,9 +338,12 @@ deliver_more(struct req *req)
 		n = limit - req->at < budget ? limit - req->at : budget;
 		if (deliver_is_cold(req))
 			return DELIVER_COLD;
-		r = req->chunked ? deliver_chunk(req, n) : deliver_piece(req, n);
+		was = req->at;
+		r = req->chunked ? deliver_chunk(req, n) : req->c->tls != NULL ?
+		    deliver_sealed(req, n) : deliver_piece(req, n);
 		if (r != DELIVER_DONE)
 			return r;
+		n = req->at - was;
 		budget = budget > n ? budget - n : 0;
 	}
 }
@@ -313,7 +355,8 @@ deliver_append_small(struct req *req, char *p)
 	uint64_t n = req->end - req->at;
 	bool final;
 
-	if (req->chunked || n == 0 || n > DELIVER_COPY_BYTES || req->source == SOURCE_OBJECT ||
+	if (req->chunked || n == 0 || n > DELIVER_COPY_BYTES ||
+	    (req->source == SOURCE_OBJECT && (req->c->tls == NULL || deliver_is_cold(req))) ||
 	    deliver_limit(req, &final) < req->end)
 		return 0;
 	if (req->source == SOURCE_TEXT)
@@ -379,7 +422,8 @@ deliver_start(struct req *req, size_t head_bytes)
 		deliver_count_body(req, n);
 		return r;
 	}
-	if (req->source == SOURCE_OBJECT && req->at < req->end && !deliver_is_cold(req)) {
+	if (req->source == SOURCE_OBJECT && req->c->tls == NULL && req->at < req->end &&
+	    !deliver_is_cold(req)) {
 		const char *map = object_map(req->object);
 
 		if (map != NULL) {

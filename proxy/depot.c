@@ -5,6 +5,14 @@
 
 const char depot_version[] = APT_DEPOT_VERSION;
 
+bool
+depot_is_address(struct slice host)
+{
+	struct sockaddr_storage sa;
+
+	return access_parse_host(host, &sa);
+}
+
 /*
  * A host that is written as a number, in any notation, is judged before
  * anything is asked, and so is a name that means "this machine" wherever it

@@ -16,6 +16,7 @@ struct iopool;
 struct limits;
 struct listener;
 struct sign;
+struct tlsconf;
 struct upstream;
 struct worker;
 
@@ -28,6 +29,7 @@ struct depot {
 	struct listener *listener;
 	struct sign *sign;		/* gpgv; NULL: verify_signatures = no */
 	struct limits *limits;		/* for each client address; NULL: none is set */
+	struct tlsconf *tls;
 	struct worker **workers;
 	unsigned workers_n;
 	unsigned max_connections;	/* after what RLIMIT_NOFILE allows */
@@ -54,5 +56,8 @@ enum reason depot_check_target(const struct config *cfg, struct slice host, uint
  */
 bool depot_parse_url(const struct depot *d, const char *word, struct arena *a,
     struct url *url) MUSTCHECK;
+
+/* Is the host written as an IP address, in any notation? */
+bool depot_is_address(struct slice host);
 
 #endif

@@ -33,6 +33,7 @@ enum {
 
 struct listener_sock {
 	int fd;
+	enum conn_way way;
 	struct event *event;
 	struct listener *l;
 	struct sockaddr_storage sa;
@@ -42,6 +43,8 @@ struct listener_sock {
 struct listener {
 	uint32_t magic;
 	struct depot *depot;
+	const char *key;		/* while opening: the option that is being read */
+	enum conn_way way;		/* and what it makes of connections */
 	struct mail start_mail;
 	struct event *resume;		/* accepting goes on after a pause */
 	_Atomic bool stopped;
@@ -99,9 +102,11 @@ listener_bind_tcp(struct listener *l, const struct addrinfo *ai, const char *tex
 
 	s->fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fd < 0) {
-		(void)!asprintf(why, "listen = %s: cannot make a socket: %s", text, strerror(errno));
+		(void)!asprintf(why, "%s = %s: cannot make a socket: %s", l->key, text,
+		    strerror(errno));
 		return REASON_NO_DESCRIPTORS;
 	}
+	s->way = l->way;
 	l->socks_n++;
 	(void)setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
 	/* Set here it is inherited: no system call per connection. */
@@ -114,11 +119,11 @@ listener_bind_tcp(struct listener *l, const struct addrinfo *ai, const char *tex
 
 		holder_of_port(listener_sa_port(ai->ai_addr), holder, sizeof(holder));
 		if (err == EADDRINUSE)
-			(void)!asprintf(why, "listen = %s: %s has it: stop it, or set listen to another "
-			    "port", text, holder);
+			(void)!asprintf(why, "%s = %s: %s has it: stop it, or set %s to another "
+			    "port", l->key, text, holder, l->key);
 		else
-			(void)!asprintf(why, "listen = %s: %s: set listen to an address of this machine "
-			    "and a port that this user may open", text, strerror(err));
+			(void)!asprintf(why, "%s = %s: %s: set %s to an address of this machine "
+			    "and a port that this user may open", l->key, text, strerror(err), l->key);
 		return err == EADDRINUSE ? REASON_LOCKED : REASON_DISK_ERROR;
 	}
 	n = sizeof(s->sa);
@@ -136,25 +141,26 @@ listener_bind_unix(struct listener *l, const char *path, char **why)
 
 	un->sun_family = AF_UNIX;
 	if (strlen(path) >= sizeof(un->sun_path)) {
-		(void)!asprintf(why, "listen = unix:%s: the path is too long", path);
+		(void)!asprintf(why, "%s = unix:%s: the path is too long", l->key, path);
 		return REASON_DISK_ERROR;
 	}
 	(void)strcpy(un->sun_path, path);
 	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (probe >= 0 && connect(probe, (struct sockaddr *)un, sizeof(*un)) == 0) {
 		(void)close(probe);
-		(void)!asprintf(why, "listen = unix:%s: another process listens there", path);
+		(void)!asprintf(why, "%s = unix:%s: another process listens there", l->key, path);
 		return REASON_LOCKED;
 	}
 	if (probe >= 0)
 		(void)close(probe);
 	(void)unlink(path);
 	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	s->way = l->way;
 	if (s->fd >= 0)
 		l->socks_n++;
 	if (s->fd < 0 || bind(s->fd, (struct sockaddr *)un, sizeof(*un)) != 0 ||
 	    listen(s->fd, LISTENER_BACKLOG) != 0) {
-		(void)!asprintf(why, "listen = unix:%s: %s", path, strerror(errno));
+		(void)!asprintf(why, "%s = unix:%s: %s", l->key, path, strerror(errno));
 		return REASON_DISK_ERROR;
 	}
 	(void)chmod(path, 0666);	/* who may use it is the directory's business */
@@ -174,14 +180,14 @@ listener_add(struct listener *l, const char *text, char **why)
 	int err;
 
 	if (l->socks_n >= LISTENER_MAX) {
-		(void)!asprintf(why, "listen: more than %d addresses", LISTENER_MAX);
+		(void)!asprintf(why, "%s: more than %d addresses", l->key, LISTENER_MAX);
 		return REASON_DISK_ERROR;
 	}
 	if (strncmp(text, "unix:", 5) == 0)
 		return listener_bind_unix(l, text + 5, why);
 	if (!listener_split(text, host, sizeof(host), port, sizeof(port))) {
-		(void)!asprintf(why, "listen = %s: write address:port, [v6]:port, :port or unix:/path",
-		    text);
+		(void)!asprintf(why, "%s = %s: write address:port, [v6]:port, :port or unix:/path",
+		    l->key, text);
 		return REASON_DISK_ERROR;
 	}
 	/* :port is one socket for both families where the machine has IPv6. */
@@ -189,7 +195,7 @@ listener_add(struct listener *l, const char *text, char **why)
 		hints.ai_family = AF_INET6;
 	err = getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &list);
 	if (err != 0) {
-		(void)!asprintf(why, "listen = %s: %s", text, gai_strerror(err));
+		(void)!asprintf(why, "%s = %s: %s", l->key, text, gai_strerror(err));
 		return REASON_DISK_ERROR;
 	}
 	for (ai = list; ai != NULL && r == REASON_OK && l->socks_n < LISTENER_MAX; ai = ai->ai_next)
@@ -209,19 +215,37 @@ listener_add(struct listener *l, const char *text, char **why)
 	return r;
 }
 
-enum reason
-listener_open(struct listener **l_p, const struct strlist *addresses, char **why)
+/* Every entry of one of the options. */
+static enum reason
+listener_add_all(struct listener *l, const char *key, const struct strlist *addresses,
+    enum conn_way way, char **why)
 {
-	struct listener *l;
 	enum reason r = REASON_OK;
 	size_t i;
+
+	l->key = key;
+	l->way = way;
+	for (i = 0; i < addresses->n && r == REASON_OK; i++)
+		r = listener_add(l, addresses->v[i], why);
+	return r;
+}
+
+enum reason
+listener_open(struct listener **l_p, const struct config *c, char **why)
+{
+	struct listener *l;
+	enum reason r;
 
 	*why = NULL;
 	OBJ_NEW(l, LISTENER_MAGIC);
 	if (l == NULL)
 		return REASON_NO_MEMORY;
-	for (i = 0; i < addresses->n && r == REASON_OK; i++)
-		r = listener_add(l, addresses->v[i], why);
+	r = listener_add_all(l, "listen", &c->listen, WAY_PLAIN, why);
+	if (r == REASON_OK)
+		r = listener_add_all(l, "listen_tls", &c->listen_tls, WAY_TLS, why);
+	if (r == REASON_OK)
+		r = listener_add_all(l, "listen_transparent", &c->listen_transparent,
+		    WAY_REDIRECTED, why);
 	if (r == REASON_OK && l->socks_n == 0) {
 		(void)!asprintf(why, "listen names no address: nothing would reach the depot");
 		r = REASON_DISK_ERROR;
@@ -301,7 +325,7 @@ listener_accept_cb(evutil_socket_t fd, short what, void *arg)
 			continue;
 		}
 		COUNT(connections_accepted_total);
-		worker_adopt(w, client, (struct sockaddr *)&sa, n, over);
+		worker_adopt(w, client, (struct sockaddr *)&sa, n, s->way, over);
 	}
 }
 

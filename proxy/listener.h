@@ -12,15 +12,15 @@
 #include "include/access.h"
 #include "include/reason.h"
 
+struct config;
 struct depot;
 struct listener;
 
 /*
- * Binds all of them before anything else starts. *why (malloced) says which could not be and what
+ * Binds all of listen, listen_tls and listen_transparent before anything else starts. *why (malloced) says which could not be and what
  * to do.
  */
-enum reason listener_open(struct listener **l_p, const struct strlist *addresses, char **why)
-    MUSTCHECK;
+enum reason listener_open(struct listener **l_p, const struct config *c, char **why) MUSTCHECK;
 /* Starts accepting, on the loop of the first worker. From main, once. */
 void listener_start(struct listener *l, struct depot *d);
 /* No more connections from here on. From any thread. */

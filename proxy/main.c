@@ -31,6 +31,7 @@
 #include "proxy/limits.h"
 #include "proxy/listener.h"
 #include "proxy/panic.h"
+#include "proxy/tlsconf.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -210,9 +211,13 @@ main_stop(struct depot *d)
 	d->workers = NULL;
 	limits_free(&d->limits);
 	cache_close(&d->cache);
+	tlsconf_close(&d->tls);
 }
 
-/* What a reload can bring into effect: the log. The rest is named, and kept as it was. */
+/*
+ * What a reload can bring into effect: the log, and the certificate of
+ * listen_tls. The rest is named, and kept as it was.
+ */
 static void
 main_reload(const struct depot *d, const struct cmd_call *args)
 {
@@ -220,6 +225,8 @@ main_reload(const struct depot *d, const struct cmd_call *args)
 	char *text = NULL;
 	size_t n = 0;
 	FILE *out = open_memstream(&text, &n);
+	bool tls_ok = true;
+	char *why = NULL;
 	int err = 0;
 
 	if (out == NULL)
@@ -228,6 +235,7 @@ main_reload(const struct depot *d, const struct cmd_call *args)
 	if (now != NULL) {
 		config_print_restart_needed(d->config, now, out);
 		err = log_open(now->log_file, now->access_log, now->log_level, now->log_format);
+		tls_ok = tlsconf_reload(d->tls, now, &why);
 	}
 	(void)fclose(out);
 	if (now == NULL)
@@ -238,6 +246,10 @@ main_reload(const struct depot *d, const struct cmd_call *args)
 		    "start: restart)" : "");
 	else
 		log_notice("reload: done. %s", text);
+	if (!tls_ok)
+		log_error("reload: the certificate of listen_tls is kept as it was: %s",
+		    why != NULL ? why : "out of memory");
+	free(why);
 	if (now != NULL)
 		config_unref(&now);
 	free(text);
@@ -280,6 +292,15 @@ main_block_signals(sigset_t *set)
 	AZ(pthread_sigmask(SIG_BLOCK, set, NULL));
 }
 
+/* Says what kept it from starting; why is malloced, or NULL. */
+static bool
+main_refuse(char *why)
+{
+	(void)fprintf(stderr, "apt-depot: %s\n", why != NULL ? why : "out of memory");
+	free(why);
+	return false;
+}
+
 /* verify_signatures: the helper that runs gpgv, while there is one thread and every right. */
 static bool
 main_start_sign(struct depot *d, struct confine *cf)
@@ -290,9 +311,7 @@ main_start_sign(struct depot *d, struct confine *cf)
 
 	if (!d->config->verify_signatures || sign_start(&d->sign, &conf, &why))
 		return true;
-	(void)fprintf(stderr, "apt-depot: %s\n", why != NULL ? why : "out of memory");
-	free(why);
-	return false;
+	return main_refuse(why);
 }
 
 /* The table of client addresses, where a limit for them is set. */
@@ -317,11 +336,15 @@ main_prepare(struct depot *d, struct confine *cf)
 	const struct config *c = d->config;
 	char *why = NULL;
 
-	if (listener_open(&d->listener, &c->listen, &why) != REASON_OK) {
+	if (listener_open(&d->listener, c, &why) != REASON_OK) {
 		(void)fprintf(stderr, "apt-depot: %s\n", why != NULL ? why : "cannot listen");
 		free(why);
 		return false;
 	}
+	/* Keys may be readable for root only. */
+	d->tls = tlsconf_open(c, &why);
+	if (d->tls == NULL)
+		return main_refuse(why);
 	if (!confine_open_files(cf) || !confine_become_user(cf))
 		return false;
 	d->max_connections = main_raise_descriptors(c->max_connections);
@@ -336,7 +359,9 @@ main_prepare(struct depot *d, struct confine *cf)
 	main_make_id(d->id);
 	confine_enter(cf);
 	/* The index may fork a child to look at itself: before any thread. */
-	return main_open_cache(d);
+	if (!main_open_cache(d))
+		return false;
+	return tlsconf_open_own_ca(d->tls, c, &why) || main_refuse(why);
 }
 
 /* Serves until told to stop. */
@@ -361,6 +386,8 @@ main_serve(const struct cmd_call *args)
 	(void)curl_global_init(CURL_GLOBAL_DEFAULT);
 	if (!main_prepare(&d, &cf)) {
 		listener_close(&d.listener);
+		cache_close(&d.cache);
+		tlsconf_close(&d.tls);
 		sign_stop(&d.sign);
 		confine_remove_pid(&cf);
 		limits_free(&d.limits);

@@ -14,8 +14,10 @@
 
 #include "include/counter.h"
 #include "include/key.h"
+#include "proxy/ca.h"
 #include "proxy/explain.h"
 #include "proxy/page_priv.h"
+#include "proxy/tlsconf.h"
 #include "proxy/worker.h"
 
 static const char page_type_html[] = "text/html; charset=utf-8";
@@ -217,14 +219,16 @@ page_make_metrics(FILE *out, const struct page_facts *f, struct page *page)
 }
 
 void
-page_print_apt_conf(FILE *out, const char *host, bool connect)
+page_print_apt_conf(FILE *out, const char *host, bool tls, bool connect)
 {
+	const char *scheme = tls ? "https" : "http";
+
 	(void)fprintf(out,
 	    "// Packages through apt-depot. Save as /etc/apt/apt.conf.d/01apt-depot:\n"
-	    "//   curl -o /etc/apt/apt.conf.d/01apt-depot http://%s/-/apt.conf\n"
+	    "//   curl -o /etc/apt/apt.conf.d/01apt-depot %s://%s/-/apt.conf\n"
 	    "// To have an https:// source cached, write https://HOST/... as "
 	    "http://HTTPS///HOST/...\n"
-	    "Acquire::http::Proxy \"http://%s\";\n", host, host);
+	    "Acquire::http::Proxy \"%s://%s\";\n", scheme, host, scheme, host);
 	/* apt falls back on the http proxy for https:// sources, and would be refused. */
 	if (!connect)
 		(void)fputs("Acquire::https::Proxy \"DIRECT\";\n", out);
@@ -234,7 +238,21 @@ static void
 page_make_apt_conf(FILE *out, const struct page_facts *f, struct page *page)
 {
 	(void)page;
-	page_print_apt_conf(out, f->host, f->connect);
+	page_print_apt_conf(out, f->host, f->tls, f->connect);
+}
+
+/* The authority that intercepted hosts are signed by, for clients to trust. */
+static void
+page_make_ca(FILE *out, const struct page_facts *f, struct page *page)
+{
+	if (f->ca_pem != NULL) {
+		page->type = "application/x-pem-file";
+		(void)fputs(f->ca_pem, out);
+		return;
+	}
+	page->status = 404;
+	(void)fputs("404 Not Found\n\napt-depot: there is no authority to trust: this depot "
+	    "intercepts no host (see intercept_hosts in its configuration).\n", out);
 }
 
 /* One flight of the JSON status. */
@@ -368,6 +386,7 @@ static const struct page_entry page_entries[] = {
 	{"readyz", "the same, for load balancers", page_make_health},
 	{"metrics", "counters for Prometheus", page_make_metrics},
 	{"apt.conf", "ready-made client configuration", page_make_apt_conf},
+	{"ca.pem", "authority for clients of intercepted hosts", page_make_ca},
 	{"explain", "?url=URL: what is known of it", page_make_explain},
 	{"api/v1/status", "the dashboard's numbers as JSON", page_make_status},
 	{"api/v1/explain", "?url=URL: the same as JSON", page_make_explain_json},
@@ -397,6 +416,8 @@ page_facts_init(struct page_facts *f, const struct depot *d, int64_t now_s)
 	f->version = depot_version;
 	f->stopping = atomic_load(&d->stopping);
 	f->connect = d->config->connect == CONNECT_TUNNEL;
+	if (d->tls != NULL && tlsconf_ca(d->tls) != NULL)
+		f->ca_pem = ca_pem(tlsconf_ca(d->tls));
 	f->now_s = now_s;
 	f->started_s = d->started_s;
 	cache_totals(d->cache, &f->cache);
@@ -419,6 +440,7 @@ page_gather(const struct req *req, struct page_facts *f)
 {
 	page_facts_init(f, req->c->w->depot, req->c->w->now_s);
 	f->req = req;
+	f->tls = req->c->tls != NULL;
 	page_find_host(req, f);
 	f->paused = slice_eq(req->route.query, SLICE("refresh=0"));
 }

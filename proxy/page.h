@@ -24,7 +24,10 @@ struct page {
 /* For routes USAGE, PAGE and REPORT. */
 void page_make(const struct req *req, struct page *out);
 
-/* A file for /etc/apt/apt.conf.d that names the depot at host:port. connect: it makes tunnels. */
-void page_print_apt_conf(FILE *out, const char *host, bool connect);
+/*
+ * A file for /etc/apt/apt.conf.d that names the depot at host:port. tls: it
+ * speaks TLS there. connect: it makes tunnels.
+ */
+void page_print_apt_conf(FILE *out, const char *host, bool tls, bool connect);
 
 #endif

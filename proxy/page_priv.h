@@ -26,6 +26,8 @@ struct page_facts {
 	bool loopback;			/* that host means "this machine" only */
 	bool stopping;
 	bool connect;			/* CONNECT is tunnelled */
+	bool tls;			/* this client speaks TLS to us */
+	const char *ca_pem;		/* what clients of intercepted hosts must trust; NULL: none */
 	bool paused;			/* ?refresh=0: the page does not reload itself */
 	int64_t now_s, started_s;
 	struct cache_totals cache;

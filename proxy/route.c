@@ -9,6 +9,8 @@
  */
 #include "proxy/route.h"
 
+#include <stdio.h>
+
 #include "include/access.h"
 
 static struct slice
@@ -247,6 +249,89 @@ route_parse(struct route *out, struct arena *a, const struct httpreq *req,
 		break;
 	case HTTP_OTHER:
 		break;
+	}
+	if (r == REASON_OK)
+		*out = rt;
+	return r;
+}
+
+/* host:port as an authority, in the arena. */
+static struct slice
+route_authority(struct arena *a, struct slice host, uint16_t port)
+{
+	bool v6 = memchr(host.p, ':', host.n) != NULL;
+	char *p = arena_text(a, host.n + 10);
+	int n;
+
+	if (p == NULL)
+		return SLICE_NONE;
+	n = snprintf(p, host.n + 10, v6 ? "[%.*s]:%u" : "%.*s:%u", SLICE_ARG(host), port);
+	return (struct slice){p, (size_t)n};
+}
+
+/* Is this authority the one that the connection was opened for? */
+static bool
+route_is_inside(struct arena *a, struct slice authority, const struct route_inside *in)
+{
+	size_t used = a->used;
+	struct slice host;
+	uint16_t port;
+	bool same;
+
+	if (!url_split_authority(authority, &host, &port))
+		return false;
+	host = url_host_copy(a, host);
+	same = host.p != NULL && slice_eq(host, in->host) &&
+	    (port != 0 ? port : in->tls ? 443 : 80) == in->port;
+	a->used = used;
+	return same;
+}
+
+/* On a connection whose host each request names itself. */
+static enum reason
+route_redirected(struct route *rt, struct arena *a, const struct route_conf *conf,
+    struct slice authority, struct slice path)
+{
+	struct slice host;
+	uint16_t port;
+
+	if (!url_split_authority(authority, &host, &port))
+		return REASON_TARGET;
+	if (conf->is_self != NULL &&
+	    conf->is_self(conf->is_self_arg, host, port != 0 ? port : 80))
+		return REASON_LOOP;
+	return route_build(rt, a, conf, false, authority, path);
+}
+
+enum reason
+route_parse_inside(struct route *out, struct arena *a, const struct httpreq *req,
+    const struct route_conf *conf, const struct route_inside *in)
+{
+	struct slice target = req->target, authority = req->host, path = req->target;
+	struct route rt;
+	enum reason r;
+	bool tls;
+
+	memset(&rt, 0, sizeof(rt));
+	if (req->method != HTTP_GET && req->method != HTTP_HEAD)
+		return REASON_METHOD;
+	if (target.n == 0 || target.p[0] != '/') {
+		/* In absolute form the Host field says nothing (RFC 9112 3.2.2). */
+		if (!url_take_scheme(&target, &tls))
+			return REASON_TARGET;
+		if (tls != in->tls)
+			return REASON_MISDIRECTED;
+		url_split(target, &rt.userinfo, &authority, &path);
+	}
+	if (in->host.n == 0)
+		r = route_redirected(&rt, a, conf, authority, path);
+	else {
+		if (authority.n != 0 && !route_is_inside(a, authority, in))
+			return REASON_MISDIRECTED;
+		authority = route_authority(a, in->host, in->port);
+		if (authority.p == NULL)
+			return REASON_REQ_URI_TOO_LONG;
+		r = route_build(&rt, a, conf, in->tls, authority, path);
 	}
 	if (r == REASON_OK)
 		*out = rt;

@@ -54,4 +54,19 @@ enum reason route_parse(struct route *out, struct arena *a, const struct httpreq
 /* Is this plain http URL to be asked for over TLS? */
 bool route_upgrade_url(const struct route_conf *conf, const struct url *url);
 
+/* The host that a connection is for, when it is not the depot. */
+struct route_inside {
+	bool tls;
+	struct slice host;		/* canonical; empty: each request's Host says which */
+	uint16_t port;
+};
+
+/*
+ * The same on such a connection: every path is the host's, the depot's own
+ * pages and prefixes included. REASON_MISDIRECTED when the request names
+ * another host than the connection was opened for (RFC 9110 15.5.20).
+ */
+enum reason route_parse_inside(struct route *out, struct arena *a, const struct httpreq *req,
+    const struct route_conf *conf, const struct route_inside *in) MUSTCHECK;
+
 #endif

@@ -22,6 +22,7 @@
 
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/loopset.h"
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
@@ -51,6 +52,7 @@ static const char *const tunnel_state_names[TUNNEL_STATE_N] = {
 /* A socket and what its edges said; the client's flags are its connection's. */
 struct tunnel_side {
 	int fd;
+	struct tls *tls;		/* the connection's; NULL: plain */
 	bool *can_read, *can_write;
 };
 
@@ -73,7 +75,7 @@ struct tunnel {
 	enum tunnel_state state;
 	struct conn *c;			/* NULL: OVER */
 	struct worker *w;
-	uint64_t req_id;		/* the request that it was begun for */
+	uint64_t req_id;		/* the request that it was begun for; 0: none */
 	struct upstream_dial dial;	/* its mail also brings our end */
 	int fd;				/* upstream */
 	struct event ev;
@@ -81,6 +83,7 @@ struct tunnel {
 	struct tunnel_side client, upstream;
 	struct tunnel_half halves[2];
 	int64_t opened_ms, moved_ms;	/* when it began; when a byte last moved */
+	struct loopset_entry own_end;	/* while there are redirected connections */
 };
 
 /* The one place where the state changes. */
@@ -125,18 +128,17 @@ tunnel_dial_mail(struct mail *m)
 	tunnel_set_state(t, TUNNEL_IS_DIALLED);
 	/* Its request may have been told something else in the meantime. */
 	req = TAILQ_FIRST(&t->c->reqs);
-	if (req != NULL && req->id == t->req_id)
+	if (t->req_id == 0 || (req != NULL && req->id == t->req_id))
 		conn_run(t->c);
 }
 
 bool
-tunnel_begin(struct conn *c, struct req *req)
+tunnel_begin(struct conn *c, uint64_t req_id, struct slice host, uint16_t port,
+    struct slice via)
 {
-	struct slice host = req->route.host;
 	struct tunnel *t;
 
 	CHECK_OBJ(c, CONN_MAGIC);
-	CHECK_OBJ(req, REQ_MAGIC);
 	AZ(c->tunnel);
 	OBJ_NEW(t, TUNNEL_MAGIC);
 	if (t == NULL)
@@ -144,16 +146,16 @@ tunnel_begin(struct conn *c, struct req *req)
 	t->state = TUNNEL_IS_DIAL;
 	t->c = c;
 	t->w = c->w;
-	t->req_id = req->id;
+	t->req_id = req_id;
 	t->fd = t->dial.fd = -1;
 	t->dial.mail.deliver = tunnel_dial_mail;
 	t->dial.home = &c->w->mailbox;
 	/* A host name has at most 255 bytes; routing has let no longer one through. */
 	MUST(host.n > 0 && host.n < sizeof(t->dial.host));
 	memcpy(t->dial.host, host.p, host.n);
-	t->dial.port = req->route.port;
-	if (req->http.via.n != 0 && req->http.via.n < sizeof(t->dial.via))
-		memcpy(t->dial.via, req->http.via.p, req->http.via.n);
+	t->dial.port = port;
+	if (via.n != 0 && via.n < sizeof(t->dial.via))
+		memcpy(t->dial.via, via.p, via.n);
 	c->tunnel = t;
 	upstream_dial(c->w->depot->upstream, &t->dial);
 	return true;
@@ -170,16 +172,30 @@ tunnel_explain(const struct tunnel *t, struct req *req)
 		req->detail = arena_copy(&req->text, detail).p;
 }
 
+enum reason
+tunnel_failure(const struct tunnel *t, const char **detail)
+{
+	CHECK_OBJ(t, TUNNEL_MAGIC);
+	*detail = t->dial.detail;
+	return t->dial.reason != REASON_OK ? t->dial.reason : REASON_UP_CONNECT;
+}
+
+struct slice
+tunnel_host(const struct tunnel *t)
+{
+	CHECK_OBJ(t, TUNNEL_MAGIC);
+	return slice_of(t->dial.host);
+}
+
 enum tunnel_progress
 tunnel_progress(struct conn *c, struct req *req)
 {
 	CHECK_OBJ(c, CONN_MAGIC);
-	CHECK_OBJ(req, REQ_MAGIC);
 	CHECK_OBJ(c->tunnel, TUNNEL_MAGIC);
-	if (c->tunnel->req_id != req->id) {
+	if (req != NULL && c->tunnel->req_id != req->id) {
 		/* Left behind by a request that was answered before its dial was. */
 		tunnel_end(&c->tunnel);
-		if (!tunnel_begin(c, req)) {
+		if (!tunnel_begin(c, req->id, req->route.host, req->route.port, req->http.via)) {
 			req->reason = REASON_NO_MEMORY;
 			return TUNNEL_FAILED;
 		}
@@ -190,7 +206,8 @@ tunnel_progress(struct conn *c, struct req *req)
 	case TUNNEL_IS_DIALLED:
 		if (c->tunnel->fd >= 0)
 			return TUNNEL_READY;
-		tunnel_explain(c->tunnel, req);
+		if (req != NULL)
+			tunnel_explain(c->tunnel, req);
 		return TUNNEL_FAILED;
 	case TUNNEL_IS_OPEN:
 	case TUNNEL_IS_OVER:
@@ -219,6 +236,19 @@ tunnel_half_other(struct tunnel *t, const struct tunnel_half *h)
 	return &t->halves[h == &t->halves[TUNNEL_UP] ? TUNNEL_DOWN : TUNNEL_UP];
 }
 
+/* As recv and send, whatever the side speaks. */
+static ssize_t
+tunnel_side_recv(const struct tunnel_side *side, void *p, size_t n)
+{
+	return side->tls == NULL ? recv(side->fd, p, n, 0) : tls_recv(side->tls, p, n);
+}
+
+static ssize_t
+tunnel_side_send(const struct tunnel_side *side, const void *p, size_t n)
+{
+	return side->tls == NULL ? send(side->fd, p, n, MSG_NOSIGNAL) : tls_send(side->tls, p, n);
+}
+
 /* Sends as much as the socket takes; false: the receiver is gone. */
 static bool
 tunnel_half_send(struct tunnel *t, struct tunnel_half *h, const char *p, size_t n, size_t *sent)
@@ -227,7 +257,7 @@ tunnel_half_send(struct tunnel *t, struct tunnel_half *h, const char *p, size_t 
 
 	*sent = 0;
 	while (*sent < n) {
-		k = send(h->to->fd, p + *sent, n - *sent, MSG_NOSIGNAL);
+		k = tunnel_side_send(h->to, p + *sent, n - *sent);
 		if (k > 0) {
 			*sent += (size_t)k;
 			continue;
@@ -306,7 +336,7 @@ tunnel_half_receive(struct tunnel *t, struct tunnel_half *h)
 	ssize_t k;
 
 	do
-		k = recv(h->from->fd, t->w->in, WORKER_IN_BYTES, 0);
+		k = tunnel_side_recv(h->from, t->w->in, WORKER_IN_BYTES);
 	while (k < 0 && errno == EINTR);
 	if (k > 0) {
 		/* Read on even after a short read: a reset that came with it makes no new edge. */
@@ -338,6 +368,8 @@ tunnel_half_run(struct tunnel *t, struct tunnel_half *h, bool *more)
 			continue;
 		}
 		if (h->eof) {
+			if (h->to->tls != NULL)
+				tls_finish(h->to->tls);
 			(void)shutdown(h->to->fd, SHUT_WR);
 			h->over = true;
 			break;
@@ -420,9 +452,11 @@ tunnel_join(struct tunnel *t)
 	struct conn *c = t->c;
 	struct tunnel_half *up = &t->halves[TUNNEL_UP], *down = &t->halves[TUNNEL_DOWN];
 
-	t->client = (struct tunnel_side){c->fd, &c->can_read, &c->can_write};
-	t->upstream = (struct tunnel_side){t->fd, &t->can_read, &t->can_write};
+	t->client = (struct tunnel_side){c->fd, c->tls, &c->can_read, &c->can_write};
+	t->upstream = (struct tunnel_side){t->fd, NULL, &t->can_read, &t->can_write};
 	t->can_read = t->can_write = true;
+	if (t->w->depot->config->listen_transparent.n > 0)
+		loopset_add_socket(&t->own_end, t->fd);
 	up->from = down->to = &t->client;
 	up->to = down->from = &t->upstream;
 	t->opened_ms = t->moved_ms = up->stuck_ms = down->stuck_ms = t->w->now_ms;
@@ -437,7 +471,7 @@ tunnel_join(struct tunnel *t)
 }
 
 void
-tunnel_open(struct conn *c)
+tunnel_open(struct conn *c, bool answered)
 {
 	static const char answer[] = "HTTP/1.1 200 Connection established\r\n\r\n";
 	struct tunnel *t = c->tunnel;
@@ -458,7 +492,7 @@ tunnel_open(struct conn *c)
 		return;
 	}
 	down = &t->halves[TUNNEL_DOWN];
-	if (!tunnel_half_pass(t, down, answer, sizeof(answer) - 1)) {
+	if (answered && !tunnel_half_pass(t, down, answer, sizeof(answer) - 1)) {
 		conn_close(c, REASON_NO_MEMORY);
 		return;
 	}
@@ -504,6 +538,7 @@ tunnel_shut(struct tunnel *t)
 	unsigned i;
 
 	COUNT_DOWN(tunnels_open);
+	loopset_remove(&t->own_end);
 	if (event_initialized(&t->ev))
 		(void)event_del(&t->ev);
 	log_debug("req=%llu tunnel %s:%u over after %lld ms: %llu bytes up, %llu bytes down",

@@ -139,14 +139,17 @@ worker_stop_mail(struct mail *m)
 {
 	struct worker *w = CONTAINER_OF(m, struct worker, stop_mail);
 	struct conn *c, *next;
+	unsigned i;
 
 	CHECK_OBJ(w, WORKER_MAGIC);
 	w->stopping = true;
 	w->stopping_ms = w->now_ms;
-	for (c = TAILQ_FIRST(&w->conns[CONN_IDLE]); c != NULL; c = next) {
-		next = TAILQ_NEXT(c, link);
-		conn_close(c, REASON_SHUTDOWN);
-	}
+	for (i = CONN_IDLE; i <= CONN_HANDSHAKE; i++)
+		for (c = TAILQ_FIRST(&w->conns[i]); c != NULL; c = next) {
+			next = TAILQ_NEXT(c, link);
+			if (i != CONN_HEADER)
+				conn_close(c, REASON_SHUTDOWN);
+		}
 	worker_check_stop(w);
 }
 
@@ -272,6 +275,7 @@ struct worker_gift {
 	struct mail mail;
 	struct worker *w;
 	int fd;
+	enum conn_way way;
 	bool one_too_many;
 	socklen_t sa_n;
 	struct sockaddr_storage sa;
@@ -288,13 +292,14 @@ worker_gift_mail(struct mail *m)
 		free(g);
 		return;
 	}
-	conn_new(g->w, g->fd, (const struct sockaddr *)&g->sa, g->sa_n, g->one_too_many);
+	conn_new(g->w, g->fd, (const struct sockaddr *)&g->sa, g->sa_n, g->way,
+	    g->one_too_many);
 	free(g);
 }
 
 void
 worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
-    bool one_too_many)
+    enum conn_way way, bool one_too_many)
 {
 	struct worker_gift *g;
 
@@ -302,7 +307,7 @@ worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n
 	/* Counted now, so that the next accept sees it. */
 	(void)atomic_fetch_add_explicit(&w->conns_n, 1, memory_order_relaxed);
 	if (pthread_equal(pthread_self(), w->thread)) {
-		conn_new(w, fd, sa, sa_n, one_too_many);
+		conn_new(w, fd, sa, sa_n, way, one_too_many);
 		return;
 	}
 	g = malloc(sizeof(*g));
@@ -314,6 +319,7 @@ worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n
 	g->mail.deliver = worker_gift_mail;
 	g->w = w;
 	g->fd = fd;
+	g->way = way;
 	g->one_too_many = one_too_many;
 	g->sa_n = sa_n;
 	memcpy(&g->sa, sa, sa_n < sizeof(g->sa) ? sa_n : sizeof(g->sa));

@@ -71,6 +71,6 @@ void worker_pace(struct worker *w, struct conn *c);
  * one_too_many: only told so.
  */
 void worker_adopt(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
-    bool one_too_many);
+    enum conn_way way, bool one_too_many);
 
 #endif

@@ -273,6 +273,74 @@ START_TEST(works_without_configuration)
 }
 END_TEST
 
+/* On a connection that is for one host: what is asked, Host, and what it comes to. */
+static const struct {
+	bool tls;
+	const char *inside;		/* "": the Host field says */
+	uint16_t port;
+	enum http_method method;
+	const char *target, *host, *text;
+	enum reason want;
+} inside_rows[] = {
+	{true, "h.example", 443, HTTP_GET, "/p", "h.example", "https://h.example/p", REASON_OK},
+	{true, "h.example", 443, HTTP_HEAD, "//p//q", "H.example.:443", "https://h.example/p/q",
+	    REASON_OK},
+	{true, "h.example", 443, HTTP_GET, "/", "h.example", "https://h.example/", REASON_OK},
+	{true, "h.example", 443, HTTP_GET, "/-/metrics", "h.example",
+	    "https://h.example/-/metrics", REASON_OK},
+	{true, "h.example", 443, HTTP_GET, "/HTTPS///o.example/p", "h.example",
+	    "https://h.example/HTTPS/o.example/p", REASON_OK},
+	{true, "h.example", 443, HTTP_GET, "/@2026-01-01/p", "h.example",
+	    "https://h.example/@2026-01-01/p", REASON_OK},
+	{true, "h.example", 8443, HTTP_GET, "/p", "h.example:8443", "https://h.example:8443/p",
+	    REASON_OK},
+	{true, "h.example", 8443, HTTP_GET, "/p", "h.example", NULL, REASON_MISDIRECTED},
+	{true, "h.example", 443, HTTP_GET, "/p", NULL, "https://h.example/p", REASON_OK},
+	{true, "h.example", 443, HTTP_GET, "/p", "o.example", NULL, REASON_MISDIRECTED},
+	{true, "h.example", 443, HTTP_GET, "/p", "HTTPS", NULL, REASON_MISDIRECTED},
+	{true, "h.example", 443, HTTP_GET, "/p", "h.example:80", NULL, REASON_MISDIRECTED},
+	{true, "h.example", 443, HTTP_GET, "https://h.example/p", "o.example",
+	    "https://h.example/p", REASON_OK},
+	{true, "h.example", 443, HTTP_GET, "https://o.example/p", "h.example", NULL,
+	    REASON_MISDIRECTED},
+	{true, "h.example", 443, HTTP_GET, "http://h.example/p", "h.example", NULL,
+	    REASON_MISDIRECTED},
+	{true, "h.example", 443, HTTP_GET, "*", "h.example", NULL, REASON_TARGET},
+	{true, "h.example", 443, HTTP_CONNECT, "h.example:443", "h.example", NULL, REASON_METHOD},
+	{true, "2001:db8::1", 443, HTTP_GET, "/p", "[2001:DB8:0::1]", "https://[2001:db8::1]/p",
+	    REASON_OK},
+	{false, "", 0, HTTP_GET, "/p", "h.example", "http://h.example/p", REASON_OK},
+	{false, "", 0, HTTP_GET, "/-/metrics", "h.example:8080",
+	    "http://h.example:8080/-/metrics", REASON_OK},
+	{false, "", 0, HTTP_GET, "/p", "up.example", "https://up.example/p", REASON_OK},
+	{false, "", 0, HTTP_GET, "http://o.example/p", "h.example", "http://o.example/p", REASON_OK},
+	{false, "", 0, HTTP_GET, "https://o.example/p", "h.example", NULL, REASON_MISDIRECTED},
+	{false, "", 0, HTTP_GET, "/p", NULL, NULL, REASON_TARGET},
+	{false, "", 0, HTTP_GET, "/p", "depot.example", NULL, REASON_LOOP},
+	{false, "", 0, HTTP_GET, "/p", "depot.example:3142", NULL, REASON_LOOP},
+	{false, "", 0, HTTP_CONNECT, "h.example:443", "h.example", NULL, REASON_METHOD},
+};
+
+START_TEST(routes_inside)
+{
+	const struct route_conf conf = {.https_upgrade = &upgrade, .is_self = is_self};
+	struct route_inside in = {.tls = inside_rows[_i].tls, .port = inside_rows[_i].port,
+	    .host = slice_of(inside_rows[_i].inside)};
+	struct httpreq req = {.method = inside_rows[_i].method,
+	    .target = slice_of(inside_rows[_i].target), .host = slice_of(inside_rows[_i].host)};
+	struct arena a;
+	struct route rt;
+
+	arena_init(&a, memory, sizeof(memory));
+	ck_assert_int_eq(route_parse_inside(&rt, &a, &req, &conf, &in), inside_rows[_i].want);
+	if (inside_rows[_i].want != REASON_OK)
+		return;
+	ck_assert_int_eq(rt.kind, ROUTE_OBJECT);
+	ck_assert_str_eq(rt.url.text.p, inside_rows[_i].text);
+	ck_assert_uint_eq(rt.at.n, 0);
+}
+END_TEST
+
 Suite *
 check_route_suite(void)
 {
@@ -285,6 +353,7 @@ check_route_suite(void)
 	tcase_add_test(t, routes_tunnels);
 	tcase_add_test(t, needs_room);
 	tcase_add_test(t, works_without_configuration);
+	tcase_add_loop_test(t, routes_inside, 0, NELEM(inside_rows));
 	suite_add_tcase(s, t);
 	return s;
 }

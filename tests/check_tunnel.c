@@ -113,7 +113,7 @@ env_start(void)
 	env.client = pair[0];
 	env.origin = -1;
 	atomic_store(&w->conns_n, 1);
-	conn_new(w, pair[1], &sa, sizeof(sa), false);
+	conn_new(w, pair[1], &sa, sizeof(sa), WAY_PLAIN, false);
 }
 
 static void

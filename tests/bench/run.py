@@ -65,6 +65,8 @@ class Env:
             "bench-fill_index", "fill-index")) if os.access(p, os.X_OK)), None)
         self.lists_program = next((p for p in (os.path.join(self.build, "bench-lists"),)
                                    if os.access(p, os.X_OK)), None)
+        self.secure_program = next((p for p in (os.path.join(self.build, "bench-secure"),)
+                                    if os.access(p, os.X_OK)), None)
         self.results = {}
         self.began = time.monotonic()
         self.wire_port = self.port(2)
@@ -161,6 +163,7 @@ class Runner:
         finally:
             for server in chosen:
                 server.stop()
+            self.s.end()
 
 
 # -- the table ------------------------------------------------------------------------------------
@@ -254,7 +257,7 @@ def peers_text(results, chosen):
 
 def peers_line():
     """The packages that were compared with."""
-    names = ("nginx", "apt-cacher-ng", "varnish", "wrk")
+    names = ("nginx", "apt-cacher-ng", "varnish", "haproxy", "wrk")
     try:
         out = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}; ", *names],
                              stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
@@ -292,7 +295,7 @@ def parse_arguments():
 
 
 def refuse_taken_ports(env):
-    for number in (1, 2, *range(10, 16), *range(40, 46)):
+    for number in (1, 2, 3, *range(10, 17), *range(40, 46)):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

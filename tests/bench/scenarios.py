@@ -94,6 +94,9 @@ class Scenario:
         """Numbers without a proxy, once a round."""
         return {}
 
+    def end(self):
+        """After the last round, whatever happened."""
+
 
 # -- tools ----------------------------------------------------------------------------------------
 
@@ -668,5 +671,89 @@ class CappedInstall(Scenario):
         return with_errors({"wall_s": got["wall_s"]}, got)
 
 
+# -- CONNECT --------------------------------------------------------------------------------------
+
+def secure(env, *args):
+    """One run of the client for CONNECT."""
+    out = subprocess.run([env.secure_program, *[str(x) for x in args]], stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True, timeout=60)
+    if out.returncode:
+        raise BenchError(out.stderr.strip() or "the client for CONNECT failed")
+    return json.loads(out.stdout)
+
+
+class Secure(Scenario):
+    peers = ("apt-depot",)
+    options = {"depot": {"intercept_hosts": f"*.{HOST}", "connect_ports": "any"}}
+
+    def usable(self):
+        return None if self.env.secure_program else "no bench-secure program: make bench-build"
+
+
+class Intercepted(Secure):
+    key = "intercept"
+    title = "warm 200 MiB through an intercepted CONNECT, 1 client"
+    options = {"depot": {"intercept_hosts": HOST}}
+    metrics = (
+        Metric("gbps", "GB/s", "high", None, 2),
+        Metric("cpu_gb", "CPU s per GB", "low", limit("<=", 0.30), 3))
+
+    def prepare(self, server):
+        warm(self.env, server, [BIG], "big")
+
+    def measure(self, server):
+        cpu = server.cpu_s()
+        got = secure(self.env, "body", f"127.0.0.1:{server.port}", HOST, BIG,
+                     self.env.seconds(2.5, 1.2))
+        cpu = server.cpu_s() - cpu
+        return {"gbps": got["bytes"] / got["wall_s"] / GB, "cpu_gb": cpu / (got["bytes"] / GB),
+                "errors": 0, "first_error": ""}
+
+
+class Mint(Secure):
+    key = "mint"
+    title = "intercepted connections to hosts never seen before, one after the other"
+    metrics = (
+        Metric("cpu_ms", "CPU ms per certificate and handshake", "low", limit("<=", 1), 3),)
+
+    def measure(self, server):
+        n = 400 if self.env.quick else 1000
+        cpu = server.cpu_s()
+        secure(self.env, "mint", f"127.0.0.1:{server.port}", HOST, n)
+        return {"cpu_ms": (server.cpu_s() - cpu) / n * 1000, "errors": 0, "first_error": ""}
+
+
+class Tunnel(Secure):
+    key = "tunnel"
+    title = "one connection through a tunnel, against haproxy in TCP mode"
+    peers = ("apt-depot", "haproxy")
+    rounds = 5
+    metrics = (
+        Metric("gbps", "GB/s", "high", None, 2),
+        Metric("cpu_gb", "CPU s per GB", "low", versus("<=", 1.1, "haproxy"), 3))
+
+    def start_options(self):
+        if not getattr(self, "source", None):
+            port = self.env.port(3)
+            self.source = servers.Process([self.env.secure_program, "source", str(port)],
+                                          os.path.join(self.env.dir, "source.log"))
+            self.source.wait_port(port)
+        return {**self.options, "relay_to": self.env.port(3)}
+
+    def end(self):
+        if getattr(self, "source", None):
+            self.source.stop()
+
+    def measure(self, server):
+        target = f"127.0.0.1:{self.env.port(3)}" if server.name == "apt-depot" else "-"
+        cpu = server.cpu_s()
+        got = secure(self.env, "tunnel", f"127.0.0.1:{server.port}", target,
+                     self.env.seconds(2, 1.2))
+        cpu = server.cpu_s() - cpu
+        return {"gbps": got["bytes"] / got["wall_s"] / GB, "cpu_gb": cpu / (got["bytes"] / GB),
+                "errors": 0, "first_error": ""}
+
+
 SCENARIOS = [WarmSmall, NewConnection, Warm1, Warm8, Warm32, Revalidate, RevalidateOneSecond, Idle,
-             Slow, ColdDisk, Start, Lists, ColdSmall, ColdBig, ColdHuge, Capped, CappedInstall]
+             Slow, ColdDisk, Start, Lists, Intercepted, Mint, Tunnel, ColdSmall, ColdBig, ColdHuge,
+             Capped, CappedInstall]

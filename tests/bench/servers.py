@@ -548,4 +548,30 @@ sub vcl_backend_response {{
                  "-p", "listen_depth=4096")
 
 
-SERVERS = [Depot, Nginx, NginxSlice, Acng, Varnish]
+class Haproxy(Server):
+    """A bare relay, to compare a tunnel with: it has no cache and no host but one."""
+
+    name = "haproxy"
+    program = "haproxy"
+
+    def launch(self, origin_port, options):
+        conf = os.path.join(self.dir, "haproxy.cfg")
+        with open(conf, "w", encoding="ascii") as f:
+            f.write(f"""global
+    nbthread {os.cpu_count()}
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+listen relay
+    bind 127.0.0.1:{self.port}
+    server source 127.0.0.1:{options["relay_to"]}
+""")
+        self.run(tool("haproxy"), "-db", "-f", conf)
+
+    def check(self, paths=()):
+        """It has no pages."""
+
+
+SERVERS = [Depot, Nginx, NginxSlice, Acng, Varnish, Haproxy]

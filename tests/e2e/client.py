@@ -70,6 +70,14 @@ class Conn:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.data = b""
 
+    @classmethod
+    def of(cls, sock):
+        """A connection that was made by other means."""
+        conn = cls.__new__(cls)
+        conn.sock = sock
+        conn.data = b""
+        return conn
+
     def __enter__(self):
         return self
 

@@ -361,7 +361,8 @@ deliver_append_small(struct req *req, char *p)
 		return 0;
 	if (req->source == SOURCE_TEXT)
 		memcpy(p, req->text_body + req->at, (size_t)n);
-	else if (flight_follow(&req->reader, req->at) != FLIGHT_ON ||
+	else if ((req->source == SOURCE_FLIGHT &&
+	    flight_follow(&req->reader, req->at) != FLIGHT_ON) ||
 	    deliver_copy(req, p, (size_t)n) != (ssize_t)n)
 		return 0;
 	return (size_t)n;

@@ -390,7 +390,9 @@ def test_given_authority(env):
 
 def test_refuses_to_start(env):
     """Each mistake in the configuration, with what to do about it."""
-    good = env.certificates.leaf(None)
+    good = os.path.join(env.path, "good.pem")
+    shutil.copy(env.certificates.leaf(None), good)
+    os.chmod(good, 0o600)
     other = os.path.join(env.path, "other.key")
     ports_free = ports.hold_port()
     subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt",
@@ -402,7 +404,7 @@ def test_refuses_to_start(env):
             ({"tls_cert": good, "tls_key": other}, "tls_key"),
             ({"intercept_hosts": "*"}, "intercept_ca_cert"),
             ({"intercept_ca_key": good}, "intercept_ca_cert"),
-            ({"intercept_ca_cert": env.certificates.ca, "intercept_ca_key": other}, "chmod 600"),
+            ({"intercept_ca_cert": env.certificates.ca, "intercept_ca_key": other}, "chmod o"),
             ({"intercept_ca_cert": good}, "")]
     for options, word in rows:
         args = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]

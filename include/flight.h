@@ -90,7 +90,7 @@ struct flight_reader {
 	enum flight_state seen_state;
 	bool waiting;
 	bool owner;				/* the one whose request started the flight */
-	bool begun;				/* its client has a status line */
+	_Atomic bool begun;			/* its client has a status line */
 	_Atomic uint64_t at;			/* nothing before it is needed */
 	_Atomic bool left_behind;		/* its bytes are gone, or it was too slow */
 	int64_t slow_ms;			/* flight's lock: measured since; 0: not */

@@ -298,10 +298,14 @@ config_check_auth_file(const char *text, char *why)
 		return CONFIG_BAD;
 	af = authfile_read(in, what);
 	fclose(in);
+	if (config_secret_ok(text, &st, why) == CONFIG_BAD) {
+		authfile_free(&af);
+		return CONFIG_BAD;
+	}
 	if (af == NULL)
 		return config_say(CONFIG_BAD, why, "%s, %s", config_quote(slice_of(text)).text, what);
 	authfile_free(&af);
-	return config_secret_ok(text, &st, why);
+	return CONFIG_GOOD;
 }
 
 /* Printable, without blank, and every % followed by two hex digits? */

@@ -579,16 +579,22 @@ pem_make(const char *name, const char *key_name, const char *both_name)
 static void
 pem_setup(void)
 {
+	FILE *out;
+
 	ck_assert_ptr_nonnull(mkdtemp(pem_dir));
 	pem_make("a.pem", "a.key", "a.both");
 	pem_make("b.pem", "b.key", "b.both");
+	out = fopen(pem_path("a.auth"), "w");
+	ck_assert_ptr_nonnull(out);
+	fputs("machine h.example login user password hunter2\n", out);
+	fclose(out);
 }
 
 static void
 pem_teardown(void)
 {
 	static const char *const names[] = {"a.pem", "a.key", "a.both", "b.pem", "b.key", "b.both",
-		"locked.key", "cut.pem"};
+		"locked.key", "cut.pem", "a.auth"};
 	size_t i;
 
 	for (i = 0; i < NELEM(names); i++)
@@ -649,9 +655,10 @@ static const struct {
 	{"client_key", "a.key", 0644, "a.key may be read by everybody on this machine: chmod o-rw"},
 	{"client_key", "a.key", 0602, "a.key may be written by everybody"},
 	{"client_key", "a.key", 0640, NULL},
-	{"auth", "a.key", 0604, "a.key may be read by everybody on this machine: chmod o-rw"},
-	{"auth", "a.key", 0622, "a.key may be written by everybody"},
-	{"auth", "a.key", 0440, NULL},
+	{"auth", "a.auth", 0604, "a.auth may be read by everybody on this machine: chmod o-rw"},
+	{"auth", "a.auth", 0622, "a.auth may be written by everybody"},
+	{"auth", "a.auth", 0440, NULL},
+	{"auth", "a.key", 0600, "a.key, line 1: an entry begins with machine"},
 	{"ca_file", "a.pem", 0646, "whom the depot trusts: chmod o-w"},
 	{"ca_file", "a.pem", 0644, NULL},
 	{"client_cert", "a.both", 0644, "a.both holds the private key too, and may be read by everybody"},

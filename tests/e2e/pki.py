@@ -109,6 +109,7 @@ class Pki:
 
 def _join(path, *parts):
     with open(path, "wb") as out:
+        os.chmod(path, 0o600)
         for part in parts:
             with open(part, "rb") as text:
                 out.write(text.read())

@@ -17,8 +17,8 @@ struct depot;
 struct listener;
 
 /*
- * Binds all of listen, listen_tls and listen_transparent before anything else starts. *why (malloced) says which could not be and what
- * to do.
+ * Binds all of listen, listen_tls and listen_transparent before anything else
+ * starts. *why (malloced) says which could not be and what to do.
  */
 enum reason listener_open(struct listener **l_p, const struct config *c, char **why) MUSTCHECK;
 /* Starts accepting, on the loop of the first worker. From main, once. */

@@ -196,6 +196,8 @@ flight_leave_body(struct flight *f, struct flight_reader *r)
 void
 flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 {
+	bool news;
+
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	AZ(r->f);
 	r->f = flight_ref(f);
@@ -209,7 +211,10 @@ flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 	r->body = flight_shown(f);
 	r->body->readers_n++;
 	atomic_store(&r->left_behind, !flight_ring_has_start(r->body));
-	if (f->readers_n++ == 0 && f->driver.crowd != NULL)
+	news = f->readers_n == 0 || (!r->ahead && f->readers_n == f->ahead_n);
+	f->readers_n++;
+	f->ahead_n += r->ahead;
+	if (news && f->driver.crowd != NULL)
 		f->driver.crowd(f->driver.arg, true);
 	AZ(pthread_mutex_unlock(&f->lock));
 	COUNT(flight_readers_open);
@@ -228,12 +233,32 @@ flight_detach(struct flight_reader *r)
 	flight_leave_body(f, r);
 	flight_ring_moved(f);
 	AN(f->readers_n);
+	f->ahead_n -= r->ahead;
 	if (--f->readers_n == 0 && f->driver.crowd != NULL)
 		f->driver.crowd(f->driver.arg, false);
 	AZ(pthread_mutex_unlock(&f->lock));
 	COUNT_DOWN(flight_readers_open);
 	r->waiting = false;
 	flight_unref(&r->f);
+}
+
+void
+flight_reader_front(struct flight_reader *r)
+{
+	struct flight *f = r->f;
+
+	if (!r->ahead || f == NULL) {
+		r->ahead = false;
+		return;
+	}
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	AZ(pthread_mutex_lock(&f->lock));
+	r->ahead = false;
+	AN(f->ahead_n);
+	f->ahead_n--;
+	if (f->readers_n - f->ahead_n == 1 && f->driver.crowd != NULL)
+		f->driver.crowd(f->driver.arg, true);
+	AZ(pthread_mutex_unlock(&f->lock));
 }
 
 bool
@@ -592,6 +617,18 @@ flight_readers(const struct flight *cf)
 
 	AZ(pthread_mutex_lock(&f->lock));
 	n = f->readers_n;
+	AZ(pthread_mutex_unlock(&f->lock));
+	return n;
+}
+
+unsigned
+flight_waiting_readers(const struct flight *cf)
+{
+	struct flight *f = (struct flight *)(uintptr_t)cf;
+	unsigned n;
+
+	AZ(pthread_mutex_lock(&f->lock));
+	n = f->readers_n - f->ahead_n;
 	AZ(pthread_mutex_unlock(&f->lock));
 	return n;
 }

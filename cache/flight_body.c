@@ -244,16 +244,18 @@ flight_reserve(struct flight *f, uint64_t upto)
 
 	if (total < FLIGHT_RESERVE_MIN || upto <= f->reserved_bytes)
 		return REASON_OK;
-	n = (uint64_t)total - f->reserved_bytes;
-	if (n > FLIGHT_RESERVE_BYTES)
-		n = FLIGHT_RESERVE_BYTES;
-	if (fallocate(flight_fd(f), FALLOC_FL_KEEP_SIZE, (off_t)f->reserved_bytes, (off_t)n) != 0 &&
-	    errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS) {
-		r = blob_errno_reason(errno);
-		flight_ask_eviction(f, errno);
-		return r;
+	while (upto > f->reserved_bytes && f->reserved_bytes < (uint64_t)total) {
+		n = (uint64_t)total - f->reserved_bytes;
+		if (n > FLIGHT_RESERVE_BYTES)
+			n = FLIGHT_RESERVE_BYTES;
+		if (fallocate(flight_fd(f), FALLOC_FL_KEEP_SIZE, (off_t)f->reserved_bytes,
+		    (off_t)n) != 0 && errno != EOPNOTSUPP && errno != EINTR && errno != ENOSYS) {
+			r = blob_errno_reason(errno);
+			flight_ask_eviction(f, errno);
+			return r;
+		}
+		f->reserved_bytes += n;
 	}
-	f->reserved_bytes += n;
 	/* The keeper makes room ahead of us; where it can't, the budget counts. */
 	evict_kick(evict);
 	return evict_is_over(evict) && f->keep ? REASON_NO_DISK : REASON_OK;
@@ -378,6 +380,56 @@ flight_append(struct flight *f, const void *data, size_t n)
 	if ((at + n > FLIGHT_MARK_FIRST || f->in_memory) && (f->keep || f->expected))
 		verify_poke(cache_parts(f->cache)->verify, f);
 	return REASON_OK;
+}
+
+bool
+flight_takes_ahead(const struct flight *f)
+{
+	return f->begun && !f->in_memory && !f->writer_done;
+}
+
+enum reason
+flight_write_ahead(struct flight *f, uint64_t at, const void *data, size_t n)
+{
+	enum reason r;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(f->begun && !f->in_memory);
+	MUST(at >= flight_committed(f) && (int64_t)(at + n) <= flight_total(f));
+	if (f->writer_done)
+		return REASON_DISK_ERROR;	/* the verifier could not read it back */
+	r = flight_reserve(f, at + n);
+	if (r == REASON_OK)
+		r = flight_write(flight_fd(f), at, data, n);
+	if (r != REASON_OK)
+		return r;
+	f->ahead_bytes += n;
+	return REASON_OK;
+}
+
+void
+flight_advance(struct flight *f, uint64_t upto)
+{
+	uint64_t n = upto - flight_committed(f);
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	MUST(upto >= flight_committed(f) && n <= f->ahead_bytes && !f->in_memory);
+	if (n == 0 || f->writer_done)
+		return;
+	f->ahead_bytes -= n;
+	AZ(pthread_mutex_lock(&f->lock));
+	atomic_store_explicit(&f->committed, upto, memory_order_release);
+	flight_publish(f);
+	AZ(pthread_mutex_unlock(&f->lock));
+	if (f->keep || f->expected)
+		verify_poke(cache_parts(f->cache)->verify, f);
+}
+
+void
+flight_drop_ahead(struct flight *f)
+{
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	f->ahead_bytes = 0;
 }
 
 bool

@@ -71,7 +71,7 @@ struct flight {
 
 	pthread_mutex_t lock;		/* everything down to the next blank line */
 	TAILQ_HEAD(, flight_reader) readers;
-	unsigned readers_n;
+	unsigned readers_n, ahead_n;	/* ahead_n: nobody waits for these yet */
 	struct flight_driver driver;	/* crowd NULL: nobody drives it */
 	bool begun, verified;
 	bool ending;			/* somebody is failing it */
@@ -94,6 +94,7 @@ struct flight {
 
 	/* The writer's own. */
 	uint64_t reserved_bytes;	/* preallocated up to here */
+	uint64_t ahead_bytes;		/* written beyond committed */
 	_Atomic bool marked;		/* wrong bytes went out under its validators */
 	_Atomic bool in_memory;		/* the rest of the body goes through a ring */
 

@@ -96,12 +96,19 @@ struct flight_reader {
 	int64_t slow_ms;			/* flight's lock: measured since; 0: not */
 	uint64_t slow_at;
 	struct flight_body *body;		/* whose bytes it reads; the flight's */
+	/*
+	 * Set before flight_attach: its request is queued behind others of its connection, nobody
+	 * waits for it yet. Cleared by flight_reader_front.
+	 */
+	bool ahead;
 };
 
 /* ---- reader's side (any thread; a reader is used by one thread at a time) ---- */
 void flight_attach(struct flight *f, struct flight_reader *r, bool owner);
 /* Safe to call when not attached. After it, wake is never called again. */
 void flight_detach(struct flight_reader *r);
+/* The reader's turn has come: from now on a client waits for it. Attached or not. */
+void flight_reader_front(struct flight_reader *r);
 /* True: wake will be called when there is more than seen_bytes to read or the state is no longer seen_state.
  * False: that is so already. */
 bool flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state seen_state);
@@ -164,8 +171,8 @@ void flight_unref(struct flight **f_p);
 /* ---- writer's side (the upstream thread) ---- */
 struct flight_driver {
 	/*
-	 * The last reader left, or the first one came back, or there is room again. From any
-	 * thread, under the flight's lock: may only post.
+	 * The last reader left, or the first one came back, or the first one that waits, or there
+	 * is room again. From any thread, under the flight's lock: may only post.
 	 */
 	void (*crowd)(void *arg, bool anybody);
 	/*
@@ -179,6 +186,8 @@ struct flight_driver {
 /* d NULL: the writer is done with it */
 void flight_drive(struct flight *f, const struct flight_driver *d);
 unsigned flight_readers(const struct flight *f);
+/* Of these, the ones whose turn it is. */
+unsigned flight_waiting_readers(const struct flight *f);
 
 /* Makes the body file and publishes the head. NO_DISK and the like when there can be no file. */
 enum reason flight_begin(struct flight *f, const struct flight_head *h) MUSTCHECK;
@@ -207,6 +216,17 @@ void flight_let_go(struct flight *f);
 /* After a verdict: the SHA-256 of the body, and the expected digest against what it has, in words. */
 const uint8_t *flight_digest(const struct flight *f);
 void flight_expected_text(const struct flight *f, char *out, size_t cap);
+/*
+ * Parts of the body that come before their turn, from other connections: written at their place,
+ * where the body goes to a disk. The prefix grows over them with flight_advance; bytes in between
+ * are still flight_append's. An unfinished body keeps its prefix only.
+ */
+bool flight_takes_ahead(const struct flight *f);
+enum reason flight_write_ahead(struct flight *f, uint64_t at, const void *data, size_t n) MUSTCHECK;
+/* Everything up to here is written: published. */
+void flight_advance(struct flight *f, uint64_t upto);
+/* What was written ahead is of no use: it will be fetched again. */
+void flight_drop_ahead(struct flight *f);
 /* The body is complete as announced. Verifier, syncer and index do the rest. */
 void flight_finish(struct flight *f);
 void flight_confirmed(struct flight *f, const struct flight_head *h);

@@ -399,8 +399,10 @@ conn_run(struct conn *c)
 				conn_rest(c);
 			return;
 		}
-		if (req->front_ms == 0)
+		if (req->front_ms == 0) {
 			req->front_ms = c->w->now_ms;
+			flight_reader_front(&req->reader);
+		}
 		switch (req_run(req)) {
 		case STEP_AGAIN:
 			conn_finish_request(c, req);

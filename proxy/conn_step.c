@@ -284,6 +284,7 @@ req_ask(struct req *req, bool object_bad)
 		return req_go(req, REQ_OPEN);
 	}
 	req->flight_id = flight_id(a.flight);
+	req->reader.ahead = TAILQ_FIRST(&req->c->reqs) != req;
 	flight_attach(a.flight, &req->reader, a.created);
 	req_note_forward(req, a.created, a.object != NULL,
 	    alone || flight_is_private(a.flight));

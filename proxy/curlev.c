@@ -21,6 +21,7 @@ struct curlev {
 	CURLSH *share;
 	curlev_done_f *done;
 	curlev_peek_f *peek;
+	curlev_watch_f *watch;
 	CURL *spare[CURLEV_SPARE_MAX];
 	unsigned spare_n;
 };
@@ -101,12 +102,15 @@ curlev_set_socket(CURL *curl, curl_socket_t fd, int want, void *arg, void *socke
 	struct curlev *ce = arg;
 	struct event *ev = socket_arg;
 	short what = EV_PERSIST;
+	void *owner = NULL;
 
-	(void)curl;
 	if (ev != NULL)
 		event_free(ev);
 	ev = NULL;
 	if (want != CURL_POLL_REMOVE) {
+		(void)curl_easy_getinfo(curl, CURLINFO_PRIVATE, (char **)&owner);
+		if (owner != NULL)
+			ce->watch(owner, fd);
 		if (want & CURL_POLL_IN)
 			what |= EV_READ;
 		if (want & CURL_POLL_OUT)
@@ -120,7 +124,8 @@ curlev_set_socket(CURL *curl, curl_socket_t fd, int want, void *arg, void *socke
 }
 
 struct curlev *
-curlev_new(struct event_base *base, long max_idle, curlev_done_f *done, curlev_peek_f *peek)
+curlev_new(struct event_base *base, long max_idle, curlev_done_f *done, curlev_peek_f *peek,
+    curlev_watch_f *watch)
 {
 	struct curlev *ce;
 
@@ -130,6 +135,7 @@ curlev_new(struct event_base *base, long max_idle, curlev_done_f *done, curlev_p
 	ce->base = base;
 	ce->done = done;
 	ce->peek = peek;
+	ce->watch = watch;
 	ce->timer = event_new(base, -1, 0, curlev_timer_cb, ce);
 	ce->multi = curl_multi_init();
 	ce->share = curl_share_init();

@@ -26,8 +26,11 @@ typedef void curlev_done_f(void *owner, CURL *curl, CURLcode result);
  */
 typedef bool curlev_peek_f(void *owner, CURL *curl, CURLcode result);
 
+/* A transfer reads from this socket now. From inside libcurl: may only take note. */
+typedef void curlev_watch_f(void *owner, curl_socket_t fd);
+
 struct curlev *curlev_new(struct event_base *base, long max_idle, curlev_done_f *done,
-    curlev_peek_f *peek) MUSTCHECK;
+    curlev_peek_f *peek, curlev_watch_f *watch) MUSTCHECK;
 void curlev_free(struct curlev **ce_p);
 /*
  * A fresh handle with what every transfer needs set; its owner comes back in done. NULL: no

@@ -9,11 +9,14 @@
  *             ASK, BODY, VERIFY -> PAUSE      what came was wrong: all of it again
  *             ASK, BODY -> PAUSE -> QUEUED     it broke and is worth another try
  *             ASK -> QUEUED                    a redirect
+ *             BODY -> SEGMENTS -> OVER         parallel ranges bring the rest (segments.c)
+ *             SEGMENTS -> PAUSE                they don't, after all
  *
  * libcurl's callbacks only record what came and what it means (ft->plan);
  * what follows is done in fetch_done, outside of libcurl. A fetch belongs to
  * its flight and to nobody else: what happens when the last reader leaves is
- * decided in fetch_check_lonely.
+ * decided in fetch_check_lonely
+ * (fetch_rate.c).
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -23,6 +26,7 @@
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/segment.h"
 #include "proxy/upstream_priv.h"
 
 enum {
@@ -32,12 +36,9 @@ enum {
 	FETCH_CHECK_TRIES_MAX = 2,	/* where something stored can be served instead */
 	FETCH_TIMEOUTS_MAX = 2,
 	FETCH_STUCK_MS = 20000,		/* in the middle of a body: tried again for so long */
-	FETCH_LONELY_DROP_MS = 5000,	/* hardly begun, and nobody reads: dropped after this */
-	FETCH_LONELY_LEFT_MS = 30000,	/* nobody reads: goes on when this much time */
 	FETCH_SNIFF_BYTES = 16,
 	FETCH_DISCARD_BYTES = 64 << 10,	/* of a body that nobody wants, to keep the connection */
 };
-static const uint64_t FETCH_LONELY_LEFT_BYTES = 64 << 20;	/* or this much body is left */
 static const int64_t fetch_pause_ms[] = {20, 200, 400, 1000, 2000, 4000};
 
 static const char *const fetch_state_names[FETCH_STATE_N] = {
@@ -114,6 +115,8 @@ fetch_crowd_mail(struct mail *m)
 	else {
 		ft->lonely_ms = flight_readers(ft->f) == 0 ? ft->u->now_ms : 0;
 		fetch_unpause(ft);
+		if (ft->state == FETCH_QUEUED)
+			upstream_requeue(ft);
 	}
 }
 
@@ -168,6 +171,7 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 	ft->no_cache = ask->no_cache;
 	ft->fresh = ask->fresh;
 	ft->want_total = -1;
+	ft->socket = CURL_SOCKET_BAD;
 	ft->order.deliver = fetch_order_mail;
 	ft->crowd.deliver = fetch_crowd_mail;
 	ft->partial.deliver = fetch_partial_mail;
@@ -180,7 +184,11 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 void
 fetch_end_try(struct fetch *ft)
 {
+	if (ft->host != NULL && ft->began_here)
+		uphost_note_rate(ft->host, ft->body_bytes, ft->u->now_ms - ft->rate_ms,
+		    ft->u->now_ms);
 	curlev_release(ft->u->curlev, &ft->curl);
+	ft->socket = CURL_SOCKET_BAD;
 	curl_slist_free_all(ft->headers);
 	ft->headers = NULL;
 	free(ft->resp);
@@ -200,6 +208,7 @@ fetch_over(struct fetch *ft)
 	if (ft->partial_pending && flight_cancel_partial(ft->f))
 		ft->partial_pending = false;
 	(void)event_del(&ft->pause);
+	segments_free(&ft->segments);
 	fetch_end_try(ft);
 	if (ft->dirty)
 		TAILQ_REMOVE(&u->dirty, ft, dirty_link);
@@ -315,10 +324,10 @@ fetch_try_plain(struct fetch *ft)
 }
 
 /*
- * One try broke: again, or is that all? Before a client has bytes quickly or never; afterwards as
- * long as it waits.
+ * Before a client has bytes quickly or never; afterwards as long as it waits. Where segments bring
+ * the rest they take over.
  */
-static void
+void
 fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 {
 	/* Readers that are held wait as those of a body do. */
@@ -328,6 +337,10 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	    ft->resp->status == 0 && ft->tries_n == 0;
 	unsigned allowed = fetch_tries_allowed(ft, r);
 
+	if (ft->segments != NULL && ft->curl != NULL && allowed != 0 &&
+	    segments_take_over(ft, detail))
+		return;
+	segments_free(&ft->segments);
 	fetch_end_try(ft);
 	fetch_go_home(ft);
 	if (r == REASON_UP_TIMEOUT)
@@ -351,8 +364,7 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	fetch_pause(ft, free_try);
 }
 
-/* As the plan says; but what another answer may mend is asked for again. */
-static void
+void
 fetch_fail_planned(struct fetch *ft, int status)
 {
 	MUST(ft->plan == PLAN_FAIL);
@@ -374,6 +386,7 @@ fetch_switch_way(struct fetch *ft, enum upway_blame blame, const char *detail)
 	if (!upway_failed(&ft->way, blame))
 		return false;
 	log_info("flight=%llu trying another way: %s", (unsigned long long)flight_id(ft->f), detail);
+	segments_free(&ft->segments);
 	fetch_end_try(ft);
 	fetch_go_home(ft);
 	fetch_pause(ft, true);
@@ -431,6 +444,16 @@ fetch_may_be_html(const struct fetch *ft)
 }
 
 void
+fetch_flush_soon(struct fetch *ft)
+{
+	if (ft->dirty)
+		return;
+	ft->dirty = true;
+	TAILQ_INSERT_TAIL(&ft->u->dirty, ft, dirty_link);
+	upstream_flush_later(ft->u);
+}
+
+void
 fetch_flush(struct fetch *ft)
 {
 	enum reason r;
@@ -439,6 +462,8 @@ fetch_flush(struct fetch *ft)
 	if (ft->dirty)
 		TAILQ_REMOVE(&ft->u->dirty, ft, dirty_link);
 	ft->dirty = false;
+	if (ft->segments != NULL)
+		segments_flush(ft->segments);
 	if (ft->buf_n > 0 && ft->plan == PLAN_BODY && !ft->began_here && !fetch_may_be_html(ft))
 		(void)fetch_sniff(ft);
 	if (ft->buf_n == 0 || !ft->began_here || ft->plan == PLAN_FAIL)
@@ -470,6 +495,14 @@ fetch_take(struct fetch *ft, const char *p, size_t n)
 		room = FETCH_BUFFER_BYTES - ft->buf_n;
 		if (room > n)
 			room = n;
+		if (ft->segments != NULL)
+			room = segments_room(ft->segments, room);
+		if (room == 0) {
+			fetch_flush(ft);
+			if (ft->plan != PLAN_FAIL)
+				ft->plan = PLAN_CUT;
+			return false;
+		}
 		memcpy(ft->buf + ft->buf_n, p, room);
 		ft->buf_n += room;
 		p += room;
@@ -484,11 +517,8 @@ fetch_take(struct fetch *ft, const char *p, size_t n)
 		if (ft->plan == PLAN_FAIL)
 			return false;
 	}
-	if (ft->buf_n > 0 && !ft->dirty) {
-		ft->dirty = true;
-		TAILQ_INSERT_TAIL(&ft->u->dirty, ft, dirty_link);
-		upstream_flush_later(ft->u);
-	}
+	if (ft->buf_n > 0)
+		fetch_flush_soon(ft);
 	return true;
 }
 
@@ -550,6 +580,7 @@ fetch_write_cb(char *p, size_t one, size_t n, void *arg)
 	case PLAN_FAIL:
 		return ft->body_bytes <= FETCH_DISCARD_BYTES ? n : 0;
 	case PLAN_NONE:
+	case PLAN_CUT:
 	case PLAN_RESTART:
 		return 0;
 	}
@@ -560,14 +591,16 @@ fetch_write_cb(char *p, size_t one, size_t n, void *arg)
 static void
 fetch_head_complete(struct fetch *ft)
 {
+	ft->u->now_ms = clock_mono_ms();
 	cache_note_host(ft->u->depot->cache, ft->url.authority, false, ft->u->now_ms);
 	fetch_judge_head(ft);
 	/*
 	 * Other files' heads go out at once; a repository file's first bytes are looked at before.
 	 */
-	if (ft->plan == PLAN_BODY && ft->begun)
+	if (ft->plan == PLAN_BODY && ft->begun) {
 		ft->sniffed = ft->began_here = true;
-	else if (ft->plan == PLAN_BODY && (ft->resume_at > 0 ||
+		ft->rate_ms = ft->u->now_ms;
+	} else if (ft->plan == PLAN_BODY && (ft->resume_at > 0 ||
 	    flight_aptfile(ft->f)->class == APTFILE_OTHER))
 		(void)fetch_begin_body(ft);
 }
@@ -616,7 +649,12 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	ft->quiet_ms = ft->u->now_ms;
 	(void)curl_easy_getinfo(ft->curl, CURLINFO_NUM_CONNECTS, &fresh);
 	ft->reused = fresh == 0;
-	return CURL_PREREQFUNC_OK;
+	if (ft->way.choice.addrs == NULL)
+		return CURL_PREREQFUNC_OK;
+	upstream_note_peer(ft->host, &ft->way.choice, peer_ip);
+	/* A kept-alive connection to an address that did badly meanwhile: as if it had died. */
+	return ft->reused && upaddr_is_avoided(&ft->host->addrs, peer_ip, ft->u->now_ms) ?
+	    CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
 /* ---- one try ---- */
@@ -667,6 +705,10 @@ fetch_start(struct fetch *ft)
 	ft->error[0] = '\0';
 	ft->quiet_ms = ft->u->now_ms;
 	ft->asked_wall_ms = clock_wall_ms();
+	ft->speed.since_ms = 0;
+	ft->way.choice = (struct upaddr_choice){.now_ms = ft->u->now_ms, .any = ft->any_address};
+	if (ft->host->way.direct)
+		ft->way.choice.addrs = &ft->host->addrs;
 	fetch_choose_range(ft);
 	fetch_change_edge(ft);
 	if (ft->resume_at == 0 && ft->partial_bytes > 0) {
@@ -684,69 +726,25 @@ fetch_start(struct fetch *ft)
 		fetch_fail(ft, REASON_NO_MEMORY, 0, "%s", reason_text(REASON_NO_MEMORY));
 		return;
 	}
-	COUNT(upstream_requests_total);
+	if (!ft->same_try)
+		COUNT(upstream_requests_total);
+	ft->same_try = false;
 	log_debug("flight=%llu asking %.*s from byte %llu", (unsigned long long)flight_id(ft->f),
 	    SLICE_ARG(ft->url.text), (unsigned long long)ft->resume_at);
 }
 
 /* ---- the end of one try ---- */
 
-/* The depot asks elsewhere; the client never hears of it. */
-static void
-fetch_redirect(struct fetch *ft)
+void
+fetch_complete(struct fetch *ft)
 {
-	char *text = malloc(FETCH_URL_BYTES);
-	struct arena a;
-	struct url next;
-	struct key key;
-	enum reason r = REASON_NO_MEMORY;
-	unsigned i;
-	bool again = false;
-
-	if (text != NULL) {
-		arena_init(&a, text, FETCH_URL_BYTES);
-		r = url_resolve(&next, &a, &ft->url, slice_of(ft->resp->location));
-	}
-	/* Where plain http stands for https, it does so in a redirect too. */
-	if (r == REASON_OK && route_upgrade_url(&ft->u->depot->route, &next))
-		r = url_build(&next, &a, true, next.authority, next.path);
-	if (r != REASON_OK) {
-		/* What may hold a password stays out of logs and pages. */
-		fetch_fail(ft, REASON_UP_REDIRECTS, 0, "%.*s redirects to %.200s, which is no URL that "
-		    "can be asked", SLICE_ARG(ft->url.authority),
-		    strchr(ft->resp->location, '@') == NULL ? ft->resp->location : "(hidden)");
-		free(text);
-		return;
-	}
-	key_of_url(&next, &key);
-	for (i = 0; i < ft->visited_n; i++)
-		again |= memcmp(&ft->visited[i], &key, sizeof(key)) == 0;
-	if (ft->u->depot->route.is_self(ft->u->depot->route.is_self_arg, next.host, next.port))
-		r = REASON_LOOP;
+	log_info("flight=%llu fetched %.*s: %llu bytes", (unsigned long long)flight_id(ft->f),
+	    SLICE_ARG(flight_url(ft->f)), (unsigned long long)flight_committed(ft->f));
+	flight_finish(ft->f);
+	if (flight_expected(ft->f) != NULL)
+		fetch_await_verdict(ft);
 	else
-		r = depot_check_target(ft->u->depot->config, next.host, next.port,
-		    &ft->u->depot->config->allow_ports);
-	if (again || ft->visited_n > FETCH_REDIRECTS_MAX || (ft->url.tls && !next.tls) ||
-	    r != REASON_OK) {
-		fetch_fail(ft, r != REASON_OK ? r : REASON_UP_REDIRECTS, 0,
-		    "%.*s redirects to %.*s: %s", SLICE_ARG(ft->url.authority), SLICE_ARG(next.text),
-		    r != REASON_OK ? reason_text(r) : again ? "a circle" : ft->url.tls && !next.tls ?
-		    "from https to http, which is not followed" : "too many redirects");
-		free(text);
-		return;
-	}
-	COUNT(redirects_total);
-	log_debug("flight=%llu redirected to %.*s", (unsigned long long)flight_id(ft->f),
-	    SLICE_ARG(next.text));
-	/* The client's credentials and fields are for the host that it named. */
-	if (!slice_eq(next.authority, ft->url.authority))
-		ft->abroad = true;
-	fetch_end_try(ft);
-	free(ft->url_text);
-	ft->url_text = text;
-	ft->url = next;
-	ft->visited[ft->visited_n++] = key;
-	upstream_queue(ft);
+		fetch_over(ft);
 }
 
 /* Everything has come: to the flight. */
@@ -770,13 +768,7 @@ fetch_finish(struct fetch *ft)
 		fetch_again(ft, REASON_UP_CLOSED, 0, "the body ended before its announced length");
 		return;
 	}
-	log_info("flight=%llu fetched %.*s: %llu bytes", (unsigned long long)flight_id(ft->f),
-	    SLICE_ARG(flight_url(ft->f)), (unsigned long long)flight_committed(ft->f));
-	flight_finish(ft->f);
-	if (flight_expected(ft->f) != NULL)
-		fetch_await_verdict(ft);
-	else
-		fetch_over(ft);
+	fetch_complete(ft);
 }
 
 /* The kept part belongs to another version: forget it and ask for all. */
@@ -813,20 +805,6 @@ fetch_finish_head(struct fetch *ft)
 		fetch_over(ft);
 }
 
-/* The origin's status where clients should see it; else 0. */
-static int
-fetch_status_to_pass(const struct fetch *ft)
-{
-	int s = ft->resp->status;
-
-	if (ft->plan == PLAN_RETRY)
-		return s == 500 || s == 503 || s == 504 ? s : 502;
-	if (s >= 400 && s < 500 && s != 407 && ft->fail_reason != REASON_UP_CHANGED &&
-	    ft->fail_reason != REASON_UP_GARBAGE)
-		return s;
-	return 0;
-}
-
 /* A transfer broke, or its time was up: in which words? */
 static void
 fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
@@ -839,9 +817,18 @@ fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
 	enum upway_blame blame;
 	enum reason r = upway_explain(&ft->way, ft->curl, &f, &blame, text);
 
+	if (ft->way.choice.skipped && !ft->way.allowed && !ft->way.denied && !ft->any_address) {
+		/* Every address is avoided: any is better than none. */
+		ft->any_address = ft->same_try = true;
+		fetch_end_try(ft);
+		upstream_queue(ft);
+		return;
+	}
 	fetch_flush(ft);
 	if (ft->plan == PLAN_FAIL)
 		fetch_fail_planned(ft, 0);
+	else if (ft->segments != NULL && segments_take_over(ft, text))
+		return;
 	else if (!fetch_switch_way(ft, blame, text))
 		fetch_again(ft, r, 0, text);
 }
@@ -881,6 +868,10 @@ fetch_done(struct fetch *ft, CURLcode result)
 		return;
 	case PLAN_RESTART:
 		fetch_restart(ft);
+		return;
+	case PLAN_CUT:
+		if (!segments_take_over(ft, NULL))
+			fetch_again(ft, REASON_UP_CLOSED, 0, "cut off for its segments");
 		return;
 	case PLAN_RETRY:
 		if (!fetch_switch_way(ft, fetch_blame(ft), ft->fail_detail))
@@ -948,53 +939,15 @@ fetch_begin(struct fetch *ft)
 	upstream_queue(ft);
 }
 
-/* Ends it because nobody wants it any more. */
-static void
-fetch_abandon(struct fetch *ft)
+void
+fetch_break_off(struct fetch *ft, enum reason r, const char *detail)
 {
-	COUNT(flights_abandoned_total);
-	if (ft->curl != NULL)
-		curlev_remove(ft->u->curlev, ft->curl);
+	curlev_remove(ft->u->curlev, ft->curl);
 	fetch_flush(ft);
-	fetch_fail(ft, REASON_CLIENT_GONE, 0, "the last reader left; %llu bytes had come",
-	    (unsigned long long)flight_committed(ft->f));
-}
-
-/*
- * The last reader has left: the one policy. What is nearly here is finished,
- * what has hardly begun is dropped a little later, the rest stops and keeps
- * its part.
- */
-static bool
-fetch_check_lonely(struct fetch *ft)
-{
-	uint64_t have = flight_committed(ft->f), left, rate;
-	int64_t total, now = ft->u->now_ms;
-
-	/* Somebody may have come whose message has not. */
-	if (ft->lonely_ms != 0 && flight_readers(ft->f) > 0)
-		ft->lonely_ms = 0;
-	if (ft->lonely_ms == 0 || ft->state == FETCH_PARTIAL || ft->state == FETCH_VERIFY)
-		return false;
-	total = ft->want_total;	/* the verifier's to write while it reads a kept part */
-	if (!ft->began_here && have == 0 && ft->check)
-		return false;	/* a check: the next client profits */
-	if (flight_is_private(ft->f) || flight_passes_through(ft->f)) {
-		fetch_abandon(ft);
-		return true;
-	}
-	if (total < 0 || have < (uint64_t)total / 10) {
-		if (now - ft->lonely_ms < FETCH_LONELY_DROP_MS)
-			return false;
-		fetch_abandon(ft);
-		return true;
-	}
-	left = (uint64_t)total - have;
-	rate = (have - ft->rate_from) * 1000 / (uint64_t)(now - ft->rate_ms + 1);
-	if (left <= FETCH_LONELY_LEFT_BYTES || left < rate * (FETCH_LONELY_LEFT_MS / 1000))
-		return false;
-	fetch_abandon(ft);
-	return true;
+	if (ft->plan == PLAN_FAIL)
+		fetch_fail_planned(ft, 0);
+	else
+		fetch_again(ft, r, 0, detail);
 }
 
 void
@@ -1004,13 +957,13 @@ fetch_tick(struct fetch *ft)
 	int64_t limit;
 
 	CHECK_OBJ(ft, FETCH_MAGIC);
-	if (fetch_check_lonely(ft))
+	if (fetch_check_lonely(ft) || segments_tick(ft))
 		return;
 	fetch_check_held(ft);
 	flight_tick(ft->f, ft->u->now_ms);
 	if (ft->paused)
 		ft->quiet_ms = ft->u->now_ms;	/* its readers are silent, not the origin */
-	if (ft->curl == NULL)
+	if (ft->curl == NULL || fetch_check_slow(ft))
 		return;
 	if (!ft->sent)
 		upway_tick(&ft->way);
@@ -1018,6 +971,8 @@ fetch_tick(struct fetch *ft)
 	limit = ft->sent ? conf->read_timeout : conf->connect_timeout + UPSTREAM_TICK_MS;
 	if (ft->u->now_ms - ft->quiet_ms < limit)
 		return;
+	if (ft->sent)
+		fetch_avoid_address(ft, "fell silent");
 	curlev_remove(ft->u->curlev, ft->curl);
 	fetch_broke(ft, CURLE_OPERATION_TIMEDOUT, ft->u->now_ms - ft->quiet_ms);
 }

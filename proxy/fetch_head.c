@@ -96,11 +96,9 @@ fetch_flight_head(const struct fetch *ft)
 	return h;
 }
 
-/* Do the validators of this answer prove that it is the object we have a part of? */
-static bool
-fetch_same_version(const struct fetch *ft)
+bool
+fetch_is_same_version(const struct fetch *ft, const struct httpresp *r)
 {
-	const struct httpresp *r = ft->resp;
 	struct slice etag = slice_of(ft->want.etag);
 
 	if (ft->want_total >= 0 && r->range_total >= 0 && ft->want_total != r->range_total)
@@ -137,7 +135,7 @@ fetch_judge_partial(struct fetch *ft)
 		    "without a readable Content-Range");
 		return;
 	}
-	if (r->range_first != (int64_t)ft->resume_at || !fetch_same_version(ft) ||
+	if (r->range_first != (int64_t)ft->resume_at || !fetch_is_same_version(ft, r) ||
 	    (r->range_total < 0 && ft->want_total < 0) ||
 	    (r->length >= 0 && r->range_last >= r->range_first &&
 	    r->length != r->range_last - r->range_first + 1)) {
@@ -281,4 +279,17 @@ fetch_judge_head(struct fetch *ft)
 	else
 		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream answered %d, which is no answer to "
 		    "this request", r->status);
+}
+
+int
+fetch_status_to_pass(const struct fetch *ft)
+{
+	int s = ft->resp->status;
+
+	if (ft->plan == PLAN_RETRY)
+		return s == 500 || s == 503 || s == 504 ? s : 502;
+	if (s >= 400 && s < 500 && s != 407 && ft->fail_reason != REASON_UP_CHANGED &&
+	    ft->fail_reason != REASON_UP_GARBAGE)
+		return s;
+	return 0;
 }

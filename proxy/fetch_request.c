@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The request of one try: URL, header fields, conditions, and from which
- * byte on to ask. Called by fetch.c.
+ * The request of one try: URL, header fields, conditions, from which byte on
+ * to ask, and where a redirect leads. Called by fetch.c and segment.c.
  */
 #include <stdarg.h>
 #include <stdio.h>
 
 #include "include/counter.h"
+#include "include/log.h"
 #include "proxy/upstream_priv.h"
 
 /* Adds a header line; false: out of memory. */
 PRINTF_LIKE(2, 3)
 static bool
-fetch_add_header(struct fetch *ft, const char *fmt, ...)
+fetch_add_header(struct curl_slist **headers, const char *fmt, ...)
 {
 	struct curl_slist *list;
 	char line[9216];
@@ -22,16 +23,16 @@ fetch_add_header(struct fetch *ft, const char *fmt, ...)
 	va_start(ap, fmt);
 	(void)vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	list = curl_slist_append(ft->headers, line);
+	list = curl_slist_append(*headers, line);
 	if (list == NULL)
 		return false;
-	ft->headers = list;
+	*headers = list;
 	return true;
 }
 
 /* The client's own fields, for files that are no repository's. */
 static bool
-fetch_add_client_fields(struct fetch *ft)
+fetch_add_client_fields(const struct fetch *ft, struct curl_slist **headers)
 {
 	const char *p = ft->fields, *end;
 
@@ -42,9 +43,9 @@ fetch_add_client_fields(struct fetch *ft)
 		if (colon == NULL)
 			continue;
 		if (end - colon <= 2) {
-			if (!fetch_add_header(ft, "%.*s;", (int)(colon - p), p))
+			if (!fetch_add_header(headers, "%.*s;", (int)(colon - p), p))
 				return false;
-		} else if (!fetch_add_header(ft, "%.*s", (int)(end - p), p))
+		} else if (!fetch_add_header(headers, "%.*s", (int)(end - p), p))
 			return false;
 	}
 	return true;
@@ -67,11 +68,12 @@ fetch_has_client_credentials(const struct fetch *ft)
  * by its own. Each URL of a chain of redirects is looked up for itself.
  */
 static bool
-fetch_add_credentials(struct fetch *ft)
+fetch_add_credentials(struct fetch *ft, const struct config_upstream *conf,
+    struct curl_slist **headers)
 {
-	const char *auth = ft->host->conf->auth, *value;
+	const char *auth = conf->auth, *value;
 
-	if (ft->host->conf->client_cert != NULL && ft->url.tls)
+	if (conf->client_cert != NULL && ft->url.tls)
 		flight_set_credentials(ft->f);
 	if (auth == NULL || fetch_has_client_credentials(ft))
 		return true;
@@ -79,12 +81,12 @@ fetch_add_credentials(struct fetch *ft)
 	if (ft->auth_match != AUTHFILE_FOUND)
 		return true;
 	flight_set_credentials(ft->f);
-	return fetch_add_header(ft, "Authorization: %s", value);
+	return fetch_add_header(headers, "Authorization: %s", value);
 }
 
 /* Validators: If-Range with a part, conditions with a check. */
 static bool
-fetch_add_conditions(struct fetch *ft)
+fetch_add_conditions(const struct fetch *ft, struct curl_slist **headers)
 {
 	char date[HTTP_DATE_BYTES];
 	bool strong = http_etag_is_strong(slice_of(ft->want.etag));
@@ -92,41 +94,41 @@ fetch_add_conditions(struct fetch *ft)
 	if (ft->want.last_modified_s != INT64_MIN)
 		http_date_format(ft->want.last_modified_s, date);
 	if (ft->resume_at > 0)
-		return fetch_add_header(ft, "Range: bytes=%llu-",
+		return fetch_add_header(headers, "Range: bytes=%llu-",
 		    (unsigned long long)ft->resume_at) &&
-		    fetch_add_header(ft, "If-Range: %s", strong ? ft->want.etag : date);
+		    fetch_add_header(headers, "If-Range: %s", strong ? ft->want.etag : date);
 	if (!ft->check)
 		return true;
 	return (ft->want.etag[0] == '\0' ||
-	    fetch_add_header(ft, "If-None-Match: %s", ft->want.etag)) &&
+	    fetch_add_header(headers, "If-None-Match: %s", ft->want.etag)) &&
 	    (ft->want.last_modified_s == INT64_MIN ||
-	    fetch_add_header(ft, "If-Modified-Since: %s", date));
+	    fetch_add_header(headers, "If-Modified-Since: %s", date));
 }
 
-/* Every header line of the request. */
+/* The header lines that all requests of a fetch have. */
 static bool
-fetch_make_headers(struct fetch *ft)
+fetch_add_common(struct fetch *ft, const struct config_upstream *conf,
+    struct curl_slist **headers)
 {
 	bool ok = true;
 
 	ft->auth_match = AUTHFILE_NONE;
 	if (ft->fields[0] != '\0' && !ft->abroad)
-		ok = fetch_add_client_fields(ft);
+		ok = fetch_add_client_fields(ft, headers);
 	else
-		ok = fetch_add_header(ft, "Accept: */*");
+		ok = fetch_add_header(headers, "Accept: */*");
 	if (ft->no_cache)
-		ok = ok && fetch_add_header(ft, "Cache-Control: no-cache") &&
-		    fetch_add_header(ft, "Pragma: no-cache");
-	return ok && fetch_add_credentials(ft) &&
-	    fetch_add_header(ft, "Accept-Encoding: identity") &&
-	    fetch_add_header(ft, "User-Agent: apt-depot/%s", depot_version) &&
-	    fetch_add_header(ft, "%s", ft->via) &&
-	    fetch_add_conditions(ft);
+		ok = ok && fetch_add_header(headers, "Cache-Control: no-cache") &&
+		    fetch_add_header(headers, "Pragma: no-cache");
+	return ok && fetch_add_credentials(ft, conf, headers) &&
+	    fetch_add_header(headers, "Accept-Encoding: identity") &&
+	    fetch_add_header(headers, "User-Agent: apt-depot/%s", depot_version) &&
+	    fetch_add_header(headers, "%s", ft->via);
 }
 
 /* Puts the URL together as origins understand it best. */
 static bool
-fetch_set_url(struct fetch *ft)
+fetch_set_url(const struct fetch *ft, CURL *curl)
 {
 	char text[FETCH_URL_BYTES], room[FETCH_URL_BYTES];
 	struct arena a;
@@ -138,7 +140,7 @@ fetch_set_url(struct fetch *ft)
 		return false;
 	(void)snprintf(text, sizeof(text), "%s://%.*s%.*s", ft->url.tls ? "https" : "http",
 	    SLICE_ARG(ft->url.authority), SLICE_ARG(path));
-	return curl_easy_setopt(ft->curl, CURLOPT_URL, text) == CURLE_OK;
+	return curl_easy_setopt(curl, CURLOPT_URL, text) == CURLE_OK;
 }
 
 bool
@@ -146,7 +148,8 @@ fetch_make_request(struct fetch *ft)
 {
 	CURL *curl = ft->curl;
 
-	if (!fetch_set_url(ft) || !fetch_make_headers(ft) ||
+	if (!fetch_set_url(ft, curl) || !fetch_add_common(ft, ft->host->conf, &ft->headers) ||
+	    !fetch_add_conditions(ft, &ft->headers) ||
 	    !upway_prepare(&ft->way, ft->u, &ft->host->way, curl, ft->url.tls))
 		return false;
 	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, ft->headers);
@@ -156,6 +159,25 @@ fetch_make_request(struct fetch *ft)
 	/* After a failure no connection is trusted that was there before. */
 	if (ft->fresh)
 		(void)curl_easy_setopt(curl, CURLOPT_FRESH_CONNECT, 1L);
+	return true;
+}
+
+bool
+fetch_make_range(struct fetch *ft, const struct config_upstream *conf, CURL *curl,
+    struct curl_slist **headers, uint64_t first, uint64_t end)
+{
+	char date[HTTP_DATE_BYTES];
+	bool strong = http_etag_is_strong(slice_of(ft->want.etag));
+
+	MUST(strong || ft->want.last_modified_s != INT64_MIN);
+	if (!strong)
+		http_date_format(ft->want.last_modified_s, date);
+	if (!fetch_set_url(ft, curl) || !fetch_add_common(ft, conf, headers) ||
+	    !fetch_add_header(headers, "Range: bytes=%llu-%llu", (unsigned long long)first,
+	    (unsigned long long)end - 1) ||
+	    !fetch_add_header(headers, "If-Range: %s", strong ? ft->want.etag : date))
+		return false;
+	(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, *headers);
 	return true;
 }
 
@@ -170,8 +192,67 @@ fetch_choose_range(struct fetch *ft)
 	if (have > 0 && (http_etag_is_strong(slice_of(ft->want.etag)) ||
 	    ft->want.last_modified_s != INT64_MIN))
 		ft->resume_at = have;
+	if (ft->same_try)
+		return;
 	if (ft->resume_at > 0 && flight_committed(ft->f) > 0)
 		COUNT(upstream_resumes_total);
 	if (ft->check && ft->resume_at == 0)
 		COUNT(revalidations_total);
+}
+
+void
+fetch_redirect(struct fetch *ft)
+{
+	char *text = malloc(FETCH_URL_BYTES);
+	struct arena a;
+	struct url next;
+	struct key key;
+	enum reason r = REASON_NO_MEMORY;
+	unsigned i;
+	bool again = false;
+
+	if (text != NULL) {
+		arena_init(&a, text, FETCH_URL_BYTES);
+		r = url_resolve(&next, &a, &ft->url, slice_of(ft->resp->location));
+	}
+	/* Where plain http stands for https, it does so in a redirect too. */
+	if (r == REASON_OK && route_upgrade_url(&ft->u->depot->route, &next))
+		r = url_build(&next, &a, true, next.authority, next.path);
+	if (r != REASON_OK) {
+		/* What may hold a password stays out of logs and pages. */
+		fetch_fail(ft, REASON_UP_REDIRECTS, 0, "%.*s redirects to %.200s, which is no URL that "
+		    "can be asked", SLICE_ARG(ft->url.authority),
+		    strchr(ft->resp->location, '@') == NULL ? ft->resp->location : "(hidden)");
+		free(text);
+		return;
+	}
+	key_of_url(&next, &key);
+	for (i = 0; i < ft->visited_n; i++)
+		again |= memcmp(&ft->visited[i], &key, sizeof(key)) == 0;
+	if (ft->u->depot->route.is_self(ft->u->depot->route.is_self_arg, next.host, next.port))
+		r = REASON_LOOP;
+	else
+		r = depot_check_target(ft->u->depot->config, next.host, next.port,
+		    &ft->u->depot->config->allow_ports);
+	if (again || ft->visited_n > FETCH_REDIRECTS_MAX || (ft->url.tls && !next.tls) ||
+	    r != REASON_OK) {
+		fetch_fail(ft, r != REASON_OK ? r : REASON_UP_REDIRECTS, 0,
+		    "%.*s redirects to %.*s: %s", SLICE_ARG(ft->url.authority), SLICE_ARG(next.text),
+		    r != REASON_OK ? reason_text(r) : again ? "a circle" : ft->url.tls && !next.tls ?
+		    "from https to http, which is not followed" : "too many redirects");
+		free(text);
+		return;
+	}
+	COUNT(redirects_total);
+	log_debug("flight=%llu redirected to %.*s", (unsigned long long)flight_id(ft->f),
+	    SLICE_ARG(next.text));
+	/* The client's credentials and fields are for the host that it named. */
+	if (!slice_eq(next.authority, ft->url.authority))
+		ft->abroad = true;
+	fetch_end_try(ft);
+	free(ft->url_text);
+	ft->url_text = text;
+	ft->url = next;
+	ft->visited[ft->visited_n++] = key;
+	upstream_queue(ft);
 }

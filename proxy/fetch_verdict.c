@@ -15,6 +15,7 @@
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/segment.h"
 #include "proxy/upstream_priv.h"
 
 /* The flight's call, under its lock, from the verifier's thread. */
@@ -30,6 +31,7 @@ fetch_verdict(void *arg)
 void
 fetch_await_verdict(struct fetch *ft)
 {
+	segments_free(&ft->segments);
 	fetch_end_try(ft);
 	fetch_set_state(ft, FETCH_VERIFY);
 }
@@ -49,6 +51,7 @@ fetch_start_over(struct fetch *ft)
 	ft->want.etag[0] = '\0';
 	ft->want.last_modified_s = INT64_MIN;
 	ft->no_cache = ft->fresh = true;
+	ft->no_segments = true;		/* so that one address answers for all of it */
 	ft->tries_n = ft->timeouts_n = 0;
 	ft->progress_ms = ft->u->now_ms;
 	fetch_pause(ft, true);

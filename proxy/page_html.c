@@ -242,6 +242,8 @@ page_put_trouble(FILE *out)
 		{COUNTER_index_errors_total, "failed index writes"},
 		{COUNTER_upstream_failures_total, "failed fetches"},
 		{COUNTER_digest_mismatches_total, "wrong digests"},
+		{COUNTER_upstream_slow_replaced_total, "stalled connections replaced"},
+		{COUNTER_upstream_addresses_avoided_total, "addresses avoided"},
 		{COUNTER_cut_answers_total, "answers cut short"},
 		{COUNTER_stale_served_total, "stale answers"},
 		{COUNTER_refused_total, "refused requests"},

@@ -11,6 +11,7 @@
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/segment.h"
 #include "proxy/upstream_priv.h"
 
 enum {
@@ -21,18 +22,18 @@ enum {
 
 /* ---- the queue ---- */
 
-/* Indexes are small and clients wait for them one by one. */
-static bool
-upstream_is_bulk(const struct fetch *ft)
+/* Indexes are small and clients wait for them one by one; bulk is waited for, or not yet. */
+static enum upclass
+upstream_class(const struct fetch *ft)
 {
 	switch (flight_aptfile(ft->f)->class) {
 	case APTFILE_RELEASE:
 	case APTFILE_INDEX:
 	case APTFILE_BYHASH:
-		return false;
+		return UP_INDEX;
 	case APTFILE_PACKAGE:
 	case APTFILE_OTHER:
-		return true;
+		return flight_waiting_readers(ft->f) > 0 ? UP_BULK : UP_AHEAD;
 	}
 	WRONG("file class");
 }
@@ -51,6 +52,7 @@ upstream_host(struct upstream *u, const struct url *url)
 {
 	struct uphost *h;
 	char name[sizeof(h->authority)];
+	enum upclass class;
 
 	(void)snprintf(name, sizeof(name), "%s://%.*s", url->tls ? "https" : "http",
 	    SLICE_ARG(url->authority));
@@ -61,8 +63,8 @@ upstream_host(struct upstream *u, const struct url *url)
 	if (h == NULL)
 		return NULL;
 	(void)strcpy(h->authority, name);
-	TAILQ_INIT(&h->waiting[0]);
-	TAILQ_INIT(&h->waiting[1]);
+	for (class = UP_INDEX; class < UP_CLASS_N; class++)
+		TAILQ_INIT(&h->waiting[class]);
 	TAILQ_INSERT_TAIL(&u->hosts, h, link);
 	if (!upway_host_init(&h->way, u, url->host)) {
 		upstream_host_free(u, h);
@@ -72,17 +74,59 @@ upstream_host(struct upstream *u, const struct url *url)
 	return h;
 }
 
+/* How many of so many slots bulk may have: the last ones are for indexes. */
+static uint64_t
+upstream_bulk_limit(uint64_t limit)
+{
+	return limit > UPSTREAM_INDEX_SLOTS ? limit - UPSTREAM_INDEX_SLOTS : 1;
+}
+
+/* May one more of the kind start where n bulk transfers run under this limit? */
+static bool
+upstream_has_room(enum upclass class, unsigned n, uint64_t limit)
+{
+	switch (class) {
+	case UP_INDEX:
+		return true;
+	case UP_BULK:
+		return n < limit;
+	case UP_AHEAD:
+		/* It never takes the last ones, but one may run where there are few. */
+		return n == 0 || n + UPSTREAM_WAITED_SLOTS < limit;
+	case UP_CLASS_N:
+		break;
+	}
+	WRONG("upstream class");
+}
+
 /* Has this host (and the depot as a whole) a slot for one more of the kind? */
 static bool
-upstream_has_slot(const struct upstream *u, const struct uphost *h, bool bulk)
+upstream_has_slot(const struct upstream *u, const struct uphost *h, enum upclass class)
 {
 	uint64_t limit = h->conf->upstream_connections, total =
 	    u->depot->config->upstream_connections_total;
-	uint64_t bulk_limit = limit > UPSTREAM_INDEX_SLOTS ? limit - UPSTREAM_INDEX_SLOTS : 1;
 
 	if (u->active_n >= total || h->active_n >= limit)
 		return false;
-	return !bulk || h->bulk_n < bulk_limit;
+	return upstream_has_room(class, h->bulk_n, upstream_bulk_limit(limit)) &&
+	    upstream_has_room(class, u->bulk_n, upstream_bulk_limit(total));
+}
+
+/* One slot more in use, or one less. */
+static void
+upstream_count_slot(struct upstream *u, struct uphost *h, enum upclass class, int n)
+{
+	bool bulk = class != UP_INDEX;
+
+	MUST(n > 0 || (h->active_n > 0 && u->active_n > 0));
+	h->active_n += (unsigned)n;
+	u->active_n += (unsigned)n;
+	h->bulk_n += bulk ? (unsigned)n : 0;
+	u->bulk_n += bulk ? (unsigned)n : 0;
+	counter_add(COUNTER_upstream_active, n);
+	/* Who waits is started from the loop, not from inside this one's end. */
+	if (n < 0 && u->waiting_n > 0)
+		event_active(u->start_event, EV_TIMEOUT, 0);
 }
 
 /* Gives the fetch its slot and sets it going. */
@@ -90,11 +134,44 @@ static void
 upstream_take_slot(struct upstream *u, struct uphost *h, struct fetch *ft)
 {
 	ft->host = h;
-	h->active_n++;
-	h->bulk_n += ft->bulk;
-	u->active_n++;
-	COUNT(upstream_active);
+	upstream_count_slot(u, h, ft->class, 1);
 	fetch_start(ft);
+}
+
+bool
+upstream_is_wanted(const struct upstream *u, const struct uphost *h)
+{
+	if (!TAILQ_EMPTY(&h->waiting[UP_INDEX]) || !TAILQ_EMPTY(&h->waiting[UP_BULK]))
+		return true;
+	return u->waiting_n > 0 && (u->active_n >= u->depot->config->upstream_connections_total ||
+	    u->bulk_n >= upstream_bulk_limit(u->depot->config->upstream_connections_total));
+}
+
+bool
+upstream_take_extra(struct upstream *u, struct uphost *h)
+{
+	if (upstream_is_wanted(u, h) || !upstream_has_slot(u, h, UP_BULK))
+		return false;
+	upstream_count_slot(u, h, UP_BULK, 1);
+	return true;
+}
+
+void
+upstream_leave_extra(struct upstream *u, struct uphost *h)
+{
+	upstream_count_slot(u, h, UP_BULK, -1);
+}
+
+void
+upstream_pass_slot(struct fetch *ft)
+{
+	struct uphost *h = ft->host;
+
+	AN(h);
+	/* An index that is large enough for segments is bulk from here on. */
+	upstream_count_slot(ft->u, h, UP_BULK, 1);
+	upstream_count_slot(ft->u, h, ft->class, -1);
+	ft->host = NULL;
 }
 
 void
@@ -105,9 +182,10 @@ upstream_queue(struct fetch *ft)
 
 	ft->state = FETCH_QUEUED;
 	ft->state_ms = u->now_ms;
-	ft->bulk = upstream_is_bulk(ft);
+	ft->class = upstream_class(ft);
 	ft->host = NULL;
-	if (h != NULL && TAILQ_EMPTY(&h->waiting[ft->bulk]) && upstream_has_slot(u, h, ft->bulk)) {
+	if (h != NULL && TAILQ_EMPTY(&h->waiting[ft->class]) &&
+	    upstream_has_slot(u, h, ft->class)) {
 		upstream_take_slot(u, h, ft);
 		return;
 	}
@@ -116,9 +194,22 @@ upstream_queue(struct fetch *ft)
 		return;
 	}
 	ft->waiting_at = h;
-	TAILQ_INSERT_TAIL(&h->waiting[ft->bulk], ft, wait_link);
+	TAILQ_INSERT_TAIL(&h->waiting[ft->class], ft, wait_link);
 	u->waiting_n++;
 	COUNT(upstream_queued);
+	/* One more connection of somebody else's file is worth less than the first of this one. */
+	if (ft->class != UP_AHEAD)
+		segments_yield(u, h->active_n < h->conf->upstream_connections &&
+		    h->bulk_n < upstream_bulk_limit(h->conf->upstream_connections) ? NULL : h);
+}
+
+void
+upstream_requeue(struct fetch *ft)
+{
+	if (ft->waiting_at == NULL || ft->class == upstream_class(ft))
+		return;
+	upstream_unqueue(ft);
+	upstream_queue(ft);
 }
 
 void
@@ -128,7 +219,7 @@ upstream_unqueue(struct fetch *ft)
 
 	if (h == NULL)
 		return;
-	TAILQ_REMOVE(&h->waiting[ft->bulk], ft, wait_link);
+	TAILQ_REMOVE(&h->waiting[ft->class], ft, wait_link);
 	ft->waiting_at = NULL;
 	ft->u->waiting_n--;
 	COUNT_DOWN(upstream_queued);
@@ -140,12 +231,12 @@ upstream_start_waiting(struct upstream *u)
 {
 	struct uphost *h;
 	struct fetch *ft;
-	int bulk;
+	enum upclass class;
 
-	for (bulk = 0; bulk < 2; bulk++)
+	for (class = UP_INDEX; class < UP_CLASS_N; class++)
 		TAILQ_FOREACH(h, &u->hosts, link) {
-			ft = TAILQ_FIRST(&h->waiting[bulk]);
-			if (ft == NULL || !upstream_has_slot(u, h, bulk))
+			ft = TAILQ_FIRST(&h->waiting[class]);
+			if (ft == NULL || !upstream_has_slot(u, h, class))
 				continue;
 			TAILQ_REMOVE(&u->hosts, h, link);
 			TAILQ_INSERT_TAIL(&u->hosts, h, link);
@@ -164,15 +255,8 @@ upstream_leave_slot(struct fetch *ft)
 
 	if (h == NULL)
 		return;
-	AN(h->active_n);
-	h->active_n--;
-	h->bulk_n -= ft->bulk;
-	u->active_n--;
 	ft->host = NULL;
-	COUNT_DOWN(upstream_active);
-	/* Who waits is started from the loop, not from inside this one's end. */
-	if (u->waiting_n > 0)
-		event_active(u->start_event, EV_TIMEOUT, 0);
+	upstream_count_slot(u, h, ft->class, -1);
 }
 
 /* Slots became free. */
@@ -250,6 +334,8 @@ upstream_done(void *owner, CURL *curl, CURLcode result)
 	memcpy(&magic, owner, sizeof(magic));
 	if (magic == updial_magic)
 		updial_done(owner, result);
+	else if (magic == SEGMENT_MAGIC)
+		segment_done(owner, result);
 	else {
 		struct fetch *ft = owner;
 
@@ -269,6 +355,17 @@ upstream_peek(void *owner, CURL *curl, CURLcode result)
 	return magic == updial_magic && updial_peek(owner, result);
 }
 
+/* libcurl waits for this socket on behalf of a transfer. */
+static void
+upstream_watch(void *owner, curl_socket_t fd)
+{
+	uint32_t magic;
+
+	memcpy(&magic, owner, sizeof(magic));
+	if (magic == FETCH_MAGIC)
+		((struct fetch *)owner)->socket = fd;
+}
+
 /* Orders from workers, news from flights. */
 static void
 upstream_mail_cb(evutil_socket_t fd, short what, void *arg)
@@ -283,24 +380,32 @@ upstream_mail_cb(evutil_socket_t fd, short what, void *arg)
 }
 
 void
+upstream_avoid(struct uphost *h, const char *ip, const char *why, int64_t now_ms)
+{
+	if (!upaddr_avoid(&h->addrs, ip, now_ms))
+		return;
+	COUNT(upstream_addresses_avoided_total);
+	log_info("%s: address %s %s: others are taken for %d s", h->authority, ip, why,
+	    UPADDR_AVOID_MS / 1000);
+}
+
+void
 upstream_note_bad_address(struct upstream *u, const struct url *url, const char *ip)
 {
 	struct uphost *h = upstream_host(u, url);
-	unsigned i, at = 0;
 
-	if (h == NULL)
-		return;
-	/* Its own place, or the one of the oldest. */
-	for (i = 0; i < UPSTREAM_BAD_MAX; i++) {
-		if (strcmp(h->bad[i].ip, ip) == 0) {
-			at = i;
-			break;
-		}
-		if (h->bad[i].at_ms < h->bad[at].at_ms)
-			at = i;
-	}
-	(void)snprintf(h->bad[at].ip, sizeof(h->bad[at].ip), "%s", ip);
-	h->bad[at].at_ms = u->now_ms;
+	if (h != NULL && h->way.direct)
+		upstream_avoid(h, ip, "sent wrong bytes", u->now_ms);
+}
+
+void
+upstream_note_peer(struct uphost *h, const struct upaddr_choice *c, const char *ip)
+{
+	unsigned i;
+
+	for (i = 0; i < c->tried_n; i++)
+		if (strcmp(c->tried[i], ip) != 0)
+			upstream_avoid(h, c->tried[i], "did not answer", c->now_ms);
 }
 
 /* Origins nobody asks at the moment are forgotten, but for a few. */
@@ -312,8 +417,9 @@ upstream_forget_hosts(struct upstream *u)
 
 	for (h = TAILQ_FIRST(&u->hosts); h != NULL; h = next) {
 		next = TAILQ_NEXT(h, link);
-		if (h->active_n > 0 || h->dials_n > 0 || !TAILQ_EMPTY(&h->waiting[0]) ||
-		    !TAILQ_EMPTY(&h->waiting[1]) || ++n <= UPSTREAM_HOSTS_KEPT)
+		if (h->active_n > 0 || h->dials_n > 0 || !TAILQ_EMPTY(&h->waiting[UP_INDEX]) ||
+		    !TAILQ_EMPTY(&h->waiting[UP_BULK]) || !TAILQ_EMPTY(&h->waiting[UP_AHEAD]) ||
+		    ++n <= UPSTREAM_HOSTS_KEPT)
 			continue;
 		upstream_host_free(u, h);
 	}
@@ -429,7 +535,8 @@ upstream_make_loop(struct upstream *u)
 	event_config_free(cfg);
 	if (u->base == NULL)
 		return false;
-	u->curlev = curlev_new(u->base, UPSTREAM_IDLE_MAX, upstream_done, upstream_peek);
+	u->curlev = curlev_new(u->base, UPSTREAM_IDLE_MAX, upstream_done, upstream_peek,
+	    upstream_watch);
 	u->mail_event = event_new(u->base, u->mailbox.event_fd, EV_READ | EV_PERSIST,
 	    upstream_mail_cb, u);
 	u->tick_event = event_new(u->base, -1, EV_PERSIST, upstream_tick_cb, u);

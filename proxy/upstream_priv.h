@@ -29,9 +29,9 @@
 
 enum {
 	UPSTREAM_TICK_MS = 100,
-	UPSTREAM_INDEX_SLOTS = 2,	/* per host, that bulk can't take */
+	UPSTREAM_INDEX_SLOTS = 2,	/* per host and in all, that bulk can't take */
+	UPSTREAM_WAITED_SLOTS = 2,	/* of bulk's, that what nobody waits for yet can't take */
 	UPSTREAM_QUEUE_MAX = 16384,	/* fetches that may wait, in all */
-	UPSTREAM_BAD_MAX = 4,		/* addresses of a host that sent wrong bytes */
 	FETCH_REDIRECTS_MAX = 10,
 	FETCH_WRONG_MAX = 3,		/* wrong bodies until it fails */
 	FETCH_HELD_MS = 20000,		/* so long are readers held while it is fetched again */
@@ -41,6 +41,14 @@ enum {
 
 TAILQ_HEAD(fetch_list, fetch);
 
+/* Who goes first when slots are short: in this order. */
+enum upclass {
+	UP_INDEX,		/* small, and clients wait for them one by one */
+	UP_BULK,		/* a client waits for it */
+	UP_AHEAD,		/* its turn on its client's connection has not come */
+	UP_CLASS_N
+};
+
 /* One origin: how much of it is in use, who waits. Gone when nobody does. */
 struct uphost {
 	TAILQ_ENTRY(uphost) link;
@@ -49,11 +57,13 @@ struct uphost {
 	struct upway_host way;		/* how it is reached */
 	unsigned active_n, bulk_n, dials_n;
 	int64_t fresh_ms;		/* when a Release was last asked for on a new connection */
-	struct {
-		char ip[INET6_ADDRSTRLEN];
-		int64_t at_ms;		/* 0: free */
-	} bad[UPSTREAM_BAD_MAX];	/* sent wrong bytes */
-	struct fetch_list waiting[2];	/* indexes, bulk */
+	struct fetch_list waiting[UP_CLASS_N];
+	struct upaddrs addrs;		/* what is known of its addresses */
+	uint64_t rate;			/* bytes per second that one connection gave lately */
+	int64_t rate_ms;		/* when that was noted */
+	/* More parallel ranges than this did not help here, until then. */
+	unsigned segments_max;
+	int64_t segments_max_until_ms;
 };
 
 struct upstream {
@@ -73,7 +83,7 @@ struct upstream {
 	struct upway_store *stores;	/* CA stores by ca_file */
 	struct upway_parent *parents;	/* parent proxies that were used */
 	struct upauth *auth;		/* credentials of the configuration */
-	unsigned active_n, waiting_n;
+	unsigned active_n, bulk_n, waiting_n;
 	char *spare_buffers[16];
 	unsigned spare_buffers_n;
 	struct mail stop_mail, reload_mail;
@@ -87,6 +97,7 @@ struct upstream {
 	S(QUEUED, "a connection slot")                                         \
 	S(ASK, "the origin's answer")                                          \
 	S(BODY, "the rest of the body")                                        \
+	S(SEGMENTS, "the rest of the body, in parallel ranges")                \
 	S(VERIFY, "the verifier's word")                                      \
 	S(PAUSE, "the time to try again")                                      \
 	S(OVER, "nothing")
@@ -96,6 +107,14 @@ enum fetch_state {
 	FETCH_STATES(S)
 #undef S
 	FETCH_STATE_N
+};
+
+/* How fast one transfer is, looked at now and then. */
+struct uprate {
+	int64_t since_ms;		/* 0: not being measured */
+	uint64_t bytes;			/* what had come by then */
+	int64_t again_ms;		/* not replaced again before */
+	unsigned replaced_n;
 };
 
 /* What is to be done with the answer whose head has come. */
@@ -108,6 +127,7 @@ enum fetch_plan {
 	PLAN_HEAD,		/* HEAD: the head is all */
 	PLAN_REDIRECT,
 	PLAN_RETRY,		/* 5xx: worth another try */
+	PLAN_CUT,		/* it has reached what its segments fetch: they go on alone */
 	PLAN_RESTART,		/* the kept part belongs to another version: from the start */
 	PLAN_FAIL,		/* fail_reason, fail_detail */
 };
@@ -148,7 +168,7 @@ struct fetch {
 	/* One try. */
 	struct uphost *host;		/* holds a slot there */
 	struct uphost *waiting_at;	/* waits for one there */
-	bool bulk;			/* of the bulk kind */
+	enum upclass class;
 	CURL *curl;
 	struct curl_slist *headers;
 	struct httpresp *resp;
@@ -169,11 +189,18 @@ struct fetch {
 	char error[CURL_ERROR_SIZE];
 
 	char address[INET6_ADDRSTRLEN];	/* who answers, or answered last */
+	curl_socket_t socket;		/* CURL_SOCKET_BAD: not known */
+	struct uprate speed;
 
 	/* All tries. */
 	bool abroad;			/* redirected to another host than the flight's */
 	bool begun;			/* the flight has its head: from now on one version only */
 	bool fresh;			/* no kept-alive connection is trusted */
+	bool any_address;		/* all are avoided: take what there is */
+	bool same_try;			/* for that reason the same try again: not counted twice */
+	struct segments *segments;	/* NULL: one stream */
+	bool no_segments;		/* tried, and not again for this one */
+	unsigned behind_n;		/* ticks in a row in which more connections would have helped */
 	bool alternate_gone;		/* the flight's other URL has not got it */
 	unsigned tries_n, timeouts_n;	/* since the last byte */
 	int64_t progress_ms;		/* when the body last grew */
@@ -193,7 +220,22 @@ struct fetch {
 /* Waits for a slot at its host, then fetch_start. */
 void upstream_queue(struct fetch *ft);
 void upstream_unqueue(struct fetch *ft);
+/* It is queued, and somebody waits for it now. */
+void upstream_requeue(struct fetch *ft);
 void upstream_leave_slot(struct fetch *ft);
+/*
+ * One more connection for a segment, if nobody waits for a slot there. Segments count as bulk.
+ */
+bool upstream_take_extra(struct upstream *u, struct uphost *h) MUSTCHECK;
+void upstream_leave_extra(struct upstream *u, struct uphost *h);
+/* The fetch's slot becomes a segment's: the fetch has none then. */
+void upstream_pass_slot(struct fetch *ft);
+/* Does somebody wait for a slot that this host's segments could make free? */
+bool upstream_is_wanted(const struct upstream *u, const struct uphost *h);
+/* This address of the host did badly: others are taken for a minute. */
+void upstream_avoid(struct uphost *h, const char *ip, const char *why, int64_t now_ms);
+/* Connected to this one: those tried before it did not answer. */
+void upstream_note_peer(struct uphost *h, const struct upaddr_choice *c, const char *ip);
 /* The record of this origin, made at first use; NULL: out of memory. */
 struct uphost *upstream_host(struct upstream *u, const struct url *url) MUSTCHECK;
 /* This address of the host sent wrong bytes: others are better, for a while. */
@@ -219,7 +261,18 @@ void fetch_flush(struct fetch *ft);
 void fetch_tick(struct fetch *ft);	/* time-outs, loneliness */
 void fetch_abort(struct fetch *ft, enum reason why);	/* the depot stops */
 
+/* As ft->plan says; but what another answer may mend is asked for again. */
+void fetch_fail_planned(struct fetch *ft, int status);
+/* One try broke: again, or is that all? detail in words. The fetch may be gone afterwards. */
+void fetch_again(struct fetch *ft, enum reason r, int status, const char *detail);
+/* Every byte is in the flight: the fetch is over, or waits for the verdict. */
+void fetch_complete(struct fetch *ft);
+/* Received bytes are to be written soon. */
+void fetch_flush_soon(struct fetch *ft);
+/* Gives up the running try and does as fetch_again. */
+void fetch_break_off(struct fetch *ft, enum reason r, const char *detail);
 void fetch_set_state(struct fetch *ft, enum fetch_state to);
+/* Lets go of the handle and the slot of one try. */
 void fetch_end_try(struct fetch *ft);
 void fetch_over(struct fetch *ft);
 void fetch_free_when_quiet(struct fetch *ft);
@@ -228,6 +281,22 @@ void fetch_pause(struct fetch *ft, bool at_once);
 /* Ends it badly, in words; what has come is kept where it can be continued. */
 void fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
+
+/* ---- fetch_rate.c ---- */
+/* One connection of this host brought so many bytes in so much time. */
+void uphost_note_rate(struct uphost *h, uint64_t bytes, int64_t ms, int64_t now_ms);
+/* What one connection gave here lately, in bytes per second; 0: not known. */
+uint64_t uphost_rate(const struct uphost *h, int64_t now_ms);
+/* A transfer that is far too slow is given up for another connection; true: it was. */
+bool fetch_check_slow(struct fetch *ft);
+/*
+ * The last reader has left: the one policy. What is nearly here is finished,
+ * what has hardly begun is dropped a little later, the rest stops and keeps
+ * its part. True: it has ended.
+ */
+bool fetch_check_lonely(struct fetch *ft);
+/* The address that answered last did badly: others are taken for a minute. */
+void fetch_avoid_address(struct fetch *ft, const char *why);
 
 /* ---- fetch_verdict.c ---- */
 void fetch_verdict(void *ft);		/* for the flight: posts fetch_verdict_mail */
@@ -243,10 +312,19 @@ void fetch_check_held(struct fetch *ft);	/* each tick */
 void fetch_choose_range(struct fetch *ft);
 /* URL, header fields, and the way to the origin. False: out of memory. */
 bool fetch_make_request(struct fetch *ft) MUSTCHECK;
+/* The same for the range [first, end) on a handle of its own, with the way set up by the caller. */
+bool fetch_make_range(struct fetch *ft, const struct config_upstream *conf, CURL *curl,
+    struct curl_slist **headers, uint64_t first, uint64_t end) MUSTCHECK;
+/* The depot asks elsewhere; the client never hears of it. The fetch may be gone afterwards. */
+void fetch_redirect(struct fetch *ft);
 
 /* ---- fetch_head.c ---- */
 /* The final head is complete: decides on the plan. */
 void fetch_judge_head(struct fetch *ft);
+/* Do the validators of this answer prove that it is the object we have a part of? */
+bool fetch_is_same_version(const struct fetch *ft, const struct httpresp *r);
+/* The origin's status where clients should see it; else 0. */
+int fetch_status_to_pass(const struct fetch *ft);
 /* The first bytes: a page where a repository file should be? */
 bool fetch_is_html(const char *p, size_t n);
 /* The flight's head as this answer gives it. Text is borrowed from ft->resp. */

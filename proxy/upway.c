@@ -186,6 +186,8 @@ upway_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *addr
 	struct upway *way = arg;
 
 	(void)purpose;
+	if (way->parent == NULL && !upaddr_take(&way->choice, &addr->addr))
+		return CURL_SOCKET_BAD;
 	if (!upway_address_ok(way, &addr->addr))
 		return CURL_SOCKET_BAD;
 	way->fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);

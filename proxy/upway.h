@@ -16,6 +16,7 @@
 #include "include/key.h"
 #include "include/obj.h"
 #include "include/reason.h"
+#include "proxy/upaddr.h"
 
 struct upstream;
 struct upway_store;
@@ -41,6 +42,7 @@ struct upway {
 	uint32_t tried;			/* members of parent_proxy that failed this transfer */
 	unsigned switches_n;		/* how often another one was taken because of that */
 	/* What libcurl's callbacks saw in this try. */
+	struct upaddr_choice choice;	/* which of a host's addresses is wanted; the owner's */
 	int fd;				/* the latest socket made; only asked whether it is connected */
 	bool connected;			/* TCP was, as far as anybody looked */
 	bool denied, allowed, self;	/* an address was refused; one was not; it was our own */

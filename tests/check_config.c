@@ -399,16 +399,42 @@ END_TEST
 
 START_TEST(test_warnings)
 {
-	struct config *c = load("read_timeout = 4\nread_timeout = 5\nsegments = 8\n"
-		"prefetch = closure\n", NULL, 0);
+	struct config *c = load("read_timeout = 4\nread_timeout = 5\nprefetch = closure\n", NULL,
+		0);
 
 	ck_assert_ptr_nonnull(c);
 	ck_assert_int_eq(c->read_timeout, 5000);
 	ck_assert_str_eq(config_warnings,
 		"x.conf:2: read_timeout: already set in line 1: this line wins; remove the other\n"
-		"x.conf:3: segments: accepted, does nothing in this version\n"
-		"x.conf:4: prefetch: closure works as pipeline in this version\n");
+		"x.conf:3: prefetch: closure works as pipeline in this version\n");
 	config_unref(&c);
+}
+END_TEST
+
+/* Options that do nothing yet, set to their defaults. */
+#define NAME_OF_INERT(name, def) #name " = " def "\n",
+#define NAME_OF_ACTIVE(name, def)
+static const char *const inert_lines[] = {
+#define S(title)
+#define O(name, type, scope, reload, state, def, range, check, help) NAME_OF_##state(name, def)
+#include "include/option.def"
+#undef O
+#undef S
+	NULL
+};
+
+START_TEST(test_inert_options_are_warned_of)
+{
+	unsigned i;
+
+	for (i = 0; inert_lines[i] != NULL; i++) {
+		struct config *c = load(inert_lines[i], NULL, 0);
+
+		ck_assert_ptr_nonnull(c);
+		ck_assert_msg(strstr(config_warnings, "accepted, does nothing in this version") != NULL,
+		    "%s: %s", inert_lines[i], config_warnings);
+		config_unref(&c);
+	}
 }
 END_TEST
 
@@ -919,6 +945,7 @@ check_config_suite(void)
 	tcase_add_loop_test(tc, test_list, 0, NELEM(list_cases));
 	tcase_add_test(tc, test_settings_win);
 	tcase_add_test(tc, test_warnings);
+	tcase_add_test(tc, test_inert_options_are_warned_of);
 	tcase_add_loop_test(tc, test_secret, 0, NELEM(secret_cases));
 	tcase_add_test(tc, test_control_bytes);
 	tcase_add_test(tc, test_sections);

@@ -13,6 +13,7 @@ every host unless served with host=.  A path without a script is asked of its ho
 if it has one (cdn.py).  Nothing here waits for a time: a Gate stops an answer at its head or after
 so many body bytes until the test opens it.
 """
+import contextlib
 import email.utils
 import socket
 import ssl
@@ -124,6 +125,7 @@ class Request:
         self.tls = tls
         self.sni = sni
         self.connection = connection
+        self.address = None     # the one of the origin's that was connected to
 
     def get(self, name, default=None):
         """A field's value, or default."""
@@ -193,6 +195,18 @@ class Origin:
         with self.lock:
             self._hosts[host] = function
 
+    def listen_too(self, address):
+        """Both ports on one more address; raises OSError where this machine has none such."""
+        for tls, port in ((True, self.tls_port), (False, self.plain_port)):
+            self._listen(tls, port, address)
+
+    def refuse_at(self, address):
+        """Connections to this one of its addresses are refused from now on."""
+        for sock in [s for s in self._listeners if s.getsockname()[0] == address]:
+            self._listeners.remove(sock)
+            sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+
     def gate(self):
         """A gate that opens by itself when the origin stops."""
         gate = Gate()
@@ -221,6 +235,11 @@ class Origin:
         """The largest number of answers for the path that ran at the same time."""
         with self.lock:
             return self._most_active.get(path, 0)
+
+    def active_now(self, path):
+        """How many answers for the path run at this moment."""
+        with self.lock:
+            return self._active.get(path, 0)
 
     def wait_requests(self, path, n, deadline_s=15):
         """Waits until n requests for the path have been received."""
@@ -271,8 +290,8 @@ class Origin:
 
     # -- the server ----------------------------------------------------------------------------
 
-    def _listen(self, tls, port=None):
-        sock = ports.listen(port)
+    def _listen(self, tls, port=None, address="127.0.0.1"):
+        sock = ports.listen(port, address=address)
         self._listeners.append(sock)
         threading.Thread(target=self._accept, args=(sock, tls), daemon=True).start()
         return sock.getsockname()[1]
@@ -341,8 +360,10 @@ class Origin:
                 data += more
             head, data = data.split(b"\r\n\r\n", 1)
             request = Request(head, tls, sni, n)
-            answer = self._find(request)
-            self._answer(sock, request, answer)
+            request.address = sock.getsockname()[0]
+            with self._running(request.path):
+                answer = self._find(request)
+                self._send(sock, request, answer)
             if answer.close or (request.get("Connection") or "").lower() == "close":
                 return
 
@@ -365,13 +386,13 @@ class Origin:
                             headers=[("Cache-Control", "max-age=604800")])
         return answer if isinstance(answer, Answer) else Answer(answer)
 
-    def _answer(self, sock, request, answer):
-        path = request.path
+    @contextlib.contextmanager
+    def _running(self, path):
         with self.lock:
             self._active[path] = self._active.get(path, 0) + 1
             self._most_active[path] = max(self._most_active.get(path, 0), self._active[path])
         try:
-            self._send(sock, request, answer)
+            yield
         finally:
             with self.lock:
                 self._active[path] -= 1

@@ -36,11 +36,11 @@ def hold_port():
     raise RuntimeError(f"no free port between {FIRST} and {LAST}")
 
 
-def listen(port=None, backlog=128):
-    """A listening socket on 127.0.0.1."""
+def listen(port=None, backlog=128, address="127.0.0.1"):
+    """A listening socket on 127.0.0.1, or on another address of the loopback."""
     port = port or hold_port()
-    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(("127.0.0.1", port))
+    sock.bind((address, port))
     sock.listen(backlog)
     return sock

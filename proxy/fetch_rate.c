@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * How fast upstream connections are, and when one is given up: because it has
+ * all but stopped, or because nobody reads what it brings. Called by fetch.c
+ * and segment.c on the upstream thread.
+ *
+ * read_timeout ends a connection that brings nothing. One that drips would
+ * hold its client for hours, so it is given up below FETCH_SLOW_BYTES a
+ * second while somebody waits, unless the origin gives nobody more than that:
+ * on a line that slow, a new connection only costs another handshake. The
+ * next one goes to another address where the origin has several.
+ */
+#include <stdio.h>
+
+#include "include/counter.h"
+#include "include/log.h"
+#include "proxy/upstream_priv.h"
+
+enum {
+	FETCH_SLOW_MS = 10000,		/* measured over this, or read_timeout if that is less */
+	FETCH_SLOW_BYTES = 16 << 10,	/* a second */
+	FETCH_SLOW_SHARE = 4,		/* and this many times less than the origin gave lately */
+	FETCH_SLOW_LEFT_MS = 2000,	/* what is over sooner than that is left alone */
+	FETCH_SLOW_BACKOFF_MAX = 5,	/* a replacement that did not help is repeated ever later */
+	FETCH_LONELY_DROP_MS = 5000,	/* hardly begun, and nobody reads: dropped after this */
+	FETCH_LONELY_LEFT_MS = 30000,	/* nobody reads: goes on when this much time */
+	UPHOST_RATE_MS = 300000,	/* how long a measured rate is believed */
+	UPHOST_RATE_BYTES = 128 << 10,	/* what brings less says nothing about rates */
+};
+static const uint64_t FETCH_LONELY_LEFT_BYTES = 64 << 20;	/* or this much body is left */
+
+void
+uphost_note_rate(struct uphost *h, uint64_t bytes, int64_t ms, int64_t now_ms)
+{
+	uint64_t rate = bytes * 1000 / (uint64_t)(ms > 0 ? ms : 1);
+
+	if (bytes < UPHOST_RATE_BYTES)
+		return;
+	h->rate = uphost_rate(h, now_ms) == 0 ? rate : (h->rate * 3 + rate) / 4;
+	h->rate_ms = now_ms;
+}
+
+uint64_t
+uphost_rate(const struct uphost *h, int64_t now_ms)
+{
+	return h->rate_ms != 0 && now_ms - h->rate_ms < UPHOST_RATE_MS ? h->rate : 0;
+}
+
+void
+fetch_avoid_address(struct fetch *ft, const char *why)
+{
+	struct uphost *h = ft->host != NULL ? ft->host : upstream_host(ft->u, &ft->url);
+
+	if (h == NULL || !h->way.direct)
+		return;
+	upstream_avoid(h, ft->address, why, ft->u->now_ms);
+}
+
+/* Bytes per second since the last look, when it is time to look; false: it is not. */
+static bool
+fetch_measure(struct fetch *ft, uint64_t *rate)
+{
+	struct uprate *s = &ft->speed;
+	int64_t now = ft->u->now_ms, window = ft->host->conf->read_timeout;
+
+	if (window > FETCH_SLOW_MS)
+		window = FETCH_SLOW_MS;
+	if (s->since_ms == 0 || ft->body_bytes < s->bytes) {
+		s->since_ms = now;
+		s->bytes = ft->body_bytes;
+		return false;
+	}
+	if (now - s->since_ms < window)
+		return false;
+	*rate = (ft->body_bytes - s->bytes) * 1000 / (uint64_t)(now - s->since_ms);
+	s->since_ms = now;
+	s->bytes = ft->body_bytes;
+	return true;
+}
+
+/* Could another connection go on where this one is? */
+static bool
+fetch_can_resume(const struct fetch *ft)
+{
+	return ft->began_here && ft->want_total >= 0 &&
+	    (http_etag_is_strong(slice_of(ft->want.etag)) ||
+	    ft->want.last_modified_s != INT64_MIN);
+}
+
+bool
+fetch_check_slow(struct fetch *ft)
+{
+	struct uprate *s = &ft->speed;
+	uint64_t rate, usual, left;
+	char detail[256];
+
+	if (ft->plan != PLAN_BODY || !fetch_can_resume(ft) || flight_waiting_readers(ft->f) == 0) {
+		s->since_ms = 0;
+		return false;
+	}
+	/* Nothing at all is read_timeout's business. */
+	if (!fetch_measure(ft, &rate) || rate == 0 || rate >= FETCH_SLOW_BYTES)
+		return false;
+	usual = uphost_rate(ft->host, ft->u->now_ms);
+	left = (uint64_t)ft->want_total - flight_committed(ft->f);
+	if ((usual != 0 && usual < rate * FETCH_SLOW_SHARE) || ft->u->now_ms < s->again_ms ||
+	    left * 1000 / rate < FETCH_SLOW_LEFT_MS)
+		return false;
+	s->since_ms = 0;
+	s->again_ms = ft->u->now_ms + ((int64_t)FETCH_SLOW_MS << s->replaced_n);
+	if (s->replaced_n < FETCH_SLOW_BACKOFF_MAX)
+		s->replaced_n++;
+	COUNT(upstream_slow_replaced_total);
+	fetch_avoid_address(ft, "hardly sent anything");
+	(void)snprintf(detail, sizeof(detail), "%.*s at %s: only %llu bytes a second",
+	    SLICE_ARG(ft->url.host), ft->address, (unsigned long long)rate);
+	fetch_break_off(ft, REASON_UP_TIMEOUT, detail);
+	return true;
+}
+
+/* Ends it because nobody wants it any more. */
+static void
+fetch_abandon(struct fetch *ft)
+{
+	COUNT(flights_abandoned_total);
+	if (ft->curl != NULL)
+		curlev_remove(ft->u->curlev, ft->curl);
+	fetch_flush(ft);
+	fetch_fail(ft, REASON_CLIENT_GONE, 0, "the last reader left; %llu bytes had come",
+	    (unsigned long long)flight_committed(ft->f));
+}
+
+bool
+fetch_check_lonely(struct fetch *ft)
+{
+	uint64_t have = flight_committed(ft->f), left, rate;
+	int64_t total, now = ft->u->now_ms;
+
+	/* Somebody may have come whose message has not. */
+	if (ft->lonely_ms != 0 && flight_readers(ft->f) > 0)
+		ft->lonely_ms = 0;
+	if (ft->lonely_ms == 0 || ft->state == FETCH_PARTIAL || ft->state == FETCH_VERIFY)
+		return false;
+	total = ft->want_total;	/* the verifier's to write while it reads a kept part */
+	if (!ft->began_here && have == 0 && ft->check)
+		return false;	/* a check: the next client profits */
+	if (flight_is_private(ft->f) || flight_passes_through(ft->f)) {
+		fetch_abandon(ft);
+		return true;
+	}
+	if (total < 0 || have < (uint64_t)total / 10) {
+		if (now - ft->lonely_ms < FETCH_LONELY_DROP_MS)
+			return false;
+		fetch_abandon(ft);
+		return true;
+	}
+	left = (uint64_t)total - have;
+	rate = (have - ft->rate_from) * 1000 / (uint64_t)(now - ft->rate_ms + 1);
+	if (left <= FETCH_LONELY_LEFT_BYTES || left < rate * (FETCH_LONELY_LEFT_MS / 1000))
+		return false;
+	fetch_abandon(ft);
+	return true;
+}

@@ -1,0 +1,695 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * One large body in several ranges at a time. A content delivery network often
+ * gives one connection a fraction of what the line could carry; apt waits for
+ * one large package at a time.
+ *
+ * A fetch begins as one stream. When that stream is slow for longer than a
+ * moment and much is left, the rest is cut into pieces, and segments (a
+ * connection each) fetch them, lowest first. The fetch's own stream, the lead,
+ * goes on until it meets the first piece that has bytes; there it is cut off,
+ * and the segments go on alone (FETCH_SEGMENTS). Pieces are written in place.
+ * Readers, the verifier and the journal see the prefix, which grows over what
+ * lies ahead as soon as the gap before it is closed; an end before that keeps
+ * the prefix alone.
+ *
+ *   piece    a hole (nobody's) -> taken by a segment -> complete -> part of the prefix
+ *            taken -> hole     its segment broke off: the next free one goes on there
+ *   segment  one request (segment.c): made by segments_schedule, ends in segment_done
+ *
+ * Every answer proves that it is part of the same body: 206 to If-Range, the
+ * range that was asked for, equal length, equal validators. Whatever else an
+ * origin does ends the segments, not the fetch: the lead goes on, or an
+ * ordinary resume follows (segments_give_up). The digest covers the whole in
+ * any case.
+ */
+#include "proxy/segment_priv.h"
+
+#include <stdio.h>
+#include <sys/ioctl.h>
+
+#include "include/clock.h"
+#include "include/counter.h"
+#include "include/log.h"
+
+enum {
+	/* When they start: the lead has shown its speed, it is slow, and much is left. */
+	SEGMENT_AFTER_MS = 150,
+	SEGMENT_BEHIND_TICKS = 2,
+	SEGMENT_WORTH_MS = 1000,
+	SEGMENT_FAST_BYTES = 64 << 20,		/* a second: more than half of a common line */
+	SEGMENT_UNREAD_BYTES = 256 << 10,	/* unread in the socket: it is us who are slow */
+
+	/* Pieces: of one size, smaller towards the end, so that all segments end together. */
+	SEGMENT_PIECE_MAX = 16 << 20,
+	SEGMENT_PIECE_MIN = 8 << 20,		/* or an eighth of segment_min */
+	SEGMENT_PIECE_SHARE = 256,		/* of the whole: what a kill may cost */
+	SEGMENT_AHEAD_PIECES = 2,		/* for each segment, between prefix and furthest */
+	SEGMENT_SPLIT_MS = 500,			/* what takes longer is shared with an idle one */
+
+	SEGMENT_FAILURES_MAX = 6,		/* in a row */
+	SEGMENT_RETRY_MS = 100,			/* after the first; doubled */
+	SEGMENT_BUSY_MS = 60000,		/* how long "too many" is remembered of a host */
+	SEGMENT_RETRY_AFTER_MAX_S = 10,
+	SEGMENT_NO_RANGES_MS = 600000,		/* and that ranges are of no use there */
+	SEGMENT_YIELD_MS = 1000,		/* who gave its slot away does not ask at once */
+
+	/* Is all of this faster than one stream? */
+	SEGMENT_TRIAL_MS = 3000,
+};
+
+/* ---- pieces ---- */
+
+/* Takes it off the list; a segment that works on it has nothing more to do. */
+static void
+piece_drop(struct segments *all, struct piece *p)
+{
+	TAILQ_REMOVE(&all->pieces, p, link);
+	if (p->by != NULL)
+		p->by->piece = NULL;
+	free(p);
+}
+
+bool
+segments_usable(struct segments *all)
+{
+	/* The lead's own bytes may have moved the body to memory. */
+	all->spoilt |= !flight_takes_ahead(all->ft->f);
+	return !all->spoilt;
+}
+
+void
+segments_advance(struct segments *all)
+{
+	struct flight *f = all->ft->f;
+	struct piece *p;
+
+	while (segments_usable(all) && (p = TAILQ_FIRST(&all->pieces)) != NULL &&
+	    p->first <= flight_committed(f)) {
+		if (all->lead && piece_is_empty(p))
+			return;		/* the lead's, see segments_room */
+		all->met = true;
+		if (p->at > flight_committed(f)) {
+			flight_advance(f, p->at);
+			all->ft->progress_ms = all->ft->u->now_ms;
+		}
+		/* It has become the foremost: readers wait for what it holds. */
+		if (p->by != NULL && !segment_write(p->by))
+			return;
+		if (p->at < p->end)
+			return;
+		piece_drop(all, p);
+	}
+}
+
+void
+segments_flush(struct segments *all)
+{
+	struct piece *p = TAILQ_FIRST(&all->pieces);
+
+	if (!all->spoilt && p != NULL && p->by != NULL && p->at == flight_committed(all->ft->f) &&
+	    segment_write(p->by))
+		segments_advance(all);
+}
+
+size_t
+segments_room(struct segments *all, size_t n)
+{
+	uint64_t at = flight_committed(all->ft->f) + all->ft->buf_n;
+	struct piece *p;
+
+	if (all->met)
+		return 0;
+	if (all->spoilt)
+		return n;
+	/* A piece without a byte yet is the lead's after all: it is there first. */
+	while ((p = TAILQ_FIRST(&all->pieces)) != NULL && p->first <= at && piece_is_empty(p)) {
+		if (p->by != NULL)
+			p->by->robbed = true;
+		piece_drop(all, p);
+	}
+	if (p == NULL)
+		return n;
+	return p->first - at < n ? (size_t)(p->first - at) : n;
+}
+
+/* A new piece at the end of what was given away so far; NULL: none, or too far ahead. */
+static struct piece *
+segments_extend(struct segments *all)
+{
+	uint64_t have = flight_committed(all->ft->f), least = have, left, n;
+	struct piece *p;
+
+	/* The lead may have gone over pieces that it took back: the next ones are beyond it. */
+	if (all->lead)
+		least += all->ft->buf_n + all->piece_bytes;
+	if (all->next < least)
+		all->next = least < all->total ? least : all->total;
+	if (all->next >= all->total || all->next - have >=
+	    all->piece_bytes * SEGMENT_AHEAD_PIECES * all->limit_n)
+		return NULL;
+	left = all->total - all->next;
+	n = left / (2 * (uint64_t)all->limit_n);
+	if (n > all->piece_bytes)
+		n = all->piece_bytes;
+	if (n < all->piece_least)
+		n = all->piece_least;
+	if (left - n < all->piece_least || n > left)
+		n = left;
+	p = calloc(1, sizeof(*p));
+	if (p == NULL)
+		return NULL;
+	p->first = p->at = all->next;
+	p->end = all->next += n;
+	TAILQ_INSERT_TAIL(&all->pieces, p, link);
+	return p;
+}
+
+/* All is given away: the second half of what will take longest. */
+static struct piece *
+segments_split(struct segments *all)
+{
+	struct segment *sg, *longest = NULL;
+	int64_t ms, most = SEGMENT_SPLIT_MS, now = all->ft->u->now_ms;
+	struct piece *p, *old;
+	uint64_t from;
+
+	TAILQ_FOREACH(sg, &all->running, link) {
+		if (sg->piece == NULL ||
+		    sg->piece->end - sg->piece->at - sg->buf_n < 2 * all->piece_least)
+			continue;
+		ms = segment_left_ms(sg, now);
+		if (ms > most) {
+			most = ms;
+			longest = sg;
+		}
+	}
+	if (longest == NULL || (p = calloc(1, sizeof(*p))) == NULL)
+		return NULL;
+	old = longest->piece;
+	from = old->at + longest->buf_n;
+	p->first = p->at = from + (old->end - from) / 2;
+	p->end = old->end;
+	old->end = p->first;
+	TAILQ_INSERT_AFTER(&all->pieces, old, p, link);
+	return p;
+}
+
+/* What the next segment is to fetch: the lowest that nobody has. NULL: nothing at present. */
+static struct piece *
+segments_pick(struct segments *all)
+{
+	struct piece *p;
+
+	TAILQ_FOREACH(p, &all->pieces, link)
+		if (p->by == NULL && p->at < p->end)
+			return p;
+	p = segments_extend(all);
+	return p != NULL ? p : segments_split(all);
+}
+
+/* ---- all of them ---- */
+
+/* Gives slots back that nothing runs on; one stays with a fetch that has no other connection. */
+static void
+segments_drop_slots(struct segments *all, unsigned keep)
+{
+	while (all->held_n > keep) {
+		all->held_n--;
+		upstream_leave_extra(all->ft->u, all->host);
+	}
+}
+
+void
+segments_free(struct segments **all_p)
+{
+	struct segments *all = *all_p;
+	struct segment *sg;
+
+	*all_p = NULL;
+	if (all == NULL)
+		return;
+	while ((sg = TAILQ_FIRST(&all->running)) != NULL) {
+		curlev_remove(all->ft->u->curlev, sg->curl);
+		segment_free(sg);
+		all->held_n++;
+	}
+	while (!TAILQ_EMPTY(&all->pieces))
+		piece_drop(all, TAILQ_FIRST(&all->pieces));
+	segments_drop_slots(all, 0);
+	flight_drop_ahead(all->ft->f);
+	free(all);
+}
+
+/* Segments are of no use: one stream does the rest. The fetch may be gone afterwards. */
+static void
+segments_give_up(struct segments *all, const char *why, int64_t remember_ms)
+{
+	struct fetch *ft = all->ft;
+	bool lead = all->lead && !all->met;
+	enum reason broken = all->broken;
+
+	/* The prefix has gone past it. */
+	if (all->lead && all->met)
+		curlev_remove(ft->u->curlev, ft->curl);
+
+	if (remember_ms > 0) {
+		all->host->segments_max = 1;
+		all->host->segments_max_until_ms = ft->u->now_ms + remember_ms;
+	}
+	COUNT(segment_fallbacks_total);
+	log_info("flight=%llu no parallel ranges: %s: one stream brings the rest from byte %llu",
+	    (unsigned long long)flight_id(ft->f), why,
+	    (unsigned long long)flight_committed(ft->f));
+	ft->no_segments = true;
+	segments_free(&ft->segments);
+	if (broken != REASON_OK && !lead) {
+		fetch_plan_fail(ft, broken, "%s", reason_text(broken));
+		fetch_fail_planned(ft, 0);
+	} else if (!lead)
+		fetch_again(ft, REASON_UP_CLOSED, 0, why);
+}
+
+/* Everything is here. The fetch is gone afterwards. */
+static void
+segments_complete(struct segments *all)
+{
+	struct fetch *ft = all->ft;
+	uint64_t n = all->total - all->started_at;
+	int64_t ms = ft->u->now_ms - all->started_ms;
+
+	log_info("flight=%llu %llu bytes came in %u ranges in %lld ms: %.1f MB/s",
+	    (unsigned long long)flight_id(ft->f), (unsigned long long)n, all->requests_n,
+	    (long long)ms, (double)n / 1000.0 / (double)(ms > 0 ? ms : 1));
+	segments_free(&ft->segments);
+	fetch_complete(ft);
+}
+
+/* One slot more for a segment. */
+static bool
+segments_get_slot(struct segments *all)
+{
+	/* The fetch's own slot; more of them only while nobody waits. */
+	if (all->held_n > 0 && ((all->running_n == 0 && !all->lead) ||
+	    !upstream_is_wanted(all->ft->u, all->host))) {
+		all->held_n--;
+		return true;
+	}
+	return upstream_take_extra(all->ft->u, all->host);
+}
+
+/* Starts as many as may run. False: out of memory. */
+static bool
+segments_schedule(struct segments *all)
+{
+	struct piece *p;
+
+	while (all->running_n + all->lead < all->limit_n &&
+	    all->ft->u->now_ms >= all->retry_ms) {
+		if (!segments_get_slot(all))
+			break;
+		p = segments_pick(all);
+		if (p == NULL) {
+			all->held_n++;
+			break;
+		}
+		if (!segment_start(all, p)) {
+			all->held_n++;
+			return false;
+		}
+	}
+	segments_drop_slots(all, all->running_n == 0 && !all->lead ? 1 : 0);
+	return true;
+}
+
+/* After anything that happened: done, given up, or more to do. The fetch may be gone afterwards. */
+static void
+segments_settle(struct segments *all)
+{
+	struct segment *sg, *next;
+
+	segments_advance(all);
+	for (sg = TAILQ_FIRST(&all->running); sg != NULL; sg = next) {
+		next = TAILQ_NEXT(sg, link);
+		if (sg->robbed) {
+			segment_stop(sg);
+			all->held_n++;
+		}
+	}
+	if (all->lead && all->met && !all->spoilt) {
+		curlev_remove(all->ft->u->curlev, all->ft->curl);
+		if (!segments_take_over(all->ft, NULL))
+			fetch_again(all->ft, REASON_UP_CLOSED, 0, reason_text(REASON_NO_MEMORY));
+		return;
+	}
+	if (!all->lead && flight_committed(all->ft->f) == all->total) {
+		segments_complete(all);
+		return;
+	}
+	if (all->spoilt)
+		segments_give_up(all, all->broken != REASON_OK ? reason_text(all->broken) :
+		    "the disk takes nothing ahead", 0);
+	else if (all->failures_n >= SEGMENT_FAILURES_MAX)
+		segments_give_up(all, "too many of them fail", SEGMENT_BUSY_MS);
+	else if (!segments_schedule(all))
+		segments_give_up(all, reason_text(REASON_NO_MEMORY), 0);
+}
+
+/* It broke: someone goes on there, a little later each time. */
+static void
+segments_note_failure(struct segments *all, const char *why)
+{
+	all->retry_ms = all->ft->u->now_ms + (SEGMENT_RETRY_MS << all->failures_n);
+	all->failures_n++;
+	log_info("flight=%llu one of %u ranges broke (%u in a row): %s",
+	    (unsigned long long)flight_id(all->ft->f), all->running_n + all->lead,
+	    all->failures_n, why);
+}
+
+/* The origin wants fewer at a time. */
+static void
+segments_shrink(struct segments *all, const struct segment *sg)
+{
+	int64_t now = all->ft->u->now_ms, wait_s = segment_retry_after_s(sg);
+	unsigned good_n = all->running_n - 1 + all->lead;
+
+	if (wait_s > SEGMENT_RETRY_AFTER_MAX_S)
+		wait_s = SEGMENT_RETRY_AFTER_MAX_S;
+	if (all->limit_n > 1)
+		all->limit_n = good_n > 1 ? good_n < all->limit_n ? good_n : all->limit_n - 1 : 1;
+	all->host->segments_max = all->limit_n;
+	all->host->segments_max_until_ms = now + SEGMENT_BUSY_MS;
+	if (good_n == 0)
+		segments_note_failure(all, "the origin is busy");
+	else
+		all->retry_ms = now + 2 * SEGMENT_RETRY_MS;
+	if (wait_s > 0)
+		all->retry_ms = now + wait_s * 1000;
+	COUNT(segments_refused_total);
+	log_info("flight=%llu %.*s answered %d to one range more: %u at a time",
+	    (unsigned long long)flight_id(all->ft->f), SLICE_ARG(all->ft->url.authority),
+	    sg->resp->status, all->limit_n);
+}
+
+/* The answer was as it should be, or none came: what does that say of the next ones? */
+static void
+segment_note_end(struct segment *sg, CURLcode result)
+{
+	struct segments *all = sg->all;
+	struct fetch *ft = all->ft;
+	struct upway_failure f = {
+		.authority = ft->url.authority, .host = ft->url.host, .tls = ft->url.tls,
+		.sent = sg->sent, .result = result, .error = sg->error,
+	};
+	enum upway_blame blame;
+	char text[UPWAY_TEXT_BYTES];
+
+	if (sg->way.choice.list) {
+		/* Not a try: which addresses there are is known now. */
+		all->host->addrs.listed_ms = ft->u->now_ms;
+		return;
+	}
+	if (sg->got > 0)
+		uphost_note_rate(all->host, sg->got, ft->u->now_ms - sg->started_ms,
+		    ft->u->now_ms);
+	if (sg->piece == NULL || sg->piece->at == sg->piece->end)
+		all->failures_n = sg->got > 0 ? 0 : all->failures_n;
+	else if (result == CURLE_OK && sg->verdict == SEGMENT_GOOD && sg->got > 0)
+		all->failures_n = 0;	/* a shorter part than asked for: the rest is a hole */
+	else {
+		if (sg->way.choice.only[0] != '\0' && !sg->sent)
+			upstream_avoid(all->host, sg->way.choice.only, "can't be reached",
+			    ft->u->now_ms);
+		(void)upway_explain(&sg->way, sg->curl, &f, &blame, text);
+		segments_note_failure(all, text);
+	}
+}
+
+void
+segment_done(struct segment *sg, CURLcode result)
+{
+	struct segments *all = sg->all;
+	enum segment_verdict verdict = sg->verdict;
+	int status = sg->resp->status;
+	char why[128];
+
+	CHECK_OBJ(sg, SEGMENT_MAGIC);
+	all->ft->u->now_ms = clock_mono_ms();
+	if (verdict == SEGMENT_GOOD && segment_write(sg))
+		segments_advance(all);
+	if (verdict == SEGMENT_GOOD || verdict == SEGMENT_UNKNOWN || verdict == SEGMENT_FAILED)
+		segment_note_end(sg, result);
+	else if (verdict == SEGMENT_BUSY)
+		segments_shrink(all, sg);
+	segment_free(sg);
+	all->held_n++;
+	switch (verdict) {
+	case SEGMENT_UNKNOWN:
+	case SEGMENT_GOOD:
+	case SEGMENT_BUSY:
+	case SEGMENT_FAILED:
+		segments_settle(all);
+		return;
+	case SEGMENT_WHOLE:
+		segments_give_up(all, "the origin ignores Range", SEGMENT_NO_RANGES_MS);
+		return;
+	case SEGMENT_CHANGED:
+		segments_give_up(all, "the origin shows another version now", 0);
+		return;
+	case SEGMENT_LIES:
+		segments_give_up(all, "the origin sent another range than asked for",
+		    SEGMENT_NO_RANGES_MS);
+		return;
+	case SEGMENT_REFUSED:
+		(void)snprintf(why, sizeof(why), "the origin answered %d to a range", status);
+		segments_give_up(all, why, SEGMENT_BUSY_MS);
+		return;
+	}
+	WRONG("segment verdict");
+}
+
+/* ---- when ---- */
+
+/* Bytes per second of the lead since its body began. */
+static uint64_t
+segments_lead_rate(const struct fetch *ft)
+{
+	uint64_t got = flight_committed(ft->f) + ft->buf_n - ft->rate_from;
+
+	return got * 1000 / (uint64_t)(ft->u->now_ms - ft->rate_ms + 1);
+}
+
+/* May this body be fetched in parts at all? */
+static bool
+segments_possible(const struct fetch *ft)
+{
+	const struct uphost *h = ft->host;
+
+	return ft->segments == NULL && !ft->no_segments && ft->curl != NULL && ft->began_here &&
+	    ft->plan == PLAN_BODY && !ft->resp->accept_ranges_none && h->conf->segments > 1 &&
+	    ft->want_total >= 0 &&
+	    (uint64_t)ft->want_total >= ft->u->depot->config->segment_min &&
+	    (h->segments_max_until_ms <= ft->u->now_ms || h->segments_max > 1) &&
+	    (http_etag_is_strong(slice_of(ft->want.etag)) ||
+	    ft->want.last_modified_s != INT64_MIN) &&
+	    !flight_is_private(ft->f) && flight_takes_ahead(ft->f);
+}
+
+/* Is the lead slow, with much to come, and not for our own slowness? */
+static bool
+segments_would_help(struct fetch *ft)
+{
+	uint64_t rate, left;
+	int unread = 0;
+
+	if (ft->u->now_ms - ft->rate_ms < SEGMENT_AFTER_MS || flight_waiting_readers(ft->f) == 0)
+		return false;
+	rate = segments_lead_rate(ft);
+	left = (uint64_t)ft->want_total - flight_committed(ft->f) - ft->buf_n;
+	if (rate >= SEGMENT_FAST_BYTES || left * 1000 / (rate + 1) < SEGMENT_WORTH_MS)
+		return false;
+	return ft->socket == CURL_SOCKET_BAD || ioctl(ft->socket, FIONREAD, &unread) != 0 ||
+	    unread < SEGMENT_UNREAD_BYTES;
+}
+
+/* They begin. */
+static void
+segments_begin(struct fetch *ft)
+{
+	struct segments *all = calloc(1, sizeof(*all));
+	const struct uphost *h = ft->host;
+	uint64_t at = flight_committed(ft->f) + ft->buf_n;
+
+	if (all == NULL)
+		return;
+	all->ft = ft;
+	all->host = ft->host;
+	all->lead = true;
+	all->total = (uint64_t)ft->want_total;
+	all->limit_n = (unsigned)h->conf->segments;
+	if (h->segments_max_until_ms > ft->u->now_ms && h->segments_max < all->limit_n)
+		all->limit_n = h->segments_max;
+	all->piece_least = ft->u->depot->config->segment_min / 8;
+	if (all->piece_least > SEGMENT_PIECE_MIN)
+		all->piece_least = SEGMENT_PIECE_MIN;
+	all->piece_bytes = all->total / SEGMENT_PIECE_SHARE;
+	if (all->piece_bytes > SEGMENT_PIECE_MAX)
+		all->piece_bytes = SEGMENT_PIECE_MAX;
+	if (all->piece_bytes < all->piece_least)
+		all->piece_bytes = all->piece_least;
+	all->piece_least /= 4;
+	TAILQ_INIT(&all->pieces);
+	TAILQ_INIT(&all->running);
+	all->next = at + all->piece_bytes;	/* up to there is the lead's */
+	if (all->next > all->total)
+		all->next = all->total;
+	all->started_ms = all->trial_ms = ft->u->now_ms;
+	all->started_at = at;
+	all->lead_rate = segments_lead_rate(ft);
+	all->trial_got = ft->body_bytes;
+	ft->segments = all;
+	COUNT(segmented_fetches_total);
+	log_info("flight=%llu one stream brings %.1f MB/s: up to %u parallel ranges from byte %llu",
+	    (unsigned long long)flight_id(ft->f), (double)all->lead_rate / 1e6, all->limit_n,
+	    (unsigned long long)all->next);
+	segments_settle(all);
+}
+
+bool
+segments_take_over(struct fetch *ft, const char *why)
+{
+	struct segments *all = ft->segments;
+	uint64_t have = flight_committed(ft->f);
+	struct piece *p, *first;
+
+	if (all == NULL || !all->proven || all->spoilt || ft->host == NULL || !ft->begun)
+		return false;
+	first = TAILQ_FIRST(&all->pieces);
+	if (have < all->total && (first == NULL || first->first > have)) {
+		/* What the lead leaves undone. */
+		p = calloc(1, sizeof(*p));
+		if (p == NULL)
+			return false;
+		p->first = p->at = have;
+		p->end = first != NULL ? first->first : all->next > have ? all->next : all->total;
+		if (p->end > all->next)
+			all->next = p->end;
+		TAILQ_INSERT_HEAD(&all->pieces, p, link);
+	}
+	if (why != NULL)
+		log_info("flight=%llu the first stream broke at byte %llu: %s",
+		    (unsigned long long)flight_id(ft->f), (unsigned long long)have, why);
+	uphost_note_rate(ft->host, ft->body_bytes, ft->u->now_ms - ft->rate_ms, ft->u->now_ms);
+	all->lead = false;
+	upstream_pass_slot(ft);
+	all->held_n++;
+	fetch_end_try(ft);
+	fetch_set_state(ft, FETCH_SEGMENTS);
+	segments_settle(all);
+	return true;
+}
+
+/* ---- as time passes ---- */
+
+/* Replaces those that are stuck. */
+static void
+segments_replace_stuck(struct segments *all)
+{
+	struct segment *sg, *next;
+
+	for (sg = TAILQ_FIRST(&all->running); sg != NULL; sg = next) {
+		next = TAILQ_NEXT(sg, link);
+		if (!segment_is_stuck(sg))
+			continue;
+		COUNT(upstream_slow_replaced_total);
+		if (sg->way.choice.addrs != NULL)
+			upstream_avoid(all->host, sg->peer, "hardly sent anything",
+			    all->ft->u->now_ms);
+		segments_note_failure(all, "it hardly sent anything");
+		segment_stop(sg);
+		all->held_n++;
+	}
+}
+
+/* Are several connections faster than one? Looked at once; a no is checked the other way round. */
+static void
+segments_judge_trial(struct segments *all)
+{
+	int64_t now = all->ft->u->now_ms, ms = now - all->trial_ms;
+	uint64_t got = all->got + all->ft->body_bytes, rate;
+	bool measured = ms >= SEGMENT_TRIAL_MS;
+
+	if (all->trial == TRIAL_OVER)
+		return;
+	if (all->trial == TRIAL_ONE && all->running_n + all->lead > 1)
+		measured = true;	/* not alone yet: the measure begins anew */
+	if (!measured)
+		return;
+	rate = (got - all->trial_got) * 1000 / (uint64_t)(ms + 1);
+	all->trial_ms = now;
+	all->trial_got = got;
+	if (all->trial == TRIAL_MANY) {
+		all->trial = TRIAL_OVER;
+		if (all->running_n + all->lead < 2 || rate >= all->lead_rate / 10 * 9)
+			return;
+		all->many_rate = rate;
+		all->limit_was = all->limit_n;
+		all->limit_n = 1;
+		all->trial = TRIAL_ONE;
+	} else if (ms >= SEGMENT_TRIAL_MS && all->running_n + all->lead <= 1) {
+		all->trial = TRIAL_OVER;
+		if (rate <= all->many_rate) {
+			all->limit_n = all->limit_was;
+			return;
+		}
+		COUNT(segment_fallbacks_total);
+		all->host->segments_max = 1;
+		all->host->segments_max_until_ms = now + SEGMENT_NO_RANGES_MS;
+		log_info("flight=%llu parallel ranges are slower than one stream (%.1f, %.1f MB/s)",
+		    (unsigned long long)flight_id(all->ft->f), (double)all->many_rate / 1e6,
+		    (double)rate / 1e6);
+	}
+}
+
+bool
+segments_tick(struct fetch *ft)
+{
+	struct segments *all = ft->segments;
+	bool lead;
+
+	if (all == NULL) {
+		if (!segments_possible(ft))
+			return false;
+		ft->behind_n = segments_would_help(ft) ? ft->behind_n + 1 : 0;
+		if (ft->behind_n >= SEGMENT_BEHIND_TICKS)
+			segments_begin(ft);
+		return false;
+	}
+	lead = all->lead && !all->met;
+	segments_replace_stuck(all);
+	segments_judge_trial(all);
+	segments_settle(all);
+	return !lead;		/* while the lead runs its own limits count too */
+}
+
+void
+segments_yield(struct upstream *u, const struct uphost *h)
+{
+	struct segment *sg;
+	struct fetch *ft;
+
+	TAILQ_FOREACH(ft, &u->fetches, link) {
+		struct segments *all = ft->segments;
+
+		if (all == NULL || (h != NULL && all->host != h) ||
+		    all->running_n + all->lead < 2)
+			continue;
+		sg = TAILQ_LAST(&all->running, segment_list);
+		all->retry_ms = u->now_ms + SEGMENT_YIELD_MS;
+		COUNT(segments_yielded_total);
+		segment_stop(sg);
+		upstream_leave_extra(u, all->host);
+		return;
+	}
+}

@@ -212,6 +212,7 @@ struct stage_try {
 	struct index_view *view;
 	struct stage_bell bell;
 	bool no_cache;
+	int64_t first_ms;		/* when the root's first clients began to wait */
 	/* Release.gpg beside a Release, once it was asked for. */
 	bool has_signature;
 	uint8_t signature[32];
@@ -330,6 +331,8 @@ stage_judge_member(struct stage_try *t, struct stage_reader *sr)
 
 	if (flight_state(f) != FLIGHT_FAILED && flight_is_settled(f))
 		return STAGE_AGREES;
+	if (flight_state(f) != FLIGHT_FAILED && t->current == NULL)
+		return STAGE_AGREES;	/* on its way: compared when it is asked for */
 	if (flight_state(f) != FLIGHT_FAILED) {
 		(void)snprintf(t->why, t->why_cap, "%s has not come within %d s",
 		    sr->path, STAGE_FETCH_MS / 1000);
@@ -477,6 +480,43 @@ stage_read_member(struct stage_try *t, const char *path)
 	return STAGE_BROKEN;
 }
 
+/*
+ * Many publishers list an index without compression that they don't have:
+ * what stands in for it is fetched, and it is unpacked when it is asked for.
+ */
+static void
+stage_stand_in(const struct release *r, char **path)
+{
+	static const char *const suffixes[] = {".xz", ".gz", ".zst", ".bz2"};
+	struct release_index ri;
+	char *packed;
+
+	release_index_of(&ri, slice_of(*path));
+	for (unsigned i = 0; ri.kind == UNPACK_PLAIN && i < NELEM(suffixes); i++) {
+		if (asprintf(&packed, "%s%s", *path, suffixes[i]) < 0)
+			return;
+		if (release_find(r, slice_of(packed)) == NULL) {
+			free(packed);
+			continue;
+		}
+		free(*path);
+		*path = packed;
+		return;
+	}
+}
+
+/* When a set has to be here: first visitors are not held for what is merely slow. */
+static int64_t
+stage_set_deadline(const struct stage_try *t)
+{
+	int64_t now_ms = clock_mono_ms();
+
+	if (t->current != NULL)
+		return now_ms + STAGE_FETCH_MS;
+	return t->first_ms + STAGE_FIRST_MS > now_ms + STAGE_RETRY_MS ?
+	    t->first_ms + STAGE_FIRST_MS : now_ms + STAGE_RETRY_MS;
+}
+
 /* Fetches the set once, compares, reads. */
 static enum stage_verdict
 stage_compare_set(struct stage_try *t)
@@ -487,12 +527,14 @@ stage_compare_set(struct stage_try *t)
 	struct flight_expect e;
 
 	for (i = 0; i < n; i++) {
-		const struct release_file *rf = release_find(t->release, slice_of(paths[i]));
+		const struct release_file *rf;
 
+		stage_stand_in(t->release, &paths[i]);
+		rf = release_find(t->release, slice_of(paths[i]));
 		if (rf != NULL && repo_file_expect(rf, &e))
 			stage_fetch(t, rf->path, &e);
 	}
-	(void)stage_wait_all(t->st, &t->bell, t->v, t->n, clock_mono_ms() + STAGE_FETCH_MS);
+	(void)stage_wait_all(t->st, &t->bell, t->v, t->n, stage_set_deadline(t));
 	for (i = 0; i < t->n; i++) {
 		one = stage_judge_member(t, &t->v[i]);
 		if (one == STAGE_DISAGREES || v == STAGE_AGREES)
@@ -972,6 +1014,7 @@ stage_release_job(struct stage *st, struct stage_job *job)
 	t->why_cap = sizeof(why);
 	t->signature_fd = -1;
 	t->no_cache = job->root->disagrees;
+	t->first_ms = job->root->first_ms;
 	stage_bell_init(&t->bell);
 	repo_note_root(st->repos, t->root);
 	t->current = repo_current(st->repos, t->root);

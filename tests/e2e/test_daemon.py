@@ -116,14 +116,6 @@ def test_version_and_help(_env):
         assert done.returncode == 0 and part in done.stdout, (word, done.returncode, done.stdout)
 
 
-def test_keys_of_later_versions_are_accepted(env):
-    """A key that does nothing yet is a warning, not an error."""
-    path = write(env, "keep_generations = 5\nverify_signatures = no\n")
-    done = run_command("check", "-c", path)
-    assert done.returncode == 0, done.stdout
-    assert "keep_generations" in done.stdout, done.stdout
-
-
 def expect_refusal(args, *words):
     """The program ends with status 1 and says these words."""
     done = run_command(*args)

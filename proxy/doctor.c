@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "include/clock.h"
+#include "proxy/authfile.h"
 #include "proxy/cmd.h"
 #include "proxy/control.h"
 #include "proxy/depot.h"
@@ -401,6 +402,7 @@ cmd_doctor(const struct cmd_call *call)
 		doctor_check_descriptors(d);
 		doctor_check_listeners(d);
 		doctor_check_store(d);
+		doctor_check_auth(d);
 		doctor_check_way(d);
 		if (d->reached && d->trusted)
 			doctor_check_repo(d);
@@ -411,6 +413,7 @@ cmd_doctor(const struct cmd_call *call)
 	}
 	if (c != NULL)
 		config_unref(&c);
+	authfile_free(&d->auth);
 	free(d);
 	curl_global_cleanup();
 	return status;

@@ -34,6 +34,8 @@ struct doctor {
 	bool direct;				/* no parent proxy is asked */
 	const char *parent;			/* the first that lets us through; NULL: none, or direct */
 	bool reached;				/* a connection to the origin was possible */
+	const char *authorization;		/* what `auth` has for the URL; NULL: nothing */
+	struct authfile *auth;
 	bool trusted;				/* its certificate is accepted, or it speaks no TLS */
 };
 
@@ -75,6 +77,8 @@ int doctor_write(const struct doctor_socket *s, struct ssl_st *ssl, const char *
 int doctor_read(const struct doctor_socket *s, struct ssl_st *ssl, char *p, size_t n);
 
 /* ---- doctor_repo.c ---- */
+/* Is `auth` readable, and has it an entry for the URL? Sets auth and authorization. */
+void doctor_check_auth(struct doctor *d);
 /* The answer to the URL, the clock, the repository's Release and one of its Packages. */
 void doctor_check_repo(struct doctor *d);
 

@@ -6,6 +6,7 @@
  * Packages that it lists is as it says, and how fast all that comes.
  */
 #include <curl/curl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
@@ -14,6 +15,7 @@
 #include "include/aptfile.h"
 #include "include/clock.h"
 #include "include/inspect_release.h"
+#include "proxy/authfile.h"
 #include "proxy/doctor_priv.h"
 #include "proxy/httpmsg.h"
 
@@ -137,10 +139,6 @@ doctor_set_way(struct doctor_fetch *f, CURL *curl, struct curl_slist *connect_to
 	(void)curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	(void)curl_easy_setopt(curl, CURLOPT_SSLCERT, up->client_cert);
 	(void)curl_easy_setopt(curl, CURLOPT_SSLKEY, up->client_key);
-	if (up->auth != NULL) {
-		(void)curl_easy_setopt(curl, CURLOPT_NETRC, (long)CURL_NETRC_OPTIONAL);
-		(void)curl_easy_setopt(curl, CURLOPT_NETRC_FILE, up->auth);
-	}
 	if (up->address_family != FAMILY_ANY)
 		(void)curl_easy_setopt(curl, CURLOPT_IPRESOLVE, up->address_family == FAMILY_4 ?
 		    (long)CURL_IPRESOLVE_V4 : (long)CURL_IPRESOLVE_V6);
@@ -155,7 +153,8 @@ doctor_set_way(struct doctor_fetch *f, CURL *curl, struct curl_slist *connect_to
 static bool
 doctor_get(struct doctor_fetch *f)
 {
-	struct curl_slist *connect_to = NULL;
+	struct curl_slist *connect_to = NULL, *fields = NULL;
+	char line[2048];
 	CURL *curl = curl_easy_init();
 	CURLcode rc = CURLE_OUT_OF_MEMORY;
 	size_t i;
@@ -163,7 +162,12 @@ doctor_get(struct doctor_fetch *f)
 	f->date_s = HTTP_NO_DATE;
 	for (i = 0; i < f->d->up->connect_to.n; i++)
 		connect_to = curl_slist_append(connect_to, f->d->up->connect_to.v[i]);
+	if (f->d->authorization != NULL) {
+		(void)snprintf(line, sizeof(line), "Authorization: %s", f->d->authorization);
+		fields = curl_slist_append(fields, line);
+	}
 	if (curl != NULL) {
+		(void)curl_easy_setopt(curl, CURLOPT_HTTPHEADER, fields);
 		(void)curl_easy_setopt(curl, CURLOPT_URL, f->url);
 		(void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
 		(void)curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -187,6 +191,7 @@ doctor_get(struct doctor_fetch *f)
 		curl_easy_cleanup(curl);
 	}
 	curl_slist_free_all(connect_to);
+	curl_slist_free_all(fields);
 	if (rc == CURLE_OK || f->cut)
 		return true;
 	doctor_say(f->d, DOCTOR_FAIL, "http", f->denied ? "allow_addresses = its address" : NULL,
@@ -249,7 +254,8 @@ doctor_say_status(struct doctor *d, const struct doctor_fetch *f)
 	const char *mend = NULL;
 
 	if (f->status == 401)
-		mend = "auth = FILE with a line: machine HOST login USER password PASSWORD";
+		mend = f->d->authorization != NULL ? "login and password in the file that auth names" :
+		    "auth = FILE with a line: machine HOST login USER password PASSWORD";
 	else if (f->status == 407)
 		mend = "parent_proxy = http://USER:PASSWORD@host:port";
 	else if (f->status == 403)
@@ -422,6 +428,41 @@ doctor_check_directory(struct doctor *d, struct slice root)
 		} else if (answered)
 			doctor_note(d, "http", "%s: %ld", f.url, f.status);
 		doctor_fetch_fini(&f);
+	}
+}
+
+void
+doctor_check_auth(struct doctor *d)
+{
+	const char *path = d->up->auth;
+	char why[AUTHFILE_WHY_BYTES] = "";
+	FILE *in;
+
+	if (path == NULL)
+		return;
+	in = fopen(path, "re");
+	if (in == NULL)
+		(void)snprintf(why, sizeof(why), "%s", strerror(errno));
+	else {
+		d->auth = authfile_read(in, why);
+		(void)fclose(in);
+	}
+	if (d->auth == NULL) {
+		doctor_say(d, DOCTOR_FAIL, "auth", "auth = a file that the depot's user may read",
+		    "%s: %s", path, why);
+		return;
+	}
+	switch (authfile_find(d->auth, &d->url, &d->authorization)) {
+	case AUTHFILE_FOUND:
+		doctor_say(d, DOCTOR_OK, "auth", NULL, "%s has an entry for it", path);
+		break;
+	case AUTHFILE_CLEAR:
+		doctor_say(d, DOCTOR_WARN, "auth", "https://, or http:// before the host in the file",
+		    "%s has an entry for it, but not for clear text", path);
+		break;
+	case AUTHFILE_NONE:
+		doctor_say(d, DOCTOR_OK, "auth", NULL, "%s has no entry for it", path);
+		break;
 	}
 }
 

@@ -182,6 +182,23 @@ def test_refused_by_configuration(env):
     doctor(depot, "https://no-such-name.test/x.deb").expect("resolve", "FAIL", "parent_proxy")
 
 
+def test_credentials(env):
+    """auth: read as the depot reads it, sent, and never shown."""
+    env.origin.serve("/x.deb", b"x" * 100)
+    depot = env.new_depot()
+    path = os.path.join(env.path, "auth.conf")
+    with open(path, "w", encoding="ascii") as out:
+        out.write("machine cuda.example login us password secret-word\n")
+    os.chmod(path, 0o600)
+    report = doctor(depot, "https://cuda.example/x.deb", auth=path)
+    report.expect("auth", "OK", "has an entry").expect("http", "OK", "200")
+    assert env.origin.requests()[-1].get("Authorization", "").startswith("Basic ")
+    assert "secret-word" not in json.dumps(report.rows)
+    doctor(depot, "http://cuda.example/x.deb", auth=path).expect("auth", "WARN", "clear text")
+    assert env.origin.requests()[-1].get("Authorization") is None
+    doctor(depot, "https://deb.example/x.deb", auth=path).expect("auth", "OK", "no entry")
+
+
 def test_captive_portal(env):
     """A login page in place of InRelease, and in place of a package."""
     page = b"<!DOCTYPE html><html>please log in</html>"

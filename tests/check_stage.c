@@ -234,7 +234,8 @@ ask_as(const char *text, const char *at, bool checked, bool object_bad)
 	key_of_url(&url, &key);
 	aptfile_classify(&af, url.path);
 	cache_ask(view, &(struct cache_ask){.url = &url, .key = &key, .af = &af,
-	    .at = slice_of(at), .checked = checked, .object_bad = object_bad, .fresh = {.max_age_s = -1}, .now_ms = clock_mono_ms(),
+	    .at = slice_of(at), .checked = checked, .object_bad = object_bad,
+	    .fresh = {.max_age_s = -1}, .now_ms = clock_mono_ms(),
 	    .now_s = clock_wall_s()}, &out);
 	return out;
 }

@@ -450,6 +450,7 @@ index_apply_partial_mark(struct index *ix, const struct index_op *op)
 
 	if (rc != 0)	/* the journal has ended meanwhile */
 		return rc == MDB_NOTFOUND ? 0 : rc;
+	COUNT(partial_marks_total);
 	record_mark_key(mark_key, &op->key, op->mark);
 	(void)record_mark_encode(out, mark_key, op->digest);
 	return index_txn_put(ix, INDEX_DB_PARTIAL, mark_key, sizeof(mark_key), out, sizeof(out));

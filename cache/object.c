@@ -10,11 +10,11 @@
  * seconds, so that evicted bodies don't keep their disk space for long.
  */
 #include "cache/object_priv.h"
+#include "cache/window.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdio.h>
-#include <sys/mman.h>
 #include <sys/queue.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,8 +30,6 @@ enum {
 	OBJECT_IDLE_MS = 10000,
 	OBJECT_LOOK_MS = 100,		/* an open body's size and mtime are looked at this often */
 };
-/* Larger bodies are not mapped: their pages would show as the daemon's memory. */
-static const uint64_t OBJECT_MAP_MAX = 512 << 20;
 
 struct object {
 	uint32_t magic;
@@ -45,7 +43,7 @@ struct object {
 	struct object_rec rec;
 	char *text;			/* malloced; rec's slices point into it */
 	int fd;				/* -1: not open */
-	const char *map;		/* the whole body, once it was asked for; NULL */
+	struct mapping map;		/* once bytes of it were asked for */
 	bool gone, warm;
 	int hold;			/* slot, -1: not held */
 	int64_t used_ms, touched_s;
@@ -59,6 +57,7 @@ struct object_table {
 	struct index *ix;
 	struct index_view *view;
 	struct blobstore *blobs;
+	struct windows *windows;	/* of mapped bodies */
 	unsigned n, max_n;
 	struct object_list lru;		/* most recent last */
 	struct object_list buckets[OBJECT_BUCKETS];
@@ -79,6 +78,11 @@ object_table_new(struct index *ix, struct index_view *view, struct blobstore *bl
 	t->view = view;
 	t->blobs = blobs;
 	t->max_n = max_n;
+	t->windows = windows_new();
+	if (t->windows == NULL) {
+		OBJ_FREE(t);
+		return NULL;
+	}
 	TAILQ_INIT(&t->lru);
 	for (i = 0; i < OBJECT_BUCKETS; i++)
 		TAILQ_INIT(&t->buckets[i]);
@@ -119,8 +123,7 @@ object_unref(struct object **o_p)
 	MUST(!o->listed);
 	if (o->hold >= 0)
 		index_view_release(o->table->view, o->hold);
-	if (o->map != NULL)
-		(void)munmap((void *)(uintptr_t)o->map, (size_t)o->rec.size_bytes);
+	window_unmap(o->table->windows, &o->map);
 	if (o->fd >= 0)
 		(void)close(o->fd);
 	free(o->text);
@@ -153,6 +156,7 @@ object_table_free(struct object_table **t_p)
 	CHECK_OBJ(t, OBJECT_TABLE_MAGIC);
 	while (!TAILQ_EMPTY(&t->lru))
 		object_unlist(TAILQ_FIRST(&t->lru));
+	windows_free(&t->windows);
 	OBJ_FREE(t);
 }
 
@@ -164,6 +168,7 @@ object_table_tick(struct object_table *t, int64_t now_ms)
 	CHECK_OBJ(t, OBJECT_TABLE_MAGIC);
 	while ((o = TAILQ_FIRST(&t->lru)) != NULL && now_ms - o->used_ms > OBJECT_IDLE_MS)
 		object_unlist(o);
+	windows_tick(t->windows, now_ms);
 }
 
 /* Is what the entry says still what the index says? */
@@ -390,17 +395,12 @@ object_fd(const struct object *o)
 }
 
 const char *
-object_map(struct object *o)
+object_bytes(struct object *o, uint64_t at, uint64_t *n, int64_t now_ms)
 {
-	void *p;
-
 	CHECK_OBJ(o, OBJECT_MAGIC);
-	if (o->map == NULL && o->fd >= 0 && o->rec.size_bytes > 0 &&
-	    o->rec.size_bytes <= OBJECT_MAP_MAX) {
-		p = mmap(NULL, (size_t)o->rec.size_bytes, PROT_READ, MAP_SHARED, o->fd, 0);
-		o->map = p != MAP_FAILED ? p : NULL;
-	}
-	return o->map;
+	if (o->map.p == NULL && o->fd >= 0)
+		window_map(&o->map, o->fd, o->rec.size_bytes);
+	return window_touch(o->table->windows, &o->map, at, n, now_ms);
 }
 
 /* The body is not what the record says: both go, the next request fetches it anew. */

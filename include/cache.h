@@ -90,12 +90,12 @@ void object_hold(struct object *o);
  */
 int object_fd(const struct object *o);
 /*
- * The body mapped for reading, or NULL when it is not open or so large that
- * its pages would show as the daemon's memory. Only for system calls that
- * copy from it: they answer EFAULT where the file is shorter or the disk
- * fails; reading it directly would be fatal.
+ * Bytes of the open body from `at` on, up to *n in one piece, in memory; NULL: to be sent by
+ * sendfile, because it is large or too many bodies are being sent. Only for one system call that
+ * copies from it: that answers EFAULT where the file is shorter or the disk fails; reading it
+ * directly would be fatal.
  */
-const char *object_map(struct object *o);
+const char *object_bytes(struct object *o, uint64_t at, uint64_t *n, int64_t now_ms);
 enum object_open { OBJECT_OPENED, OBJECT_MUST_WAIT, OBJECT_GONE };
 /*
  * Opens without disk access, if the system can; checks size and mtime. GONE: the record is

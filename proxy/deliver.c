@@ -124,12 +124,12 @@ deliver_kept(struct req *req)
 static struct flight_span
 deliver_span(struct req *req, uint64_t n)
 {
-	const char *map;
+	const char *p;
 
 	if (req->source == SOURCE_FLIGHT)
 		return flight_reader_span(&req->reader, req->at, n);
-	map = object_map(req->object);
-	return (struct flight_span){map != NULL ? map + req->at : NULL, object_fd(req->object), n};
+	p = object_bytes(req->object, req->at, &n, req->c->w->now_ms);
+	return (struct flight_span){p, object_fd(req->object), n};
 }
 
 /* Copies n bytes of the body; fewer at its end, -1: can't be read. */
@@ -202,16 +202,21 @@ static enum deliver_result
 deliver_sealed(struct req *req, uint64_t n)
 {
 	struct conn *c = req->c;
-	struct flight_span span = deliver_span(req, n);
-	int fd = req->source == SOURCE_OBJECT ? object_fd(req->object) : span.p == NULL ? span.fd : -1;
+	struct flight_span span = {NULL, -1, n};
 	ssize_t k, got = 0;
 
-	if (fd >= 0 && tls_has_sendfile(c->tls))
-		k = tls_sendfile(c->tls, fd, (off_t)req->at, (size_t)span.n);
+	if (req->source == SOURCE_OBJECT)
+		span.fd = object_fd(req->object);
+	else
+		span = flight_reader_span(&req->reader, req->at, n);
+	if (span.p == NULL && tls_has_sendfile(c->tls))
+		k = tls_sendfile(c->tls, span.fd, (off_t)req->at, (size_t)span.n);
 	else {
-		if (n > DELIVER_SEALED_BYTES)
-			n = DELIVER_SEALED_BYTES;
-		got = deliver_copy(req, c->w->out, (size_t)n);
+		got = (ssize_t)(span.n < DELIVER_SEALED_BYTES ? span.n : DELIVER_SEALED_BYTES);
+		if (span.p != NULL)
+			memcpy(c->w->out, span.p, (size_t)got);
+		else
+			got = pread(span.fd, c->w->out, (size_t)got, (off_t)req->at);
 		if (got <= 0)
 			return DELIVER_CUT;
 		k = tls_send(c->tls, c->w->out, (size_t)got);
@@ -230,12 +235,12 @@ deliver_sealed(struct req *req, uint64_t n)
 }
 
 /*
- * One piece of a body. A stored one is sent from its mapping where it has
- * one: a single copy in large pieces costs half of sendfile's page by page,
+ * One piece of a body, at most as much as is left of the turn. A stored one is sent from its
+ * mapping where it has one: a single copy in large pieces costs half of sendfile's page by page,
  * once the pages are mapped (measured on loopback).
  */
 static enum deliver_result
-deliver_piece(struct req *req, uint64_t n)
+deliver_piece(struct req *req, uint64_t n, uint64_t *budget)
 {
 	struct conn *c = req->c;
 	struct flight_span span = deliver_span(req, n);
@@ -245,8 +250,13 @@ deliver_piece(struct req *req, uint64_t n)
 	if (span.p != NULL)
 		/* short: the buffer is full */
 		k = send(c->fd, span.p, (size_t)span.n, MSG_NOSIGNAL);
-	else
+	else {
+		/* And that is all for this turn. */
+		if (span.n > DELIVER_SENDFILE_BYTES)
+			span.n = *budget = DELIVER_SENDFILE_BYTES;
 		k = sendfile(c->fd, span.fd, &at, (size_t)span.n);
+	}
+	*budget -= span.n;
 	if (k < 0 && errno == EFAULT)
 		return DELIVER_CUT;	/* the disk failed, or the file was cut */
 	if (k < 0)
@@ -298,8 +308,7 @@ deliver_more(struct req *req)
 {
 	enum deliver_result r = DELIVER_DONE;
 	uint64_t limit, n, budget = req->c->tls != NULL ? DELIVER_SEALED_TURN_BYTES :
-	    req->source == SOURCE_OBJECT && object_map(req->object) != NULL ?
-	    DELIVER_TURN_BYTES : DELIVER_SENDFILE_BYTES;
+	    req->source == SOURCE_OBJECT ? DELIVER_TURN_BYTES : DELIVER_SENDFILE_BYTES;
 	uint64_t allowed, was;
 	bool final;
 
@@ -338,13 +347,15 @@ deliver_more(struct req *req)
 		n = limit - req->at < budget ? limit - req->at : budget;
 		if (deliver_is_cold(req))
 			return DELIVER_COLD;
-		was = req->at;
-		r = req->chunked ? deliver_chunk(req, n) : req->c->tls != NULL ?
-		    deliver_sealed(req, n) : deliver_piece(req, n);
+		if (req->chunked || req->c->tls != NULL) {
+			was = req->at;
+			r = req->chunked ? deliver_chunk(req, n) : deliver_sealed(req, n);
+			n = req->at - was;
+			budget = budget > n ? budget - n : 0;
+		} else
+			r = deliver_piece(req, n, &budget);
 		if (r != DELIVER_DONE)
 			return r;
-		n = req->at - was;
-		budget = budget > n ? budget - n : 0;
 	}
 }
 
@@ -370,14 +381,13 @@ deliver_append_small(struct req *req, char *p)
 
 /* Head and as much of a stored body as the socket takes, in one call. */
 static enum deliver_result
-deliver_mapped(struct req *req, const char *map, size_t head_bytes)
+deliver_mapped(struct req *req, const char *p, uint64_t n, size_t head_bytes)
 {
 	struct conn *c = req->c;
-	uint64_t allowed = conn_allowance(c), n = req->end - req->at;
+	uint64_t allowed = conn_allowance(c);
 	struct iovec iov[2] = {
 		{c->w->out, head_bytes},
-		{(void *)(uintptr_t)(map + req->at), n < DELIVER_TURN_BYTES ? (size_t)n :
-		    DELIVER_TURN_BYTES},
+		{(void *)(uintptr_t)p, (size_t)n},
 	};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
 	ssize_t k;
@@ -425,10 +435,14 @@ deliver_start(struct req *req, size_t head_bytes)
 	}
 	if (req->source == SOURCE_OBJECT && req->c->tls == NULL && req->at < req->end &&
 	    !deliver_is_cold(req)) {
-		const char *map = object_map(req->object);
+		uint64_t n = req->end - req->at;
+		const char *p;
 
-		if (map != NULL) {
-			r = deliver_mapped(req, map, head_bytes);
+		if (n > DELIVER_TURN_BYTES)
+			n = DELIVER_TURN_BYTES;
+		p = object_bytes(req->object, req->at, &n, w->now_ms);
+		if (p != NULL) {
+			r = deliver_mapped(req, p, n, head_bytes);
 			return r == DELIVER_DONE ? deliver_more(req) : r;
 		}
 	}

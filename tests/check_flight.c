@@ -484,6 +484,102 @@ START_TEST(test_wrong_without_a_writer)
 }
 END_TEST
 
+/* ---- bodies that an earlier flight left ---- */
+
+enum { MARKED_BYTES = 20 << 20 };
+
+static struct {
+	uint64_t bytes;
+	bool called;
+} found;
+
+static void
+on_partial(void *arg, uint64_t bytes, const struct flight_head *head)
+{
+	ck_assert_ptr_eq(arg, &found);
+	if (bytes > 0) {
+		ck_assert_int_eq(head->total_bytes, MARKED_BYTES);
+		ck_assert(slice_eq(head->etag, SLICE("\"e\"")));
+	}
+	found.bytes = bytes;
+	found.called = true;
+	ck_assert_int_eq(sem_post(&verdicts), 0);
+}
+
+/*
+ * What a kill or a power cut can leave: the journal's record or none, some of its marks (at 1, 2,
+ * 4, 8, 16 MiB), and a file that is shorter or longer than they say, or has other bytes at a place.
+ */
+static const struct {
+	bool journal;
+	unsigned marks_n;
+	uint64_t file_bytes;
+	int64_t torn_at;
+	uint64_t want;
+} partial_rows[] = {
+	{false, 0, 9 << 20, -1, 0},
+	{true, 0, 0, -1, 0},
+	{true, 0, 500000, -1, 0},
+	{true, 0, 9 << 20, -1, 0},
+	{true, 1, 1 << 20, -1, 1 << 20},
+	{true, 1, 9 << 20, -1, 1 << 20},
+	{true, 3, 9 << 20, -1, 4 << 20},
+	{true, 4, 9 << 20, -1, 8 << 20},
+	{true, 5, MARKED_BYTES, -1, 16 << 20},
+	{true, 5, (16 << 20) - 1, -1, 8 << 20},
+	{true, 5, 9 << 20, -1, 8 << 20},
+	{true, 5, 100, -1, 0},
+	{true, 5, 0, -1, 0},
+	{true, 5, MARKED_BYTES, 0, 0},
+	{true, 5, MARKED_BYTES, (1 << 20) - 1, 0},
+	{true, 5, MARKED_BYTES, 1 << 20, 1 << 20},
+	{true, 5, MARKED_BYTES, 9 << 20, 8 << 20},
+	{true, 5, MARKED_BYTES, (16 << 20) - 1, 8 << 20},
+	{true, 5, MARKED_BYTES, 16 << 20, 16 << 20},
+};
+
+START_TEST(test_partial)
+{
+	struct index *ix = cache_parts(cache)->index;
+	struct partial_rec rec = {
+		.total_bytes = MARKED_BYTES, .last_modified_s = INT64_MIN,
+		.url = SLICE(URL_TEXT), .etag = SLICE("\"e\""),
+	};
+	uint8_t *all = malloc(MARKED_BYTES), digest[32];
+	int fd = -1;
+
+	for (size_t i = 0; i < MARKED_BYTES; i++)
+		all[i] = (uint8_t)(i * 3 + i / 1009);
+	if (partial_rows[_i].journal)
+		index_partial_begin(ix, flight_key(f), &rec);
+	for (unsigned i = 0; i < partial_rows[_i].marks_n; i++) {
+		cachedir_digest(all, flight_mark_end(i), digest);
+		index_partial_mark(ix, flight_key(f), i, digest);
+	}
+	index_flush(ix);
+	if (partial_rows[_i].torn_at >= 0)
+		all[partial_rows[_i].torn_at] ^= 1;
+	ck_assert_int_eq(blob_partial_create(cache_parts(cache)->blobs, flight_key(f), &fd),
+	    REASON_OK);
+	ck_assert_int_eq(write(fd, all, partial_rows[_i].file_bytes),
+	    (ssize_t)partial_rows[_i].file_bytes);
+	(void)close(fd);
+	ck_assert(flight_find_partial(f, on_partial, &found));
+	wait_for(&verdicts);
+	ck_assert_uint_eq(found.bytes, partial_rows[_i].want);
+	if (found.bytes > 0) {
+		struct flight_head h = {.total_bytes = MARKED_BYTES, .shareable = true, .keep = true};
+
+		/* It goes on from there, and nothing of what was behind stays. */
+		ck_assert_int_eq(flight_begin(f, &h), REASON_OK);
+		ck_assert_uint_eq(flight_committed(f), partial_rows[_i].want);
+		ck_assert_int_eq(lseek(flight_fd(f), 0, SEEK_END), (off_t)partial_rows[_i].want);
+	} else
+		ck_assert_int_eq(flight_fd(f), -1);
+	free(all);
+}
+END_TEST
+
 /* ---- bodies that are only passed on ---- */
 
 enum { RING_BYTES = 1 << 20, PIECE_BYTES = 100000 };
@@ -748,6 +844,7 @@ check_flight_suite(void)
 	tcase_add_test(tc, test_more_bytes_than_expected);
 	tcase_add_test(tc, test_wrong_for_good);
 	tcase_add_test(tc, test_wrong_without_a_writer);
+	tcase_add_loop_test(tc, test_partial, 0, NELEM(partial_rows));
 	tcase_add_test(tc, test_ring_after_file);
 	suite_add_tcase(s, tc);
 	tcase_add_checked_fixture(full, setup_full, teardown);

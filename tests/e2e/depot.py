@@ -254,6 +254,11 @@ class Depot:
         found = [line for line in self.access_lines() if part in line]
         return found if len(found) >= n else None
 
+    def memory_kib(self, what="VmRSS"):
+        """What /proc says of the daemon's memory."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith(what + ":"))
+
     def partial_names(self):
         """Names in partial/."""
         return os.listdir(os.path.join(self.cache_dir, "partial"))

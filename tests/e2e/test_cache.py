@@ -390,6 +390,134 @@ def test_fetch_is_resumed_after_an_orderly_stop(env):
     assert start_of(env.origin.requests("/x.deb")[1]) >= 1 << 20
 
 
+def resumed_at(request):
+    """Where a request begins that may be for the whole."""
+    return start_of(request) if request.get("Range") else 0
+
+
+def marks_before(at):
+    """How many of the journal's marks lie before this byte: at 1, 2, 4, 8 MiB, then every 8."""
+    mib = 1 << 20
+    return sum(mark <= at for mark in [mib, 2 * mib, 4 * mib] + list(range(8 * mib, at + 1, 8 * mib)))
+
+
+def kill_at(env, depot, body, path, at):
+    """The depot is killed when its client had `at` bytes and the journal all that can be known."""
+    gate = env.origin.gate()
+    env.origin.serve(path, Answer(body, gate=gate, held_at=at), body)
+    with depot.conn() as conn:
+        conn.ask("http://HTTPS///cuda.example" + path)
+        conn.read_head()
+        assert conn.read_exactly(at) == body.slice(0, at)
+        depot.wait_counter("partial_marks_total", ">=", marks_before(at))
+        depot.kill()
+    depot.start()
+
+
+def test_kill_at_every_stage_of_the_journal(env):
+    """Before the first mark, on it, between two, at the last byte: continued, and right."""
+    mib = 1 << 20
+    body = Pattern(20 * mib)
+    depot = env.depot()
+    # The very last mark may have been on its way into the index.
+    for at, least in ((500000, 0), (mib, 0), (mib + 1, 0), (5 * mib, 2), (9 * mib, 4),
+                      (20 * mib - 1, 8)):
+        path = f"/{at}.deb"
+        kill_at(env, depot, body, path, at)
+        url = "https://cuda.example" + path
+        assert depot.fetch(url, expect=body).complete
+        again = env.origin.requests(path)[1]
+        assert least * mib <= resumed_at(again) <= at, (at, again)
+        assert (resumed_at(again) == 0) == (again.get("If-Range") is None)
+        depot.wait_idle()
+        assert depot.fetch(url, expect=body).is_hit
+
+
+def test_kill_after_the_last_byte(env):
+    """The client has everything, the index perhaps not: whole or continued, never damaged."""
+    body = Pattern(20 << 20)
+    depot = env.depot()
+    for n in range(4):
+        path = f"/{n}.deb"
+        env.origin.serve(path, body)
+        assert depot.fetch("https://cuda.example" + path, expect=body).complete
+        depot.kill()
+        depot.start()
+        assert depot.fetch("https://cuda.example" + path, expect=body).complete
+        depot.wait_idle()
+        assert depot.fetch("https://cuda.example" + path, expect=body).is_hit
+        assert len(env.origin.requests(path)) <= 2
+
+
+@heavy(8, limit_s=90)
+def test_killed_again_and_again(env):
+    """Each time it goes on from where it was, and only what follows the last mark comes twice."""
+    mib = 1 << 20
+    body = Pattern(40 * mib)
+    gate = env.origin.gate()
+    stops = [9 * mib, 18 * mib, 27 * mib]
+    env.origin.serve("/x.deb", *[Answer(body, gate=gate, held_at=at) for at in stops], body)
+    depot = env.depot()
+    starts = [0]
+    for n, have in enumerate(stops):
+        with depot.conn() as conn:
+            conn.ask("http://HTTPS///cuda.example/x.deb")
+            conn.read_head()
+            starts.append(resumed_at(env.origin.requests("/x.deb")[n]))
+            assert conn.read_exactly(have) == body.slice(0, have)
+            depot.wait_counter("partial_marks_total", ">=",
+                               marks_before(have) - marks_before(starts[-1]))
+            depot.kill()
+        depot.start()
+    assert depot.fetch(URL, expect=body).complete
+    starts.append(resumed_at(env.origin.requests("/x.deb")[3]))
+    assert starts[-1] >= 8 * mib and starts == sorted(starts), starts
+    depot.wait_idle()
+    assert depot.fetch(URL, expect=body).is_hit
+
+
+def test_stall_in_the_middle_is_resumed(env):
+    """An origin that falls silent: a new connection goes on where it stopped."""
+    body = Pattern(4 << 20)
+    env.origin.serve("/x.deb", Answer(body, stop_at=3 << 20, stop="stall"), body)
+    depot = env.depot(read_timeout="1s")
+    assert depot.fetch(URL, expect=body).complete
+    assert start_of(env.origin.requests("/x.deb")[1]) > 1 << 20
+
+
+def test_torn_partials(env):
+    """What a power cut may leave of an unfinished body: shorter, holes, longer, or gone."""
+    mib = 1 << 20
+    body = Pattern(20 * mib)
+
+    def shorten(path):
+        os.truncate(path, 5 * mib)
+
+    def punch(path):
+        with open(path, "r+b") as file:
+            file.seek(6 * mib)
+            file.write(b"\0" * 4096)
+
+    def lengthen(path):
+        os.truncate(path, 30 * mib)
+
+    def empty(path):
+        os.truncate(path, 0)
+    depot = env.depot()
+    for n, (tear, most) in enumerate(((shorten, 5), (punch, 6), (lengthen, 18), (empty, 0),
+                                      (os.unlink, 0))):
+        path = f"/{n}.deb"
+        kill_at(env, depot, body, path, 18 * mib)
+        depot.kill()
+        name, = depot.partial_names()
+        tear(os.path.join(depot.cache_dir, "partial", name))
+        depot.start()
+        assert depot.fetch("https://cuda.example" + path, expect=body).complete
+        assert resumed_at(env.origin.requests(path)[1]) <= most * mib
+        depot.wait_idle()
+        assert depot.fetch("https://cuda.example" + path, expect=body).is_hit
+
+
 def test_partial_of_another_version_is_not_continued(env):
     """Between kill and restart the object changed: everything is fetched anew."""
     body, new = Pattern(12 << 20), Pattern(12 << 20, seed=2)

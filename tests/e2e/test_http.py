@@ -8,7 +8,7 @@ import time
 
 from body import Pattern
 from client import Conn, expect_body, expect_error, make_request
-from depot import HERE, wait_until
+from depot import HERE, SLOW, wait_until
 from origin import LAST_MODIFIED, Answer
 from support import Skip, heavy, patient, together
 
@@ -524,6 +524,8 @@ def test_object_beyond_4_gib(env):
     response = depot.fetch("http://cuda.example/nvhpc.deb", method="HEAD")
     assert response.get("Content-Length") == str(size) and response.is_hit
     assert env.origin.body_bytes() == size
+    if SLOW == 1:
+        assert depot.memory_kib("VmHWM") < 64 << 10
 
 
 @patient

@@ -27,6 +27,7 @@
 	F(RECOMMENDS, "Recommends")                                            \
 	F(PROVIDES, "Provides")                                                \
 	F(ESSENTIAL, "Essential")                                              \
+	F(PRIORITY, "Priority")                                                \
 	F(DIRECTORY, "Directory")                                              \
 	F(CHECKSUMS_SHA256, "Checksums-Sha256")                                \
 	F(CHECKSUMS_SHA512, "Checksums-Sha512")

@@ -269,6 +269,7 @@ cmd_local(enum cmd_id id)
 		[CMD_import] = cmd_import,
 		[CMD_doctor] = cmd_doctor,
 		[CMD_ca] = cmd_ca,
+		[CMD_warm] = cmd_warm,
 		[CMD_apt_conf] = cmd_apt_conf,
 		[CMD_version] = cmd_version,
 		[CMD_help] = cmd_help,

@@ -68,6 +68,7 @@ struct config *cmd_config(const struct cmd_call *call) MUSTCHECK;
 cmd_run_f cmd_check, cmd_apt_conf, cmd_version, cmd_help;	/* cmd.c */
 cmd_run_f cmd_sources;						/* cmd_sources.c */
 cmd_run_f cmd_doctor;						/* doctor.c */
+cmd_run_f cmd_warm;						/* warm.c */
 cmd_run_f cmd_import;						/* admin_import.c */
 cmd_run_f cmd_ca;						/* cmd_ca.c */
 

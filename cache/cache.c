@@ -361,6 +361,7 @@ cache_view_tick(struct cache_view *v, int64_t now_ms)
 {
 	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
 	object_table_tick(v->objects, now_ms);
+	repo_view_tick(v->repos);
 }
 
 void

@@ -329,6 +329,12 @@ repo_view_refresh(struct repo_view *v)
 	return v->set;
 }
 
+void
+repo_view_tick(struct repo_view *v)
+{
+	(void)repo_view_refresh(v);
+}
+
 /* ---- versions ---- */
 
 void

@@ -67,6 +67,8 @@ void repos_close(struct repos **rs_p);
 /* ---- one thread's way to look (repo.c) ---- */
 struct repo_view *repo_view_open(struct repos *rs) MUSTCHECK;
 void repo_view_close(struct repo_view **v_p);
+/* Once a second or so: lets go of what is no longer current. */
+void repo_view_tick(struct repo_view *v);
 
 /* What a request asks of the repositories. Borrowed for the call. */
 struct repo_ask {

@@ -184,7 +184,7 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 void
 fetch_end_try(struct fetch *ft)
 {
-	if (ft->host != NULL && ft->began_here)
+	if (ft->host != NULL && ft->began_here && !flight_passes_through(ft->f))
 		uphost_note_rate(ft->host, ft->body_bytes, ft->u->now_ms - ft->rate_ms,
 		    ft->u->now_ms);
 	curlev_release(ft->u->curlev, &ft->curl);

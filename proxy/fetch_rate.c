@@ -95,7 +95,9 @@ fetch_check_slow(struct fetch *ft)
 	uint64_t rate, usual, left;
 	char detail[256];
 
-	if (ft->plan != PLAN_BODY || !fetch_can_resume(ft) || flight_waiting_readers(ft->f) == 0) {
+	/* What is only passed on is as slow as its readers. */
+	if (ft->plan != PLAN_BODY || !fetch_can_resume(ft) || flight_waiting_readers(ft->f) == 0 ||
+	    flight_passes_through(ft->f)) {
 		s->since_ms = 0;
 		return false;
 	}

@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cache/ahead.h"
 #include "cache/evict.h"
 #include "cache/flight_priv.h"
 #include "cache/inspect_priv.h"
@@ -41,7 +42,11 @@ enum {
 	CACHE_MEMO_DIGEST_MS = 60000,
 	CACHE_MEMO_HOST_MS = 60000,
 	CACHE_HOT_MAX = 1024,
+	CACHE_AHEAD_PART = 10,		/* of the cache, what one client's prefetching may take */
 };
+
+/* What a client has not asked for yet of what is fetched ahead for it, at most. */
+#define CACHE_AHEAD_BYTES (UINT64_C(512) << 20)
 
 TAILQ_HEAD(flight_list, flight);
 
@@ -222,8 +227,12 @@ cache_start_parts(struct cache *c)
 	c->parts.sync = sync_start(c);
 	c->parts.evict = evict_start(&e);
 	c->parts.scrub = cache_start_scrub(c);
+	if (c->conf.ahead && !c->conf.offline)
+		c->parts.ahead = ahead_start(c, c->conf.max_bytes / CACHE_AHEAD_PART <
+		    CACHE_AHEAD_BYTES ? c->conf.max_bytes / CACHE_AHEAD_PART : CACHE_AHEAD_BYTES);
 	if (c->parts.verify == NULL || c->parts.sync == NULL || c->parts.evict == NULL ||
-	    c->parts.stage == NULL || c->parts.scrub == NULL)
+	    c->parts.stage == NULL || c->parts.scrub == NULL ||
+	    (c->conf.ahead && !c->conf.offline && c->parts.ahead == NULL))
 		return REASON_NO_MEMORY;
 	return REASON_OK;
 }
@@ -294,6 +303,8 @@ cache_close(struct cache **c_p)
 	 * In the order in which a body passes them, so that each finishes what the one before gave
 	 * it.
 	 */
+	if (c->parts.ahead != NULL)
+		ahead_stop(c->parts.ahead);
 	if (c->parts.stage != NULL)
 		stage_quiet(c->parts.stage);
 	verify_stop(&c->parts.verify);
@@ -308,6 +319,7 @@ cache_close(struct cache **c_p)
 		while ((f = TAILQ_FIRST(&c->shards[i].flights)) != NULL)
 			cache_unlist(f);
 	index_close(&c->parts.index);
+	ahead_free(&c->parts.ahead);
 	stage_free(&c->parts.stage);
 	repos_close(&c->parts.repos);
 	blobstore_close(&c->parts.blobs);
@@ -990,6 +1002,7 @@ void
 cache_client_fini(struct cache_client *client)
 {
 	repo_held_free(&client->held);
+	ahead_gone(&client->ahead);
 }
 
 void
@@ -997,6 +1010,23 @@ cache_note_given(struct cache_view *v, struct cache_client *client, struct repo_
     int64_t now_ms)
 {
 	repo_note_given(v->repos, client, gen, now_ms);
+}
+
+void
+cache_note_asked(struct cache_view *v, const struct cache_ask *ask)
+{
+	struct repo_answer ra;
+	struct repo_ask q = {
+		.url = ask->url, .key = ask->key, .af = ask->af, .client = ask->client,
+		.at = ask->at, .now_ms = ask->now_ms, .now_s = ask->now_s,
+	};
+
+	if (v->cache->parts.ahead == NULL || ask->client == NULL)
+		return;
+	repo_ask(v->repos, &q, &ra);
+	if (ra.role == REPO_ROLE_LISTED)
+		ahead_note(v->cache->parts.ahead, &ask->client->ahead, ra.gen, ask->url->text,
+		    &ra.expect, &ra.version_key);
 }
 
 void
@@ -1078,6 +1108,17 @@ cache_sign(const struct cache *c, bool *hold_changes)
 {
 	*hold_changes = c->conf.hold_signer_changes;
 	return c->conf.sign;
+}
+
+bool
+cache_may_fetch(struct cache *c, const struct url *url)
+{
+	bool yes;
+
+	AZ(pthread_mutex_lock(&c->hooks_lock));
+	yes = c->hooks.may_fetch != NULL && c->hooks.may_fetch(c->hooks.arg, url);
+	AZ(pthread_mutex_unlock(&c->hooks_lock));
+	return yes;
 }
 
 int64_t

@@ -17,6 +17,7 @@
 
 enum {
 	CLOSURE_PACKAGES_MAX = 1 << 20,	/* of one model */
+	CLOSURE_LISTS_MAX = 64,		/* that are read into one, by who makes it */
 	CLOSURE_STEPS_MAX = 1 << 20,	/* dependencies looked at in one walk */
 	CLOSURE_DEPTH_MAX = 1024,	/* what is deeper is left out */
 	CLOSURE_MISSING_MAX = 16,	/* names that a walk could not find and remembers */

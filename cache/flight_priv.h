@@ -131,6 +131,7 @@ struct cache_parts {
 	struct repos *repos;
 	struct stage *stage;
 	struct scrub *scrub;
+	struct ahead *ahead;		/* NULL: nothing is fetched ahead */
 };
 const struct cache_parts *cache_parts(struct cache *c);
 /*
@@ -139,6 +140,8 @@ const struct cache_parts *cache_parts(struct cache *c);
  */
 struct flight *cache_start(struct cache *c, struct slice url, const struct key *key,
     const struct flight_expect *expect, const struct release *by_hash, bool no_cache);
+/* For ahead.c: may this be asked for at all? */
+bool cache_may_fetch(struct cache *c, const struct url *url);
 /* Asks upstream for a flight that waits; it fails when the depot stops. */
 void cache_fetch(struct cache *c, struct flight *f, bool no_cache);
 /* A record for the URL's version, whose body is stored under another; false: no memory. */

@@ -121,6 +121,9 @@ uint64_t repo_gen_seq(const struct repo_gen *g);
 const struct sign_signers *repo_gen_signers(const struct repo_gen *g);
 int64_t repo_gen_adopted_at_s(const struct repo_gen *g);
 bool repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t digest[32]);
+/* The lists of packages (not of sources) that are stored of it; at most max_n, returns how many. */
+unsigned repo_gen_package_lists(const struct repo_gen *g, const struct release_file **out,
+    unsigned max_n);
 bool repo_file_expect(const struct release_file *rf, struct flight_expect *out);
 
 /* ---- for stage.c: threads that may wait ---- */

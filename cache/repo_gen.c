@@ -210,6 +210,37 @@ repo_gen_add_table(struct repo_gen *g, struct repo_table *t)
 	atomic_store_explicit(&g->tables_n, n + 1, memory_order_release);
 }
 
+unsigned
+repo_gen_package_lists(const struct repo_gen *g, const struct release_file **out,
+    unsigned max_n)
+{
+	uint32_t tables_n = atomic_load_explicit(&g->tables_n, memory_order_acquire);
+	struct release_index ri;
+	unsigned n = 0, k;
+
+	for (uint32_t i = 0; i < tables_n && n < max_n; i++) {
+		const struct release_file *rf = repo_gen_by_digest(g, APTFILE_SHA256,
+		    g->tables[i]->digest);
+
+		if (rf == NULL)
+			continue;
+		release_index_of(&ri, rf->path);
+		if (ri.list != RELEASE_PACKAGES || ri.kind == UNPACK_UNKNOWN)
+			continue;
+		/* The same list in another compression says the same. */
+		for (k = 0; k < n; k++) {
+			struct release_index other;
+
+			release_index_of(&other, out[k]->path);
+			if (slice_eq(other.stem, ri.stem))
+				break;
+		}
+		if (k == n)
+			out[n++] = rf;
+	}
+	return n;
+}
+
 /* Takes the digest that a table has for a path. */
 static void
 repo_gen_take(const struct pkgtable_entry *e, struct flight_expect *out)

@@ -16,6 +16,7 @@
 #include "include/key.h"
 #include "include/reason.h"
 
+struct ahead_client;
 struct cache;
 struct cache_view;
 struct repo_gen;
@@ -31,6 +32,7 @@ struct cache_conf {
 	bool has_credentials;		/* `auth` is configured for some upstream */
 	struct sign *sign;		/* verify_signatures: who judges; else NULL. Borrowed */
 	bool hold_signer_changes;	/* on_signer_change = hold */
+	bool ahead;			/* prefetch = closure */
 	unsigned keep_generations;
 	int64_t generation_hold_ms;
 	bool test_no_sync;
@@ -42,6 +44,8 @@ struct cache_hooks {
 	/* Fetches a flight that no client asked for. */
 	void (*fetch)(void *arg, struct flight *f, bool no_cache);
 	int64_t (*adopt_older_s)(void *arg, struct slice host);
+	/* May this host be asked, by the access rules? */
+	bool (*may_fetch)(void *arg, const struct url *url);
 };
 /* NULL, before the upstream thread ends: no fetch is begun any more. */
 void cache_set_hooks(struct cache *c, const struct cache_hooks *hooks);
@@ -119,6 +123,7 @@ struct cache_client {
 	bool has_address;
 	uint8_t address[16];		/* IPv6, or IPv4 mapped into it */
 	struct repo_held *held;		/* what it was given; NULL: nothing yet */
+	struct ahead_client *ahead;	/* what it asked for; NULL: no package yet */
 };
 void cache_client_fini(struct cache_client *client);
 
@@ -169,6 +174,8 @@ void cache_confirm(struct cache_view *v, struct object *o, const struct flight *
 /* The client gets this generation's Release: its indexes and packages are what it sees next. */
 void cache_note_given(struct cache_view *v, struct cache_client *client, struct repo_gen *gen,
     int64_t now_ms);
+/* The client asked for a package that its generation lists: what comes next may be fetched ahead. */
+void cache_note_asked(struct cache_view *v, const struct cache_ask *ask);
 void cache_gen_unref(struct repo_gen **gen_p);
 /* Upstream has not what the current generation lists: is there a newer one? */
 void cache_suspect(struct cache_view *v, const struct url *url);

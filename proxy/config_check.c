@@ -380,14 +380,6 @@ config_check_connect_to(const char *text, char *why)
 }
 
 enum config_verdict
-config_check_prefetch(const char *text, char *why)
-{
-	if (strcmp(text, "closure") != 0)
-		return CONFIG_GOOD;
-	return config_say(CONFIG_WARN, why, "closure works as pipeline in this version");
-}
-
-enum config_verdict
 config_check_user(const char *text, char *why)
 {
 	if (getpwnam(text) != NULL)

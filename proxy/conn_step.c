@@ -278,6 +278,9 @@ req_ask(struct req *req, bool object_bad)
 		return req_is_incomplete(req, a.reason) ? req_fail_incomplete(req) :
 		    req_fail(req, a.reason, NULL);
 	}
+	if (w->depot->config->prefetch == PREFETCH_CLOSURE && a.listed &&
+	    req->af.class == APTFILE_PACKAGE && !ask.head_only)
+		cache_note_asked(w->view, &ask);
 	req_take_object(req, &a);
 	if (a.flight == NULL) {
 		COUNT(hits_total);

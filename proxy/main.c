@@ -99,6 +99,16 @@ main_adopt_older_s(void *arg, struct slice host)
 	return config_for_upstream(d->config, host)->adopt_older / 1000;
 }
 
+/* May what was guessed be asked for, by the rules for what clients ask for? */
+static bool
+main_may_fetch(void *arg, const struct url *url)
+{
+	const struct depot *d = arg;
+
+	return depot_check_target(d->config, url->host, url->port, &d->config->allow_ports) ==
+	    REASON_OK;
+}
+
 /* Opens the cache as configured; says what to do when that can't be. */
 static bool
 main_open_cache(struct depot *d)
@@ -111,6 +121,7 @@ main_open_cache(struct depot *d)
 		.min_free_bytes = config_resolve_size(&c->cache_min_free, fs_bytes),
 		.stale_if_error_s = c->stale_if_error / 1000,
 		.offline = c->offline,
+		.ahead = c->prefetch == PREFETCH_CLOSURE,
 		.has_credentials = config_any_auth(c),
 		.sign = d->sign,
 		.hold_signer_changes = c->on_signer_change == SIGNER_HOLD,
@@ -176,6 +187,7 @@ main_start(struct depot *d)
 		return false;
 	cache_set_hooks(d->cache, &(struct cache_hooks){
 		.arg = d, .fetch = main_fetch, .adopt_older_s = main_adopt_older_s,
+		.may_fetch = main_may_fetch,
 	});
 	for (i = 0; i < n; i++) {
 		d->workers[i] = worker_start(d, i);

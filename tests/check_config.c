@@ -405,8 +405,7 @@ START_TEST(test_warnings)
 	ck_assert_ptr_nonnull(c);
 	ck_assert_int_eq(c->read_timeout, 5000);
 	ck_assert_str_eq(config_warnings,
-		"x.conf:2: read_timeout: already set in line 1: this line wins; remove the other\n"
-		"x.conf:3: prefetch: closure works as pipeline in this version\n");
+		"x.conf:2: read_timeout: already set in line 1: this line wins; remove the other\n");
 	config_unref(&c);
 }
 END_TEST

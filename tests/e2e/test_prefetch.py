@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# Copyright (c) 2026 the apt-depot contributors
+"""prefetch = closure: what apt is about to ask for is fetched before it does."""
+from depot import wait_until
+from origin import Answer
+from test_warm import forge
+
+NEEDS_PACKAGES = True
+LEAVES = [f"lib{n}" for n in range(8)]
+COUNTERS = ("started", "used", "wasted")
+
+
+def tree(size=20000):
+    """A metapackage of eight libraries, in a larger one with a driver beside it."""
+    debs = [forge(name, "1", size) for name in LEAVES]
+    debs.append(forge("meta", "1", 3000, ", ".join(LEAVES)))
+    debs.append(forge("driver", "1", 5000))
+    debs.append(forge("all", "1", 3000, "meta, driver"))
+    return {deb.name: deb for deb in debs}
+
+
+def counters(depot):
+    """How the guesses went."""
+    return {name: depot.counter(f"prefetch_{name}_total") for name in COUNTERS}
+
+
+def begin(env, names, **options):
+    """A depot that knows the repository, and a client that asked for these, in order."""
+    repo = env.flat_repo(debs=options.pop("debs", None) or tree())
+    depot = env.depot(prefetch="closure", **options)
+    for name in ("InRelease", "Packages.gz"):
+        depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}")
+    wait_until(lambda: depot.counter("tables_built_total") >= 1, "the list is read")
+    depot.wait_idle()
+    conn = depot.connect()
+    ask(conn, repo, names)
+    return repo, depot, conn
+
+
+def ask(conn, repo, names):
+    """Asks for packages on one connection, one after the other."""
+    for name in names:
+        conn.send(f"GET http://HTTPS///{repo.host}{repo.path_of(name)} HTTP/1.1\r\n"
+                  f"Host: HTTPS\r\n\r\n".encode())
+        assert conn.read_response().body == repo.debs[name].data, name
+
+
+def fetched(env, repo):
+    """Which packages the origin was asked for, in order."""
+    paths = {repo.path_of(name): name for name in repo.debs}
+    return [paths[request.path] for request in env.origin.requests() if request.path in paths]
+
+
+def test_rest_of_a_metapackage(env):
+    """Three of its libraries in order: the others and itself come, in apt's order, no driver."""
+    repo, depot, conn = begin(env, LEAVES[:3])
+    want = LEAVES[3:] + ["meta"]
+    wait_until(lambda: counters(depot)["started"] == 6, "the rest is started")
+    wait_until(lambda: len(fetched(env, repo)) == 9, "the rest is asked for")
+    assert fetched(env, repo)[:3] == LEAVES[:3]
+    assert sorted(fetched(env, repo)[3:]) == sorted(want)
+    depot.wait_idle()
+    ask(conn, repo, want)
+    wait_until(lambda: counters(depot)["used"] >= 6, "they were of use")
+    repo.expect_each_sent_once()
+    # With the metapackage done, the larger one is the guess.
+    wait_until(lambda: counters(depot)["started"] == 8, "driver and all are guessed")
+    conn.close()
+    wait_until(lambda: counters(depot)["wasted"] == 2, "these were not asked for")
+    assert counters(depot)["used"] == 6
+
+
+def test_little_evidence_fetches_nothing(env):
+    """Two packages are no reason to believe in a third; and what was asked for needs nothing."""
+    repo, depot, conn = begin(env, LEAVES[:2])
+    ask(conn, repo, ["driver"])
+    depot.wait_idle()
+    assert counters(depot)["started"] == 0 and len(fetched(env, repo)) == 3
+    conn.close()
+
+
+def test_what_it_needs(env):
+    """A package that is asked for before what it needs: that comes."""
+    repo, depot, conn = begin(env, ["meta"])
+    wait_until(lambda: counters(depot)["started"] == 8, "its libraries are started")
+    wait_until(lambda: sorted(fetched(env, repo)[1:]) == LEAVES, "they are asked for")
+    conn.close()
+
+
+def test_stops_when_the_client_goes(env):
+    """What was guessed for a client ends with it; no more than four run."""
+    debs = tree(3 << 20)
+    repo = env.flat_repo(debs=debs)
+    for name in LEAVES[3:]:
+        repo.serve_deb(name, Answer(debs[name].data, rate=200000))
+    depot = env.depot(prefetch="closure")
+    for name in ("InRelease", "Packages.gz"):
+        depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}")
+    wait_until(lambda: depot.counter("tables_built_total") >= 1, "the list is read")
+    depot.wait_idle()
+    conn = depot.connect()
+    ask(conn, repo, LEAVES[:3])
+    wait_until(lambda: counters(depot)["started"] == 4, "four are started")
+    assert depot.counter("flight_readers_open") == 4
+    conn.close()
+    wait_until(lambda: counters(depot)["wasted"] == 4, "they are given up")
+    wait_until(lambda: depot.counter("flight_readers_open") == 0, "nobody reads them")
+    assert counters(depot)["started"] == 4
+
+
+def test_budget(env):
+    """A tenth of the cache, of what was not asked for: then it waits until something is."""
+    repo, depot, conn = begin(env, LEAVES[:3], debs=tree(1 << 20), cache_max="30M")
+    wait_until(lambda: counters(depot)["started"] == 2, "what fits")
+    depot.wait_idle()
+    assert counters(depot)["started"] == 2
+    ask(conn, repo, LEAVES[3:4])
+    wait_until(lambda: counters(depot)["started"] == 3, "one more")
+    depot.wait_idle()
+    assert counters(depot)["started"] == 3
+    conn.close()
+
+
+def test_pipeline_guesses_nothing(env):
+    """The default."""
+    repo = env.flat_repo(debs=tree())
+    depot = env.depot()
+    for name in ("InRelease", "Packages.gz"):
+        depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}")
+    conn = depot.connect()
+    ask(conn, repo, LEAVES[:4])
+    depot.wait_idle()
+    assert counters(depot)["started"] == 0 and len(fetched(env, repo)) == 4
+    conn.close()
+
+
+def test_real_apt(env):
+    """apt-get install with it: everything right, everything sent once, no guess wrong."""
+    repo = env.flat_repo()
+    depot = env.depot(prefetch="closure")
+    root = env.apt(depot, repo.source())
+    root.update().expect_success()
+    root.install("cuda").expect_success()
+    repo.expect_each_sent_once()
+    depot.wait_idle()
+    assert counters(depot)["wasted"] == 0, counters(depot)

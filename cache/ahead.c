@@ -323,6 +323,8 @@ ahead_start_one(struct ahead *a, struct ahead_client *cl, uint32_t i)
 static void
 ahead_go_on(struct ahead *a, struct ahead_client *cl)
 {
+	bool more = true;
+
 	ahead_look(cl);
 	if (cl->model == NULL || cl->model->closure == NULL)
 		return;
@@ -331,9 +333,12 @@ ahead_go_on(struct ahead *a, struct ahead_client *cl)
 		cl->plan_at = 0;
 		cl->plan_n = ahead_guess(cl->model, cl->asked, cl->asked_n, cl->plan, AHEAD_PLAN_MAX);
 	}
-	while (cl->plan_at < cl->plan_n && cl->running_n < AHEAD_RUNNING_MAX &&
-	    ahead_start_one(a, cl, cl->plan[cl->plan_at]))
-		cl->plan_at++;
+	/* Those that are new are looked at, too: only from then on do they ring. */
+	while (more && cl->plan_at < cl->plan_n && cl->running_n < AHEAD_RUNNING_MAX) {
+		more = ahead_start_one(a, cl, cl->plan[cl->plan_at]);
+		cl->plan_at += more;
+		ahead_look(cl);
+	}
 }
 
 /* ---- what the notes say ---- */

@@ -255,6 +255,17 @@ req_fail_incomplete(struct req *req)
 	return req_fail(req, REASON_REPO_INCOMPLETE, NULL);
 }
 
+/* What comes after this package may be fetched ahead: behind its own request, never before. */
+static void
+req_note_asked(struct req *req, const struct cache_ask *ask)
+{
+	struct worker *w = req->c->w;
+
+	if (w->depot->config->prefetch == PREFETCH_CLOSURE && req->listed &&
+	    req->af.class == APTFILE_PACKAGE && !ask->head_only)
+		cache_note_asked(w->view, ask);
+}
+
 /* Asks the cache: an object to serve, a flight to follow, or why neither. */
 static enum step
 req_ask(struct req *req, bool object_bad)
@@ -278,13 +289,11 @@ req_ask(struct req *req, bool object_bad)
 		return req_is_incomplete(req, a.reason) ? req_fail_incomplete(req) :
 		    req_fail(req, a.reason, NULL);
 	}
-	if (w->depot->config->prefetch == PREFETCH_CLOSURE && a.listed &&
-	    req->af.class == APTFILE_PACKAGE && !ask.head_only)
-		cache_note_asked(w->view, &ask);
 	req_take_object(req, &a);
 	if (a.flight == NULL) {
 		COUNT(hits_total);
 		req->cache_status = a.held ? "hit; detail=generation-held" : "hit";
+		req_note_asked(req, &ask);
 		return req_go(req, REQ_OPEN);
 	}
 	req->flight_id = flight_id(a.flight);
@@ -296,6 +305,7 @@ req_ask(struct req *req, bool object_bad)
 	if (a.created && !a.launched)
 		req_launch(req, alone || (flight_is_private(req->reader.f) &&
 		    req->af.class == APTFILE_OTHER));
+	req_note_asked(req, &ask);
 	/*
 	 * apt asks its sources one after the other: a host that hangs is not waited for again and
 	 * again.

@@ -57,7 +57,7 @@ def test_intercepted_with_curl(env):
     # Another program that the system's list alone tells whom to trust refuses.
     assert curl(*through(depot), f"https://{HOST}/x.deb", fails=True) == 60
     depot.wait_counter("tls_handshake_failures_total", ">=", 1)
-    assert "install /-/ca.pem" in depot.log_text()
+    wait_until(lambda: "install /-/ca.pem" in depot.log_text(), "the remedy in the log")
 
 
 def test_intercepted_with_wget(env):
@@ -169,7 +169,7 @@ def test_server_names(env):
         except ssl.SSLError as err:
             assert "UNRECOGNIZED_NAME" in str(err).upper(), err
     depot.wait_counter("tls_handshake_failures_total", "==", 1)
-    assert "another host" in depot.log_text()
+    wait_until(lambda: "another host" in depot.log_text(), "the reason in the log")
 
 
 def test_tls_right_behind_the_connect(env):
@@ -367,7 +367,7 @@ def test_authority(env):
     depot.options["intercept_hosts"] = [HOST, "deb.example"]
     depot.restart()
     assert depot.get("/-/ca.pem").text != pem
-    assert "REFUSE EVERY INTERCEPTED HOST" in depot.log_text()
+    wait_until(lambda: "REFUSE EVERY INTERCEPTED HOST" in depot.log_text(), "the warning")
     assert [name for name in os.listdir(os.path.dirname(key)) if ".old-" in name]
     assert run_command("ca").returncode == 1
 

@@ -1035,6 +1035,14 @@ cache_gen_unref(struct repo_gen **gen_p)
 	repo_gen_unref(gen_p);
 }
 
+bool
+cache_gen_is_held(struct cache_view *v, const struct repo_gen *gen)
+{
+	char why[256];
+
+	return stage_pending(v->cache->parts.stage, repo_gen_root(gen), why, sizeof(why));
+}
+
 void
 cache_list_times(struct cache_view *v, const struct url *url, char *out, size_t cap)
 {

@@ -177,6 +177,8 @@ void cache_note_given(struct cache_view *v, struct cache_client *client, struct 
 /* The client asked for a package that its generation lists: what comes next may be fetched ahead. */
 void cache_note_asked(struct cache_view *v, const struct cache_ask *ask);
 void cache_gen_unref(struct repo_gen **gen_p);
+/* Is it served because upstream's newer Release does not agree with its indexes? */
+bool cache_gen_is_held(struct cache_view *v, const struct repo_gen *gen);
 /* Upstream has not what the current generation lists: is there a newer one? */
 void cache_suspect(struct cache_view *v, const struct url *url);
 /* For a 404: the generations that are kept here, in words; "" none. */

@@ -163,6 +163,12 @@ req_may_serve_stale(const struct req *req)
 static enum step
 req_serve_stale(struct req *req, const char *why)
 {
+	/* It may be known already why the newest one is not to be had. */
+	if (req->gen != NULL && strstr(why, "generation") == NULL &&
+	    cache_gen_is_held(req->c->w->view, req->gen)) {
+		COUNT(generation_held_total);
+		why = "hit; detail=generation-held";
+	}
 	flight_detach(&req->reader);
 	req->cache_status = why;
 	COUNT(stale_served_total);

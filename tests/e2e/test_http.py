@@ -513,7 +513,7 @@ def test_object_beyond_4_gib(env):
         raise Skip("not enough room on the disk")
     body = Pattern(size)
     env.origin.serve("/nvhpc.deb", body)
-    depot = env.depot(cache_min_free=0, cache_max="20G")
+    depot = env.depot(cache_min_free=0, cache_max="20G", segments=1)
     response = depot.fetch("http://cuda.example/nvhpc.deb", expect=body)
     assert response.status == 200 and response.complete, response.received
     depot.wait_counter("flights_open", "==", 0, 25)

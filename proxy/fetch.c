@@ -15,8 +15,7 @@
  * libcurl's callbacks only record what came and what it means (ft->plan);
  * what follows is done in fetch_done, outside of libcurl. A fetch belongs to
  * its flight and to nobody else: what happens when the last reader leaves is
- * decided in fetch_check_lonely
- * (fetch_rate.c).
+ * decided in fetch_check_lonely (fetch_rate.c).
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -817,7 +816,7 @@ fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
 	enum upway_blame blame;
 	enum reason r = upway_explain(&ft->way, ft->curl, &f, &blame, text);
 
-	if (ft->way.choice.skipped && !ft->way.allowed && !ft->way.denied && !ft->any_address) {
+	if (ft->way.choice.skipped && !ft->way.allowed && !ft->any_address) {
 		/* Every address is avoided: any is better than none. */
 		ft->any_address = ft->same_try = true;
 		fetch_end_try(ft);

@@ -184,12 +184,15 @@ static curl_socket_t
 upway_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 {
 	struct upway *way = arg;
+	bool allowed = way->allowed;
 
 	(void)purpose;
-	if (way->parent == NULL && !upaddr_take(&way->choice, &addr->addr))
-		return CURL_SOCKET_BAD;
 	if (!upway_address_ok(way, &addr->addr))
 		return CURL_SOCKET_BAD;
+	if (way->parent == NULL && !upaddr_take(&way->choice, &addr->addr)) {
+		way->allowed = allowed;		/* it was not tried */
+		return CURL_SOCKET_BAD;
+	}
 	way->fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
 	return way->fd;
 }

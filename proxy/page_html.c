@@ -226,7 +226,17 @@ page_put_tile_now(FILE *out)
 	}
 	(void)fputs("</small><small>", out);
 	page_put_count(out, counter_read(COUNTER_tunnels_open));
-	(void)fputs(" tunnels</small></div>\n", out);
+	(void)fputs(" tunnels</small>", out);
+	if (counter_read(COUNTER_prefetch_started_total) > 0) {
+		(void)fputs("<small>", out);
+		page_put_count(out, counter_read(COUNTER_prefetch_started_total));
+		(void)fputs(" fetched ahead, ", out);
+		page_put_count(out, counter_read(COUNTER_prefetch_used_total));
+		(void)fputs(" used, ", out);
+		page_put_count(out, counter_read(COUNTER_prefetch_wasted_total));
+		(void)fputs(" not</small>", out);
+	}
+	(void)fputs("</div>\n", out);
 }
 
 /* What an operator should look into, if there is anything. */

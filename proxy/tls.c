@@ -603,14 +603,14 @@ tls_send(struct tls *t, const void *p, size_t n)
 	/* What lies below does the same, or the kernel needs none of it. */
 	if (!t->on_bio || t->under != NULL)
 		return tls_encrypt(t, p, n);
-	MUST(n >= t->owed);
-	if (t->kept != NULL) {
+	if (t->kept != NULL || t->owed > 0) {
 		k = tls_send_owed(t);
 		if (k < 0)
 			return -1;
-		sent = (size_t)k;
+		sent = (size_t)k < n ? (size_t)k : n;
+		t->owed += (size_t)k - sent;	/* less was offered than before: the rest later */
 	}
-	while (sent < n && t->kept == NULL) {
+	while (sent < n && t->kept == NULL && t->owed == 0) {
 		k = tls_send_batch(t, bytes + sent, n - sent);
 		if (k < 0)
 			return -1;

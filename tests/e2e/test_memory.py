@@ -55,7 +55,7 @@ def test_slow_readers_of_a_running_fetch(env):
     body = Pattern(200 * MIB)
     gate = env.origin.gate()
     env.origin.serve("/big.deb", lambda _: Answer(body, gate=gate, held_at=150 * MIB))
-    depot = env.depot()
+    depot = env.depot(segments=1)
     url = "http://cuda.example/big.deb"
     with contextlib.ExitStack() as stack:
         first = stack.enter_context(depot.conn())

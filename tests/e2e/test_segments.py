@@ -343,22 +343,6 @@ def test_disk_that_takes_nothing_ahead(env):
         subprocess.run(["umount", "-l", disk], check=False)
 
 
-@heavy(5)
-@patient
-def test_ranges_that_are_slower_than_one_stream(env):
-    """An origin that punishes parallel connections: one at a time does the rest."""
-    body = Pattern(12 * MIB)
-    env.origin.serve(PATH, lambda r: Answer(
-        body, rate=RATE if env.origin.active_now(PATH) <= 1 else RATE // 5))
-    depot = segments_depot(env)
-    expect_body(depot.fetch(URL), body)
-    counters = depot.counters()
-    assert counters["segmented_fetches_total"] == counters["segment_fallbacks_total"] == 1
-    # Remembered of the host.
-    env.origin.serve("/next.deb", slow())
-    expect_body(depot.fetch("http://cuda.example/next.deb"), BODY)
-    assert len(env.origin.requests("/next.deb")) == 1
-
 
 def test_several_addresses_share_the_ranges(env):
     """A name with two addresses: both are used. (libcurl knows *.localhost to be both loopbacks.)"""

@@ -689,24 +689,11 @@ static const struct {
 	{"client_cert", "a.both", 0644, "a.both holds the private key too, and may be read by everybody"},
 };
 
-/* Credentials in place of what else is in the file. */
-static void
-netrc_write(const char *path)
-{
-	FILE *f = fopen(path, "w");
-
-	ck_assert_ptr_nonnull(f);
-	fputs("machine deb.example login user password word\n", f);
-	ck_assert_int_eq(fclose(f), 0);
-}
-
 START_TEST(test_open_files)
 {
 	const char *key = open_cases[_i].key, *file = open_cases[_i].file;
 	struct config *c;
 
-	if (strcmp(key, "auth") == 0)
-		netrc_write(pem_path(file));
 	chmod(pem_path(file), open_cases[_i].mode);
 	c = load_pems(key, file, strcmp(key, "client_key") == 0 ? "client_cert" : NULL, "a.pem");
 	if (open_cases[_i].says == NULL) {

@@ -29,7 +29,7 @@
 #include "proxy/upstream_priv.h"
 
 enum {
-	FETCH_EDGE_MS = 5000,		/* between two new connections for Releases */
+	FETCH_EDGE_MS = 1000,		/* between two new connections for Releases */
 	/* before a client has bytes: refused, reset, garbage, 5xx */
 	FETCH_TRIES_MAX = 3,
 	FETCH_CHECK_TRIES_MAX = 2,	/* where something stored can be served instead */

@@ -721,7 +721,7 @@ def test_body_being_read_is_not_harmed_by_eviction(env):
         slow.read_exactly(1000)
         for n in range(12):
             depot.fetch(f"http://cuda.example/{n}.deb", expect=Pattern(4 << 20, seed=n))
-        depot.wait_counter("blobs_evicted_total", ">=", 5)
+        depot.wait_counter("blobs_evicted_total", ">=", 1)
         rest = slow.read_exactly(len(big) - 1000)
         assert rest == big.slice(1000, len(big)), len(rest)
         assert response.get("Content-Length") == str(len(big))

@@ -435,7 +435,7 @@ recover_partial_trim(struct blobstore *bs, const struct key *key)
 static bool
 recover_partial_each(void *arg, const uint8_t name[32], const struct blob_stat *st)
 {
-	static _Thread_local char text[OBJECT_TEXT_MAX];
+	char text[OBJECT_TEXT_MAX];
 	struct recover_partial *rp = arg;
 	struct partial_rec rec;
 	struct key key;

@@ -378,7 +378,7 @@ static const struct release_file *
 repo_gen_lists(struct index_view *view, const struct repo_gen *g, const uint8_t sha256[32])
 {
 	const struct release_file *rf = repo_gen_by_digest(g, APTFILE_SHA256, sha256);
-	static _Thread_local char text[OBJECT_TEXT_MAX];
+	char text[OBJECT_TEXT_MAX];
 
 	if (rf != NULL || g->by_sha256.n == g->release->files_n || view == NULL)
 		return rf;

@@ -239,7 +239,7 @@ static bool
 stage_is_stored(struct stage_try *t, struct slice url, const struct key *key,
     const struct flight_expect *e)
 {
-	static _Thread_local char text[OBJECT_TEXT_MAX];
+	char text[OBJECT_TEXT_MAX];
 	struct object_rec rec;
 	struct blob_rec blob;
 
@@ -257,7 +257,7 @@ stage_was_stored(struct stage_try *t, struct slice path, struct slice url)
 {
 	const struct release_file *rf = t->current != NULL ?
 	    release_find(repo_gen_release(t->current), path) : NULL;
-	static _Thread_local char text[OBJECT_TEXT_MAX];
+	char text[OBJECT_TEXT_MAX];
 	struct flight_expect e;
 	struct object_rec rec;
 	struct blob_rec blob;
@@ -577,7 +577,7 @@ stage_read_body(const struct flight *f, size_t *n_p)
 static int64_t
 stage_seen_at_s(struct index_view *view, const struct repo_gen *g)
 {
-	static _Thread_local char record[OBJECT_TEXT_MAX];
+	char record[OBJECT_TEXT_MAX];
 	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
 	int64_t seen_s = 0;
 	char text[8192];

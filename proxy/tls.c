@@ -47,9 +47,11 @@ enum {
 	TLS_GATHER_BYTES = TLS_BATCH_BYTES + TLS_BATCH_BYTES / 64 + 4096,
 };
 
-/* Records on their way to the socket; empty between calls. */
-static _Thread_local char tls_gathered[TLS_GATHER_BYTES];
-static _Thread_local size_t tls_gathered_n;
+/* Records on their way to the socket. */
+struct tls_gather {
+	size_t n;
+	char b[TLS_GATHER_BYTES];
+};
 
 struct tls {
 	uint32_t magic;
@@ -64,7 +66,7 @@ struct tls {
 	bool other_name;		/* the client asked for another host than the pinned one */
 	bool kernel_sends;
 	bool crossed;
-	bool gathers;			/* within tls_send: records go to tls_gathered */
+	struct tls_gather *gather;	/* within tls_send_batch: its own; NULL: records are sent */
 	bool on_bio;			/* ours is below it */
 	char *kept;			/* records that the socket did not take; NULL: none */
 	size_t kept_n, kept_at;
@@ -224,13 +226,13 @@ tls_bio_write(BIO *bio, const char *p, int n)
 
 	CHECK_OBJ(t, TLS_MAGIC);
 	BIO_clear_retry_flags(bio);
-	if (t->gathers && tls_gathered_n + (size_t)n <= sizeof(tls_gathered)) {
-		memcpy(tls_gathered + tls_gathered_n, p, (size_t)n);
-		tls_gathered_n += (size_t)n;
+	if (t->gather != NULL && t->gather->n + (size_t)n <= sizeof(t->gather->b)) {
+		memcpy(t->gather->b + t->gather->n, p, (size_t)n);
+		t->gather->n += (size_t)n;
 		return n;
 	}
 	/* Handshakes, alerts: behind what was kept, never before it. */
-	MUST(!t->gathers);
+	AZ(t->gather);
 	if (t->kept == NULL || tls_flush(t))
 		k = tls_below_send(t, p, (size_t)n);
 	if (k < 0 && errno == EAGAIN)
@@ -518,12 +520,11 @@ tls_encrypt(struct tls *t, const char *p, size_t n)
 
 /* Sends what was gathered and keeps what is not taken; false: errno, and it is not EAGAIN. */
 static bool
-tls_send_gathered(struct tls *t)
+tls_send_gathered(struct tls *t, const struct tls_gather *g)
 {
-	size_t n = tls_gathered_n;
-	ssize_t k = tls_below_send(t, tls_gathered, n);
+	size_t n = g->n;
+	ssize_t k = tls_below_send(t, g->b, n);
 
-	tls_gathered_n = 0;
 	if (k < 0 && errno != EAGAIN)
 		return false;
 	if (k < 0)
@@ -536,7 +537,7 @@ tls_send_gathered(struct tls *t)
 		errno = EPIPE;
 		return false;
 	}
-	memcpy(t->kept, tls_gathered + k, n - (size_t)k);
+	memcpy(t->kept, g->b + k, n - (size_t)k);
 	t->kept_n = n - (size_t)k;
 	t->kept_at = 0;
 	return true;
@@ -546,18 +547,16 @@ tls_send_gathered(struct tls *t)
 static ssize_t
 tls_send_batch(struct tls *t, const char *p, size_t n)
 {
+	struct tls_gather g;
 	ssize_t k;
-	bool ok;
 
 	if (n > t->batch_bytes)
 		n = t->batch_bytes;
-	AZ(tls_gathered_n);
-	t->gathers = true;
+	g.n = 0;
+	t->gather = &g;
 	k = tls_encrypt(t, p, n);
-	t->gathers = false;
-	ok = k > 0 && tls_send_gathered(t);
-	tls_gathered_n = 0;
-	if (!ok)
+	t->gather = NULL;
+	if (k <= 0 || !tls_send_gathered(t, &g))
 		return -1;
 	if (t->kept == NULL) {
 		if (t->batch_bytes < TLS_BATCH_BYTES)

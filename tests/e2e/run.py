@@ -304,7 +304,8 @@ def main():
     parser = argparse.ArgumentParser(description="End-to-end tests of apt-depot.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="run tests with this in the name")
     parser.add_argument("-k", dest="pattern", action="append", default=[], help="the same")
-    parser.add_argument("-j", dest="jobs", type=int, default=2, help="tests at a time (2)")
+    parser.add_argument("-j", dest="jobs", type=int, default=2 * (os.cpu_count() or 1),
+                        help="tests at a time (twice the cores: they wait a lot)")
     parser.add_argument("--list", action="store_true", help="name the tests, run none")
     parser.add_argument("--keep", action="store_true", help="leave the tests' directories")
     options = parser.parse_args()

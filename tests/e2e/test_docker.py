@@ -11,7 +11,7 @@ from support import Skip, heavy
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "docker", "run.py")
 
 
-@heavy(100, limit_s=280)
+@heavy(100, limit_s=600)
 def test_image_serves(env):
     """Built with buildah, unit tests included: serves, is healthy, runs as its own user."""
     del env

@@ -251,7 +251,7 @@ def test_publications_and_apt(env):
         root.update().expect_success()
         root.run("download", "tool").expect_success()
     with Crowd(roots, build) as crowd:
-        for _ in range(4):
+        for _ in range(2):
             republish(cdn, 1, lambda _: crowd.more(2))
     crowd.expect_no_errors()
     follow(depot, AptLike(cdn, depot.port), cdn.editions[-1])

@@ -131,7 +131,7 @@ struct index_batch {
 	bool dropped;			/* a blob's record went */
 	bool wrote;			/* anything at all */
 	uint32_t unlink_n;
-	uint64_t stored_n, shared_n;
+	uint64_t stored_n, shared_n, marks_n;
 	uint8_t unlink[2 * INDEX_BATCH_MAX][32];
 };
 

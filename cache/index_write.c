@@ -450,9 +450,9 @@ index_apply_partial_mark(struct index *ix, const struct index_op *op)
 
 	if (rc != 0)	/* the journal has ended meanwhile */
 		return rc == MDB_NOTFOUND ? 0 : rc;
-	COUNT(partial_marks_total);
 	record_mark_key(mark_key, &op->key, op->mark);
 	(void)record_mark_encode(out, mark_key, op->digest);
+	ix->batch.marks_n++;
 	return index_txn_put(ix, INDEX_DB_PARTIAL, mark_key, sizeof(mark_key), out, sizeof(out));
 }
 
@@ -527,7 +527,7 @@ index_batch_begin(struct index *ix)
 	b->state = ix->state;
 	b->state_changed = b->dropped = b->wrote = false;
 	b->unlink_n = 0;
-	b->stored_n = b->shared_n = 0;
+	b->stored_n = b->shared_n = b->marks_n = 0;
 	b->txn = NULL;
 	return ix->env != NULL ? mdb_txn_begin(ix->env, NULL, 0, &b->txn) : MDB_PANIC;
 }
@@ -579,6 +579,7 @@ index_batch_publish(struct index *ix)
 	COUNT_ADD(index_commits_total, b->wrote);
 	COUNT_ADD(blobs_stored_total, b->stored_n);
 	COUNT_ADD(blobs_shared_total, b->shared_n);
+	COUNT_ADD(partial_marks_total, b->marks_n);
 	COUNT_ADD(cache_bytes, b->state.blob_bytes - ix->state.blob_bytes);
 	COUNT_ADD(cache_blobs, b->state.blobs_n - ix->state.blobs_n);
 	ix->state = b->state;

@@ -63,6 +63,25 @@ blob_errno_reason(int err)
 	return REASON_DISK_ERROR;
 }
 
+enum reason
+blob_write_all(int fd, uint64_t at, const void *bytes, uint64_t n)
+{
+	const char *p = bytes;
+
+	while (n > 0) {
+		ssize_t k = pwrite(fd, p, n, (off_t)at);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return k == 0 ? REASON_NO_DISK : blob_errno_reason(errno);
+		p += k;
+		at += (uint64_t)k;
+		n -= (uint64_t)k;
+	}
+	return REASON_OK;
+}
+
 /* For opens: what is not a file of ours is not there. */
 static enum reason
 blob_open_reason(int err)
@@ -290,18 +309,23 @@ blob_is_as_known(const struct blobstore *bs, const char *path, const struct blob
 	return st->size_bytes == known->size_bytes && st->mtime_ns == known->mtime_ns;
 }
 
-/* Renames, making blobs/ and blobs/ab/ where they are missing. */
+/* Makes blobs/ and blobs/ab/ for a path in there. */
 static int
-blob_rename_in(const struct blobstore *bs, const char *from, const char *path)
+blob_dirs_make(const struct blobstore *bs, const char *path)
 {
 	char dir[] = "blobs/ab";
 
+	memcpy(dir + 6, path + 6, 2);
+	return blob_dir_make(bs, "blobs") == 0 && blob_dir_make(bs, dir) == 0 ? 0 : -1;
+}
+
+/* Renames, making directories where they are missing. */
+static int
+blob_rename_in(const struct blobstore *bs, const char *from, const char *path)
+{
 	if (renameat(bs->dirfd, from, bs->dirfd, path) == 0)
 		return 0;
-	if (errno != ENOENT)
-		return -1;
-	memcpy(dir + 6, path + 6, 2);
-	if (blob_dir_make(bs, "blobs") != 0 || blob_dir_make(bs, dir) != 0)
+	if (errno != ENOENT || blob_dirs_make(bs, path) != 0)
 		return -1;
 	return renameat(bs->dirfd, from, bs->dirfd, path);
 }
@@ -332,6 +356,47 @@ blob_adopt(struct blobstore *bs, const struct key *key, const uint8_t digest[32]
 		return blob_errno_reason(errno);
 	blob_stat_take(st, &sb);
 	return REASON_OK;
+}
+
+/* Creates a blob's file, making its directories; one that is there goes, for its readers to keep. */
+static int
+blob_create(const struct blobstore *bs, const char *path)
+{
+	const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
+	int fd = openat(bs->dirfd, path, flags, BLOB_FILE_MODE);
+
+	if (fd < 0 && errno == ENOENT && blob_dirs_make(bs, path) == 0)
+		fd = openat(bs->dirfd, path, flags, BLOB_FILE_MODE);
+	if (fd < 0 && errno == EEXIST && unlinkat(bs->dirfd, path, 0) == 0)
+		fd = openat(bs->dirfd, path, flags, BLOB_FILE_MODE);
+	return fd;
+}
+
+enum reason
+blob_write(struct blobstore *bs, const uint8_t digest[32], const void *bytes, uint64_t size_bytes,
+    const struct blob_stat *known, struct blob_stat *st)
+{
+	char path[BLOB_PATH_BYTES];
+	struct stat sb;
+	enum reason r;
+	int fd;
+
+	CHECK_OBJ(bs, BLOBSTORE_MAGIC);
+	blob_path_make(path, digest);
+	if (blob_is_as_known(bs, path, known, st))
+		return REASON_OK;
+	fd = blob_create(bs, path);
+	if (fd < 0)
+		return blob_errno_reason(errno);
+	r = blob_write_all(fd, 0, bytes, size_bytes);
+	if (r == REASON_OK && fstat(fd, &sb) != 0)
+		r = blob_errno_reason(errno);
+	(void)close(fd);
+	if (r == REASON_OK)
+		blob_stat_take(st, &sb);
+	else
+		(void)unlinkat(bs->dirfd, path, 0);
+	return r;
 }
 
 /* Unlinks a path below cache_dir; that it is gone already is as good. */

@@ -40,6 +40,12 @@ enum reason blob_open_nowait(struct blobstore *bs, const uint8_t digest[32], int
  */
 enum reason blob_adopt(struct blobstore *bs, const struct key *key, const uint8_t digest[32],
     uint64_t size_bytes, const struct blob_stat *known, struct blob_stat *st) MUSTCHECK;
+/*
+ * The same for a body that is in memory. Its file grows under its last name: after a crash it may be
+ * cut, without a record that says what it should be.
+ */
+enum reason blob_write(struct blobstore *bs, const uint8_t digest[32], const void *bytes,
+    uint64_t size_bytes, const struct blob_stat *known, struct blob_stat *st) MUSTCHECK;
 /* REASON_OK also when it was not there. */
 enum reason blob_remove(struct blobstore *bs, const uint8_t digest[32]) MUSTCHECK;
 
@@ -53,6 +59,8 @@ enum reason blob_partial_open(struct blobstore *bs, const struct key *key, int *
 enum reason blob_partial_remove(struct blobstore *bs, const struct key *key) MUSTCHECK;
 /* errno as NO_DISK (ENOSPC EDQUOT EROFS EFBIG), NO_DESCRIPTORS, NO_MEMORY or DISK_ERROR. */
 enum reason blob_errno_reason(int err);
+/* Writes all of it at its place. */
+enum reason blob_write_all(int fd, uint64_t at, const void *bytes, uint64_t n) MUSTCHECK;
 
 /* Walks blobs/ (digests) or partial/ (keys), past foreign names; the callback's false stops it. */
 typedef bool blob_walk_f(void *arg, const uint8_t name[32], const struct blob_stat *st);

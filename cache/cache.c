@@ -27,6 +27,7 @@
 #include "cache/repo.h"
 #include "cache/scrub.h"
 #include "cache/stage.h"
+#include "cache/window.h"
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
@@ -35,12 +36,13 @@
 #define CACHE_VIEW_MAGIC 0xcac4e002u
 
 enum {
-	CACHE_SHARDS = 64,
+	CACHE_SHARDS = 512,
 	CACHE_MEMOS = 4096,
 	CACHE_MEMO_STATUS_MS = 1000,
 	CACHE_MEMO_UNSHAREABLE_MS = 120000,
 	CACHE_MEMO_DIGEST_MS = 60000,
 	CACHE_MEMO_HOST_MS = 60000,
+	CACHE_FLOCK_MIN = 4,		/* readers of a flight who share copies of its bytes */
 	CACHE_HOT_MAX = 1024,
 	CACHE_AHEAD_PART = 10,		/* of the cache, what one client's prefetching may take */
 };
@@ -368,6 +370,15 @@ cache_view_close(struct cache_view **v_p)
 	OBJ_FREE(v);
 }
 
+const char *
+cache_flight_bytes(struct cache_view *v, const struct flight_reader *r, uint64_t at, uint64_t *n,
+    bool fast, int64_t now_ms)
+{
+	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
+	return window_bytes(object_table_windows(v->objects), r->body->window_id,
+	    atomic_load(&r->body->fd), at, n, fast && flight_readers(r->f) >= CACHE_FLOCK_MIN, now_ms);
+}
+
 void
 cache_view_tick(struct cache_view *v, int64_t now_ms)
 {
@@ -464,7 +475,7 @@ cache_host_is_slow(struct cache *c, struct slice authority, int64_t now_ms)
 static struct cache_shard *
 cache_shard(struct cache *c, const struct key *k)
 {
-	return &c->shards[k->b[4] % CACHE_SHARDS];
+	return &c->shards[(k->b[4] | (unsigned)k->b[5] << 8) % CACHE_SHARDS];
 }
 
 /* The running flight of this key, or NULL (shard locked). */

@@ -610,15 +610,9 @@ flight_drive(struct flight *f, const struct flight_driver *d)
 }
 
 unsigned
-flight_readers(const struct flight *cf)
+flight_readers(const struct flight *f)
 {
-	struct flight *f = (struct flight *)(uintptr_t)cf;
-	unsigned n;
-
-	AZ(pthread_mutex_lock(&f->lock));
-	n = f->readers_n;
-	AZ(pthread_mutex_unlock(&f->lock));
-	return n;
+	return atomic_load(&f->readers_n);
 }
 
 unsigned
@@ -1087,8 +1081,8 @@ flight_store(struct flight *f)
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	if (flight_check_late(f, &key, &named)) {
-		index_store(cache_parts(f->cache)->index, &f->key, &rec, flight_stored,
-		    flight_ref(f));
+		index_store_bytes(cache_parts(f->cache)->index, &f->key, &rec, flight_body(f)->bytes,
+		    flight_stored, flight_ref(f));
 		if (named)
 			flight_link(f, &key);
 		return;

@@ -4,10 +4,11 @@
  * The bytes of a flight: where its body is put, how it grows, and what is
  * kept of it when it ends early. Called by the upstream thread, which writes,
  * and by flight.c at a flight's turns. A body is born in flight_begin (in
- * partial/ or unnamed), grows in flight_append, moves to a ring in memory where
- * there is no room for it (flight_ring.c), and goes with the flight, after the
- * index writer renamed its file into blobs/; or before, as the wrong one of
- * two (struct flight_body).
+ * partial/ or unnamed; a short one in memory, since making a file and renaming
+ * it costs more than all the rest), grows in flight_append, moves to a ring in
+ * memory where there is no room for it (flight_ring.c), and goes with the
+ * flight, after the index writer renamed its file into blobs/ or wrote it
+ * there; or before, as the wrong one of two (struct flight_body).
  */
 #include "cache/flight_priv.h"
 
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "cache/evict.h"
+#include "cache/window.h"
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
@@ -25,7 +27,11 @@ enum {
 	FLIGHT_RESERVE_MIN = 1 << 20,		/* smaller bodies are not preallocated */
 	/* first journal mark; then doubled up to PARTIAL_MARK_BYTES */
 	FLIGHT_MARK_FIRST = 1 << 20,
+	FLIGHT_SHORT_BYTES = 256 << 10,		/* bodies up to this stay in memory until stored, */
+	FLIGHT_SHORT_ALL_BYTES = 16 << 20,	/* as long as they are no more than this */
 };
+static _Atomic uint64_t flight_short_bytes_n;
+
 /* 1, 2, 4, 8 MiB, then every 8 MiB: small bodies can be resumed too. */
 uint64_t
 flight_mark_end(uint32_t mark)
@@ -40,6 +46,7 @@ flight_body_init(struct flight_body *b)
 {
 	atomic_init(&b->fd, -1);
 	atomic_init(&b->total, -1);
+	b->window_id = window_id();
 }
 
 /*
@@ -70,10 +77,39 @@ flight_close_file(struct flight_body *b)
 		(void)close(fd);
 }
 
+/* Memory for a short body of a known length; false: it gets a file, as others do. */
+static bool
+flight_open_bytes(struct flight *f, struct flight_body *b)
+{
+	uint64_t n = (uint64_t)b->head.total_bytes;
+
+	/* Releases are read through their files when they are judged. */
+	if (b->head.total_bytes < 0 || n > FLIGHT_SHORT_BYTES || f->af.class == APTFILE_RELEASE)
+		return false;
+	if (atomic_fetch_add(&flight_short_bytes_n, n) + n <= FLIGHT_SHORT_ALL_BYTES)
+		b->bytes = malloc((size_t)n + 1);
+	if (b->bytes == NULL)
+		(void)atomic_fetch_sub(&flight_short_bytes_n, n);
+	else
+		b->bytes_cap = n;
+	return b->bytes != NULL;
+}
+
+static void
+flight_close_bytes(struct flight_body *b)
+{
+	if (b->bytes == NULL)
+		return;
+	(void)atomic_fetch_sub(&flight_short_bytes_n, b->bytes_cap);
+	free(b->bytes);
+	b->bytes = NULL;
+}
+
 void
 flight_body_close(struct flight *f, struct flight_body *b)
 {
 	flight_close_file(b);
+	flight_close_bytes(b);
 	flight_ring_close(b);
 	flight_uncount(f, b);
 }
@@ -91,6 +127,7 @@ flight_body_clear(struct flight *f, struct flight_body *b)
 {
 	flight_body_close(f, b);
 	flight_forget_head(b);
+	b->window_id = window_id();
 	atomic_store(&b->total, -1);
 	atomic_store(&b->lost, false);
 }
@@ -139,7 +176,7 @@ flight_begin_journal(struct flight *f)
 	f->journal = true;
 }
 
-/* Opens the body file where the head wants it: stored, unnamed, or in memory. */
+/* Opens the body where the head wants it: in memory, in a file that will be stored, or unnamed. */
 static enum reason
 flight_open_body(struct flight *f)
 {
@@ -148,32 +185,16 @@ flight_open_body(struct flight *f)
 	enum reason r;
 	int fd = -1;
 
-	if (f->keep && !f->private_) {
-		r = blob_partial_create(parts->blobs, &f->key, &fd);
-	} else {
+	if (f->private_)
 		f->keep = false;
+	if (flight_open_bytes(f, b))
+		return REASON_OK;
+	if (f->keep)
+		r = blob_partial_create(parts->blobs, &f->key, &fd);
+	else
 		r = blob_scratch_create(parts->blobs, &fd);
-	}
 	atomic_store_explicit(&b->fd, fd, memory_order_release);
 	return r;
-}
-
-/* Writes all of it at its place. */
-static enum reason
-flight_write(int fd, uint64_t at, const char *p, size_t n)
-{
-	while (n > 0) {
-		ssize_t k = pwrite(fd, p, n, (off_t)at);
-
-		if (k < 0 && errno == EINTR)
-			continue;
-		if (k <= 0)
-			return k == 0 ? REASON_NO_DISK : blob_errno_reason(errno);
-		p += k;
-		at += (uint64_t)k;
-		n -= (size_t)k;
-	}
-	return REASON_OK;
 }
 
 /*
@@ -187,6 +208,11 @@ flight_move_to_ring(struct flight *f)
 	uint64_t have = flight_committed(f);
 	enum reason r;
 
+	if (flight_body(f)->bytes != NULL) {
+		COUNT(store_failures_total);
+		f->keep = false;	/* and it is in memory already */
+		return REASON_OK;
+	}
 	/* The second of two bodies must be whole before a byte of it shows. */
 	if (f->in_memory || flight_state(f) == FLIGHT_HELD)
 		return REASON_NO_DISK;
@@ -333,18 +359,25 @@ flight_begin(struct flight *f, const struct flight_head *h)
 static enum reason
 flight_put(struct flight *f, const char *p, size_t n)
 {
+	struct flight_body *b = flight_body(f);
 	uint64_t at = flight_committed(f);
 	enum reason r = REASON_OK;
 
 	if (f->in_memory)
 		return flight_ring_put(f, p, n);
+	if (b->bytes != NULL) {
+		if (n > b->bytes_cap - at)
+			return REASON_UP_GARBAGE;	/* more than was announced */
+		memcpy(b->bytes + at, p, n);
+		return REASON_OK;
+	}
 	/* What is announced is counted from the beginning. */
 	if (f->keep && flight_total(f) < 0 && !flight_count(f, n))
 		r = REASON_NO_DISK;
 	if (r == REASON_OK)
 		r = flight_reserve(f, at + n);
 	if (r == REASON_OK) {
-		r = flight_write(flight_fd(f), at, p, n);
+		r = blob_write_all(flight_fd(f), at, p, n);
 		if (r == REASON_NO_DISK)
 			flight_ask_eviction(f, errno);
 	}
@@ -385,7 +418,7 @@ flight_append(struct flight *f, const void *data, size_t n)
 bool
 flight_takes_ahead(const struct flight *f)
 {
-	return f->begun && !f->in_memory && !f->writer_done;
+	return f->begun && !f->in_memory && !f->writer_done && flight_body(f)->bytes == NULL;
 }
 
 enum reason
@@ -400,7 +433,7 @@ flight_write_ahead(struct flight *f, uint64_t at, const void *data, size_t n)
 		return REASON_DISK_ERROR;	/* the verifier could not read it back */
 	r = flight_reserve(f, at + n);
 	if (r == REASON_OK)
-		r = flight_write(flight_fd(f), at, data, n);
+		r = blob_write_all(flight_fd(f), at, data, n);
 	if (r != REASON_OK)
 		return r;
 	f->ahead_bytes += n;
@@ -435,11 +468,14 @@ flight_drop_ahead(struct flight *f)
 bool
 flight_same_bytes(const struct flight *f, uint64_t at, const void *data, size_t n)
 {
+	const struct flight_body *b = flight_body(f);
 	const char *p = data;
 	char buf[65536];
 
 	if (at + n > flight_committed(f))
 		return false;
+	if (b->bytes != NULL)
+		return memcmp(b->bytes + at, p, n) == 0;
 	while (n > 0) {
 		ssize_t k;
 
@@ -460,7 +496,7 @@ flight_end_partial(struct flight *f, bool keep)
 {
 	const struct cache_parts *parts = cache_parts(f->cache);
 
-	if (!f->begun || !f->keep || f->private_)
+	if (!f->begun || !f->keep || f->private_ || flight_body(f)->bytes != NULL)
 		return;
 	if (keep && f->journal && flight_committed(f) >= FLIGHT_MARK_FIRST) {
 		/* Give back what was preallocated ahead. */

@@ -35,10 +35,14 @@ struct flight_body {
 	_Atomic int64_t total;		/* -1: not known yet */
 	_Atomic bool lost;		/* whoever got bytes of it can't go on */
 	unsigned readers_n;		/* flight's lock: attached to this one */
+	uint64_t window_id;		/* of its bytes; see window.h */
 	struct flight_head head;	/* published by the first state that has one */
 	char *head_text;		/* malloced; etag and fields point into it */
 	_Atomic uint64_t counted_bytes;	/* part of the cache's bytes being fetched */
 	_Atomic(struct flight_ring *) ring;	/* the rest, when no disk took it; NULL */
+	/* A short body's bytes, malloced: until it is stored it has no file. NULL: it is not short. */
+	char *bytes;
+	uint64_t bytes_cap;
 };
 
 struct flight {
@@ -71,7 +75,8 @@ struct flight {
 
 	pthread_mutex_t lock;		/* everything down to the next blank line */
 	TAILQ_HEAD(, flight_reader) readers;
-	unsigned readers_n, ahead_n;	/* ahead_n: nobody waits for these yet */
+	_Atomic unsigned readers_n;	/* read without it */
+	unsigned ahead_n;		/* nobody waits for these yet */
 	struct flight_driver driver;	/* crowd NULL: nobody drives it */
 	bool begun, verified;
 	bool ending;			/* somebody is failing it */

@@ -221,6 +221,8 @@ flight_body_span(const struct flight_body *b, uint64_t at, uint64_t n)
 	const struct flight_ring *ring = atomic_load_explicit(&b->ring, memory_order_acquire);
 	uint64_t pos;
 
+	if (b->bytes != NULL)
+		return (struct flight_span){b->bytes + at, -1, n};
 	if (ring == NULL)
 		return (struct flight_span){NULL, atomic_load(&b->fd), n};
 	if (at < ring->base)

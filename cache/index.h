@@ -136,6 +136,9 @@ typedef void index_done_f(void *arg, enum reason r);
  */
 void index_store(struct index *ix, const struct key *key, const struct object_rec *rec,
     index_done_f *done, void *arg);
+/* The same for a body that is in memory, where it stays until `done`; NULL: it is in partial/. */
+void index_store_bytes(struct index *ix, const struct key *key, const struct object_rec *rec,
+    const void *bytes, index_done_f *done, void *arg);
 /* The URL names a blob that is here already (equal digest known without a fetch). */
 void index_link(struct index *ix, const struct key *key, const struct object_rec *rec,
     index_done_f *done, void *arg);

@@ -107,6 +107,7 @@ struct index_op {
 	bool adopted;			/* STORE: the file is in its place, adopted_st says how */
 	bool shared;			/* STORE: a blob of that digest was here */
 	struct blob_stat adopted_st;
+	const void *bytes;		/* STORE: the body, not yet in a file; or NULL */
 	index_done_f *done;
 	void *arg;
 	struct key key;

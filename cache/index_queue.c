@@ -152,7 +152,7 @@ index_op_keep_text(struct index_op *op, struct slice *text[3])
 /* Queues a change of a URL. */
 static void
 index_object_queue(struct index *ix, enum index_op_kind kind, const struct key *key,
-    const struct object_rec *rec, index_done_f *done, void *arg)
+    const struct object_rec *rec, const void *bytes, index_done_f *done, void *arg)
 {
 	struct index_op *op = index_op_new(ix, kind, rec->url.n + rec->etag.n + rec->fields.n,
 	    done, arg);
@@ -162,6 +162,7 @@ index_object_queue(struct index *ix, enum index_op_kind kind, const struct key *
 	if (!op->spare) {
 		op->key = *key;
 		op->object = *rec;
+		op->bytes = bytes;
 		index_op_keep_text(op, (struct slice *[]){&op->object.url, &op->object.etag,
 		    &op->object.fields});
 	}
@@ -172,20 +173,27 @@ void
 index_store(struct index *ix, const struct key *key, const struct object_rec *rec,
     index_done_f *done, void *arg)
 {
-	index_object_queue(ix, INDEX_OP_STORE, key, rec, done, arg);
+	index_object_queue(ix, INDEX_OP_STORE, key, rec, NULL, done, arg);
+}
+
+void
+index_store_bytes(struct index *ix, const struct key *key, const struct object_rec *rec,
+    const void *bytes, index_done_f *done, void *arg)
+{
+	index_object_queue(ix, INDEX_OP_STORE, key, rec, bytes, done, arg);
 }
 
 void
 index_link(struct index *ix, const struct key *key, const struct object_rec *rec,
     index_done_f *done, void *arg)
 {
-	index_object_queue(ix, INDEX_OP_LINK, key, rec, done, arg);
+	index_object_queue(ix, INDEX_OP_LINK, key, rec, NULL, done, arg);
 }
 
 void
 index_confirm(struct index *ix, const struct key *key, const struct object_rec *rec)
 {
-	index_object_queue(ix, INDEX_OP_CONFIRM, key, rec, NULL, NULL);
+	index_object_queue(ix, INDEX_OP_CONFIRM, key, rec, NULL, NULL, NULL);
 }
 
 /* Queues a change that has a key and nothing else. */

@@ -212,8 +212,12 @@ index_op_adopt(struct index *ix, struct index_op *op, const struct record_blob *
 	trusted = !is_new && index_blob_is_trusted(ix, blob, rec->size_bytes);
 	if (trusted)
 		known = (struct blob_stat){blob->pub.size_bytes, blob->pub.mtime_ns};
-	op->result = blob_adopt(ix->blobs, &op->key, rec->digest, rec->size_bytes,
-	    trusted ? &known : NULL, &op->adopted_st);
+	if (op->bytes != NULL)
+		op->result = blob_write(ix->blobs, rec->digest, op->bytes, rec->size_bytes,
+		    trusted ? &known : NULL, &op->adopted_st);
+	else
+		op->result = blob_adopt(ix->blobs, &op->key, rec->digest, rec->size_bytes,
+		    trusted ? &known : NULL, &op->adopted_st);
 	op->adopted = op->result == REASON_OK;
 	op->shared = !is_new;
 	return op->adopted;

@@ -43,7 +43,7 @@ struct object {
 	struct object_rec rec;
 	char *text;			/* malloced; rec's slices point into it */
 	int fd;				/* -1: not open */
-	struct mapping map;		/* once bytes of it were asked for */
+	uint64_t window_id;		/* of its bytes; see window.h */
 	bool gone, warm;
 	int hold;			/* slot, -1: not held */
 	int64_t used_ms, touched_s;
@@ -57,7 +57,7 @@ struct object_table {
 	struct index *ix;
 	struct index_view *view;
 	struct blobstore *blobs;
-	struct windows *windows;	/* of mapped bodies */
+	struct windows *windows;	/* copies of what many are being sent */
 	unsigned n, max_n;
 	struct object_list lru;		/* most recent last */
 	struct object_list buckets[OBJECT_BUCKETS];
@@ -123,7 +123,6 @@ object_unref(struct object **o_p)
 	MUST(!o->listed);
 	if (o->hold >= 0)
 		index_view_release(o->table->view, o->hold);
-	window_unmap(o->table->windows, &o->map);
 	if (o->fd >= 0)
 		(void)close(o->fd);
 	free(o->text);
@@ -230,9 +229,9 @@ object_keep_text(struct object *o)
 	return true;
 }
 
-/* Reads the record and makes an entry of it. */
+/* An entry without a record. NULL: out of memory. */
 static struct object *
-object_load(struct object_table *t, const struct key *key)
+object_new(struct object_table *t, const struct key *key)
 {
 	struct object *o;
 
@@ -243,6 +242,19 @@ object_load(struct object_table *t, const struct key *key)
 	o->table = t;
 	o->fd = o->hold = -1;
 	o->key = *key;
+	o->window_id = window_id();
+	return o;
+}
+
+/* Reads the record and makes an entry of it. */
+static struct object *
+object_load(struct object_table *t, const struct key *key)
+{
+	struct object *o;
+
+	o = object_new(t, key);
+	if (o == NULL)
+		return NULL;
 	o->version = index_version(t->ix, key);		/* before the lookup */
 	o->drop_version = index_drop_version(t->ix);
 	if (index_get_object(t->view, key, &o->rec, t->text) != REASON_OK || !object_keep_text(o))
@@ -270,13 +282,9 @@ object_make(struct object_table *t, const struct key *key, const struct object_r
 {
 	struct object *o;
 
-	OBJ_NEW(o, OBJECT_MAGIC);
+	o = object_new(t, key);
 	if (o == NULL)
 		return NULL;
-	o->refs = 1;
-	o->table = t;
-	o->fd = o->hold = -1;
-	o->key = *key;
 	o->version = index_version(t->ix, key);
 	o->drop_version = index_drop_version(t->ix);
 	o->rec = *rec;
@@ -395,12 +403,20 @@ object_fd(const struct object *o)
 }
 
 const char *
-object_bytes(struct object *o, uint64_t at, uint64_t *n, int64_t now_ms)
+object_bytes(struct object *o, uint64_t at, uint64_t *n, bool fast, int64_t now_ms)
 {
 	CHECK_OBJ(o, OBJECT_MAGIC);
-	if (o->map.p == NULL && o->fd >= 0)
-		window_map(&o->map, o->fd, o->rec.size_bytes);
-	return window_touch(o->table->windows, &o->map, at, n, now_ms);
+	if (o->rec.size_bytes < WINDOW_BYTES)
+		return NULL;
+	return window_bytes(o->table->windows, o->window_id, o->fd, at, n,
+	    fast && o->refs > o->listed + 1u, now_ms);
+}
+
+struct windows *
+object_table_windows(struct object_table *t)
+{
+	CHECK_OBJ(t, OBJECT_TABLE_MAGIC);
+	return t->windows;
 }
 
 /* The body is not what the record says: both go, the next request fetches it anew. */

@@ -19,6 +19,9 @@ struct object *object_find(struct object_table *t, const struct key *key, int64_
 /* Lets go of descriptors and records that were not used for a while. */
 void object_table_tick(struct object_table *t, int64_t now_ms);
 
+/* The copies that this thread sends from. */
+struct windows *object_table_windows(struct object_table *t);
+
 /* An object that no record speaks of yet; in the table until one does. NULL: out of memory. */
 struct object *object_make(struct object_table *t, const struct key *key,
     const struct object_rec *rec);

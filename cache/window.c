@@ -1,55 +1,101 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * Windows of mapped bodies. Called by object.c, on the worker whose objects
- * they are of.
+ * Windows: copies in memory of what several readers are being sent. Called by
+ * object.c and cache.c, on the worker whose readers they are.
  *
- * A mapping costs address space only; pages come in as they are sent from,
- * and go again (MADV_DONTNEED: out of the page table, not out of the page
- * cache) when their window is the least recently used one and its bytes are
- * wanted. A window that is in use right now is never taken away from itself:
- * readers at many different places would only chase each other's windows, so
- * the later ones get none and send by sendfile.
+ * One reader is best served by sendfile, which copies nothing. Where several
+ * want the same bytes, sendfile goes through the page cache page by page for
+ * each of them; one copy into large pages and plain sends from there cost
+ * less (measured on loopback with 8 and 32 clients). Copying never faults and
+ * never waits: what is not in the page cache is no window.
+ *
+ * A new window is fresh: there are two of these at most, so that readers that
+ * share nothing go through memory that stays in the processor's cache. One
+ * that a second reader finds is kept, for as long as it is used.
  */
 #include "cache/window.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/queue.h>
+#include <sys/uio.h>
 
 enum {
-	WINDOW_BYTES = 4 << 20,		/* what one turn sends */
-	WINDOW_BUSY_MS = 5,		/* touched so lately: still in use */
+	WINDOWS_MAX = 32,		/* of all threads, and of one */
+	WINDOWS_SHARE_MIN = 4,		/* that each thread may have in any case */
+	WINDOWS_FRESH_MAX = 2,
 	WINDOW_IDLE_MS = 1000,
-	/* Pages that the system maps around one that is touched: they may lie outside. */
-	WINDOW_AROUND_BYTES = 64 << 10,
+	WINDOW_ALIGN_BYTES = 2 << 20,	/* of large pages */
+	WINDOWS_POOL_BYTES = WINDOWS_MAX * WINDOW_BYTES,
 };
-static const uint64_t WINDOW_RESIDENT_MAX = 32 << 20;	/* of all threads */
-/* More page tables than this would be worth are not made. */
-static const uint64_t WINDOW_MAP_MAX = 512 << 20;
 
-#define WINDOWS_MAGIC 0x317d0001u
+#define WINDOWS_MAGIC 0x317d0002u
+
+TAILQ_HEAD(window_list, window);
 
 struct window {
-	TAILQ_ENTRY(window) lru;
-	struct mapping *m;
-	uint32_t number;
-	uint64_t bytes;
-	int64_t used_ms;
+	TAILQ_ENTRY(window) link;
+	struct window_list *list;	/* on which it is */
+	uint64_t id, number;		/* of which body, and where */
+	char *p;
+	uint32_t filled;		/* bytes that are there */
+	uint32_t begin;			/* where it was used last */
+	int64_t used_ms;		/* 0: not yet */
 };
 
+/* One thread's. */
 struct windows {
 	uint32_t magic;
-	TAILQ_HEAD(, window) lru;	/* most recent last */
+	struct window_list none, fresh, kept;	/* the latter two: most recent last */
+	unsigned fresh_n, n;			/* n: fresh and kept */
+	char *region;
+	struct window all[WINDOWS_MAX];
 };
 
-static _Atomic uint64_t window_bytes_n;
+static _Atomic uint64_t window_ids;
+static _Atomic unsigned windows_threads_n;
 
 uint64_t
-window_resident_bytes(void)
+window_id(void)
 {
-	return atomic_load(&window_bytes_n);
+	return atomic_fetch_add_explicit(&window_ids, 1, memory_order_relaxed) + 1;
+}
+
+/* Address space for all windows; memory is taken when one is used. */
+static bool
+windows_reserve(struct windows *ws)
+{
+	void *p = mmap(NULL, WINDOWS_POOL_BYTES + WINDOW_ALIGN_BYTES, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *pool;
+
+	if (p == MAP_FAILED)
+		return false;
+	ws->region = p;
+	pool = ws->region + (-(uintptr_t)p & (WINDOW_ALIGN_BYTES - 1));
+	(void)madvise(pool, WINDOWS_POOL_BYTES, MADV_HUGEPAGE);
+	for (unsigned i = 0; i < WINDOWS_MAX; i++)
+		ws->all[i].p = pool + (size_t)i * WINDOW_BYTES;
+	return true;
+}
+
+/* The one place where a window changes its list; who uses it goes last. */
+static void
+window_move(struct windows *ws, struct window *w, struct window_list *to)
+{
+	if (w->list != NULL)
+		TAILQ_REMOVE(w->list, w, link);
+	ws->fresh_n += (unsigned)(to == &ws->fresh) - (unsigned)(w->list == &ws->fresh);
+	ws->n += (unsigned)(to != &ws->none) - (unsigned)(w->list != NULL && w->list != &ws->none);
+	w->list = to;
+	/* Of those that are free the latest is used next: its memory is there. */
+	if (to == &ws->none)
+		TAILQ_INSERT_HEAD(to, w, link);
+	else
+		TAILQ_INSERT_TAIL(to, w, link);
 }
 
 struct windows *
@@ -58,35 +104,19 @@ windows_new(void)
 	struct windows *ws;
 
 	OBJ_NEW(ws, WINDOWS_MAGIC);
-	if (ws != NULL)
-		TAILQ_INIT(&ws->lru);
+	if (ws == NULL)
+		return NULL;
+	if (!windows_reserve(ws)) {
+		OBJ_FREE(ws);
+		return NULL;
+	}
+	TAILQ_INIT(&ws->none);
+	TAILQ_INIT(&ws->fresh);
+	TAILQ_INIT(&ws->kept);
+	for (unsigned i = WINDOWS_MAX; i-- > 0;)
+		window_move(ws, &ws->all[i], &ws->none);
+	(void)atomic_fetch_add(&windows_threads_n, 1);
 	return ws;
-}
-
-/* Its pages are no longer ours. */
-static void
-window_drop(struct windows *ws, struct window *w)
-{
-	struct mapping *m = w->m;
-	uint64_t from = (uint64_t)w->number * WINDOW_BYTES, end = from + w->bytes;
-
-	from = from > WINDOW_AROUND_BYTES ? from - WINDOW_AROUND_BYTES : 0;
-	end = end + WINDOW_AROUND_BYTES < m->size_bytes ? end + WINDOW_AROUND_BYTES : m->size_bytes;
-	(void)madvise((void *)(uintptr_t)(m->p + from), (size_t)(end - from), MADV_DONTNEED);
-	m->window[w->number] = NULL;
-	TAILQ_REMOVE(&ws->lru, w, lru);
-	(void)atomic_fetch_sub(&window_bytes_n, w->bytes);
-	free(w);
-}
-
-void
-windows_tick(struct windows *ws, int64_t now_ms)
-{
-	struct window *w;
-
-	CHECK_OBJ(ws, WINDOWS_MAGIC);
-	while ((w = TAILQ_FIRST(&ws->lru)) != NULL && now_ms - w->used_ms >= WINDOW_IDLE_MS)
-		window_drop(ws, w);
 }
 
 void
@@ -98,110 +128,120 @@ windows_free(struct windows **ws_p)
 	if (ws == NULL)
 		return;
 	CHECK_OBJ(ws, WINDOWS_MAGIC);
-	MUST(TAILQ_EMPTY(&ws->lru));
+	AZ(munmap(ws->region, WINDOWS_POOL_BYTES + WINDOW_ALIGN_BYTES));
+	(void)atomic_fetch_sub(&windows_threads_n, 1);
 	OBJ_FREE(ws);
 }
 
-void
-window_map(struct mapping *m, int fd, uint64_t size_bytes)
-{
-	void *p;
-
-	AZ(m->p);
-	if (size_bytes == 0 || size_bytes > WINDOW_MAP_MAX)
-		return;
-	m->window = calloc((size_t)((size_bytes + WINDOW_BYTES - 1) / WINDOW_BYTES),
-	    sizeof(struct window *));
-	if (m->window == NULL)
-		return;
-	p = mmap(NULL, (size_t)size_bytes, PROT_READ, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED) {
-		free(m->window);
-		m->window = NULL;
-		return;
-	}
-	m->p = p;
-	m->size_bytes = size_bytes;
-}
-
-void
-window_unmap(struct windows *ws, struct mapping *m)
-{
-	uint64_t i;
-
-	if (m->p == NULL)
-		return;
-	for (i = 0; i < (m->size_bytes + WINDOW_BYTES - 1) / WINDOW_BYTES; i++)
-		if (m->window[i] != NULL)
-			window_drop(ws, m->window[i]);
-	(void)munmap((void *)(uintptr_t)m->p, (size_t)m->size_bytes);
-	free(m->window);
-	m->window = NULL;
-	m->p = NULL;
-}
-
-/* Takes n bytes of what may be resident, from our oldest window if need be. */
-static bool
-window_grant(struct windows *ws, uint64_t n, int64_t now_ms)
+/* Nobody used it lately: its memory goes back to the system. */
+static void
+windows_drop_idle(struct windows *ws, struct window_list *list, int64_t now_ms)
 {
 	struct window *w;
 
-	while (atomic_fetch_add(&window_bytes_n, n) + n > WINDOW_RESIDENT_MAX) {
-		(void)atomic_fetch_sub(&window_bytes_n, n);
-		w = TAILQ_FIRST(&ws->lru);
-		if (w == NULL || now_ms - w->used_ms < WINDOW_BUSY_MS)
-			return false;
-		window_drop(ws, w);
+	while ((w = TAILQ_FIRST(list)) != NULL && now_ms - w->used_ms >= WINDOW_IDLE_MS) {
+		window_move(ws, w, &ws->none);
+		(void)madvise(w->p, WINDOW_BYTES, MADV_DONTNEED);
 	}
-	return true;
 }
 
-/* Makes the window resident: it may be touched from now on. NULL: not now. */
+void
+windows_tick(struct windows *ws, int64_t now_ms)
+{
+	CHECK_OBJ(ws, WINDOWS_MAGIC);
+	windows_drop_idle(ws, &ws->fresh, now_ms);
+	windows_drop_idle(ws, &ws->kept, now_ms);
+}
+
+/* How many this thread may have. */
+static unsigned
+windows_share(void)
+{
+	unsigned n = WINDOWS_MAX / atomic_load_explicit(&windows_threads_n, memory_order_relaxed);
+
+	return n < WINDOWS_SHARE_MIN ? WINDOWS_SHARE_MIN : n;
+}
+
+/* An empty window in the place of the one before last, or of what was used longest ago. */
 static struct window *
-window_new(struct windows *ws, struct mapping *m, uint32_t number, int64_t now_ms)
+window_new(struct windows *ws, uint64_t id, uint64_t number)
 {
-	uint64_t from = (uint64_t)number * WINDOW_BYTES, n = m->size_bytes - from;
 	struct window *w;
 
-	if (n > WINDOW_BYTES)
-		n = WINDOW_BYTES;
-	if (!window_grant(ws, n, now_ms))
-		return NULL;
-	w = calloc(1, sizeof(*w));
-	if (w == NULL) {
-		(void)atomic_fetch_sub(&window_bytes_n, n);
-		return NULL;
-	}
-	w->m = m;
+	if (ws->fresh_n == WINDOWS_FRESH_MAX)
+		window_move(ws, TAILQ_FIRST(&ws->fresh), &ws->none);
+	while (ws->n >= windows_share())
+		window_move(ws, TAILQ_FIRST(TAILQ_EMPTY(&ws->kept) ? &ws->fresh : &ws->kept),
+		    &ws->none);
+	w = TAILQ_FIRST(&ws->none);
+	AN(w);
+	w->id = id;
 	w->number = number;
-	w->bytes = n;
-	m->window[number] = w;
-	TAILQ_INSERT_TAIL(&ws->lru, w, lru);
+	w->filled = w->begin = 0;
+	w->used_ms = 0;
+	window_move(ws, w, &ws->fresh);
 	return w;
 }
 
-const char *
-window_touch(struct windows *ws, struct mapping *m, uint64_t at, uint64_t *n, int64_t now_ms)
+static struct window *
+window_find(struct windows *ws, uint64_t id, uint64_t number)
 {
-	uint32_t number = (uint32_t)(at / WINDOW_BYTES);
-	uint64_t left = WINDOW_BYTES - at % WINDOW_BYTES;
+	for (unsigned i = 0; i < WINDOWS_MAX; i++)
+		if (ws->all[i].id == id && ws->all[i].number == number &&
+		    ws->all[i].list != &ws->none)
+			return &ws->all[i];
+	return NULL;
+}
+
+/* Copies what there is up to `end` in the window, if it can be had at once. */
+static void
+window_fill(struct window *w, int fd, uint64_t end)
+{
+	struct iovec iov = {w->p + w->filled, (size_t)(end < WINDOW_BYTES ? end : WINDOW_BYTES) - w->filled};
+	off_t from = (off_t)(w->number * WINDOW_BYTES + w->filled);
+	ssize_t k = preadv2(fd, &iov, 1, from, RWF_NOWAIT);
+
+	if (k < 0 && errno == EOPNOTSUPP)	/* the file system can't tell whether it would wait */
+		k = preadv(fd, &iov, 1, from);
+	if (k > 0)
+		w->filled += (uint32_t)k;
+}
+
+/* Its bytes from `begin` on, at most *n. */
+static const char *
+window_use(struct windows *ws, struct window *w, uint32_t begin, uint64_t *n, int64_t now_ms)
+{
+	/* One reader only goes forward. */
+	bool second = w->list == &ws->fresh && w->used_ms != 0 && begin <= w->begin;
+
+	if (second || w->used_ms != now_ms)
+		window_move(ws, w, second ? &ws->kept : w->list);
+	w->used_ms = now_ms;
+	w->begin = begin;
+	if (*n > w->filled - begin)
+		*n = w->filled - begin;
+	return w->p + begin;
+}
+
+const char *
+window_bytes(struct windows *ws, uint64_t id, int fd, uint64_t at, uint64_t *n, bool fill,
+    int64_t now_ms)
+{
+	uint64_t number = at / WINDOW_BYTES;
+	uint32_t begin = (uint32_t)(at % WINDOW_BYTES);
 	struct window *w;
 
 	CHECK_OBJ(ws, WINDOWS_MAGIC);
-	if (m->p == NULL)
-		return NULL;
-	MUST(at < m->size_bytes);
-	w = m->window[number];
-	if (w == NULL)
-		w = window_new(ws, m, number, now_ms);
+	w = window_find(ws, id, number);
+	if (w == NULL && fill)
+		w = window_new(ws, id, number);
 	if (w == NULL)
 		return NULL;
-	if (w->used_ms != now_ms) {
-		w->used_ms = now_ms;
-		TAILQ_REMOVE(&ws->lru, w, lru);
-		TAILQ_INSERT_TAIL(&ws->lru, w, lru);
-	}
-	if (*n > left)
-		*n = left;
-	return m->p + at;
+	if (w->filled <= begin && fill)
+		window_fill(w, fd, begin + *n);
+	if (w->filled > begin)
+		return window_use(ws, w, begin, n, now_ms);
+	if (w->filled == 0)
+		window_move(ws, w, &ws->none);
+	return NULL;
 }

@@ -94,12 +94,14 @@ void object_hold(struct object *o);
  */
 int object_fd(const struct object *o);
 /*
- * Bytes of the open body from `at` on, up to *n in one piece, in memory; NULL: to be sent by
- * sendfile, because it is large or too many bodies are being sent. Only for one system call that
- * copies from it: that answers EFAULT where the file is shorter or the disk fails; reading it
- * directly would be fatal.
+ * Bytes of the open body from `at` on, up to *n in one piece, from a copy that several readers
+ * share, good until the next such call of the thread; NULL: there is none, and making one is not
+ * worth it. `fast`: this reader takes much in little time.
  */
-const char *object_bytes(struct object *o, uint64_t at, uint64_t *n, int64_t now_ms);
+const char *object_bytes(struct object *o, uint64_t at, uint64_t *n, bool fast, int64_t now_ms);
+/* The same of what a flight has in its file, which has bytes for all of *n. */
+const char *cache_flight_bytes(struct cache_view *v, const struct flight_reader *r, uint64_t at,
+    uint64_t *n, bool fast, int64_t now_ms);
 enum object_open { OBJECT_OPENED, OBJECT_MUST_WAIT, OBJECT_GONE };
 /*
  * Opens without disk access, if the system can; checks size and mtime. GONE: the record is

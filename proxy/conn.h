@@ -127,6 +127,9 @@ struct req {
 	bool chunked;
 	uint64_t sent_bytes;
 	uint64_t probed;		/* object: bytes up to here are known to be in memory */
+	bool fast;			/* its client takes what it can get */
+	uint64_t fast_at;		/* sent_bytes when that was looked at, and when */
+	int64_t fast_ms;
 
 	struct arena text;
 	size_t text_cap;

@@ -36,6 +36,7 @@ enum {
 	REQ_HEAD_WAIT_MS = 25000,	/* a client gets a status line by then */
 	REQ_RANGE_WAIT_MS = 5000,	/* for a range far ahead in a flight */
 	REQ_ASKS_MAX = 6,		/* how often the cache is asked again */
+	REQ_PAGE_BYTES = 4096,		/* the smallest unit in which files are read */
 };
 
 /* Between a step and the runner: go on with the (new) step, wait, or close. */
@@ -459,16 +460,16 @@ static void
 req_job_run(struct iojob *io)
 {
 	struct req_job *job = CONTAINER_OF(io, struct req_job, io);
-	char buf[65536];
-	ssize_t k;
+	char byte;
 
 	if (job->open != NULL) {
 		object_job_run(job->open);
 		return;
 	}
+	/* A byte of each page waits for all of them and copies nothing. */
 	(void)readahead(job->fd, (off_t)job->at, (size_t)(job->end - job->at));
-	while (job->at < job->end && (k = pread(job->fd, buf, sizeof(buf), (off_t)job->at)) > 0)
-		job->at += (uint64_t)k;
+	while (job->at < job->end && pread(job->fd, &byte, 1, (off_t)job->at) == 1)
+		job->at += REQ_PAGE_BYTES;
 	(void)close(job->fd);
 }
 

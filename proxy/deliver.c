@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The sending end. A stored body is sent from its mapping, with its head in
- * one call; a flight's, which still grows, by sendfile. Through TLS bodies go
+ * The sending end. Bodies go by sendfile, and where several clients read one
+ * at a time from copies that they share (cache/window.h). Through TLS they go
  * by sendfile where the kernel encrypts, and otherwise through the worker's
- * scratch memory: reading a mapping of ours could end the process when the
- * disk fails, where pread and send only report it. Before bytes of a
- * stored body are sent that were not sent lately, one byte at the end of the
- * next window is read with RWF_NOWAIT: when that would have to wait for the
- * disk, the caller has the window read by a pool thread first.
+ * scratch memory. Before bytes of a stored body are sent that were not sent
+ * lately, one byte at the end of the next window is read with RWF_NOWAIT:
+ * when that would have to wait for the disk, the caller has the window read
+ * by a pool thread first.
  */
 #include "proxy/deliver.h"
 
@@ -22,16 +21,16 @@
 #include "proxy/worker.h"
 
 enum {
-	/*
-	 * At most this much a turn. What a send buffer holds at most: 1 MiB at a time costs half as
-	 * much CPU again (measured on loopback, 8 and 32 clients).
-	 */
+	/* At most this much a turn: what a send buffer holds at most. */
 	DELIVER_TURN_BYTES = 4 << 20,
 	/*
 	 * By sendfile: small turns, so that all readers of a flight send what has just come while
 	 * it is in the CPU's cache.
 	 */
 	DELIVER_SENDFILE_BYTES = 256 << 10,
+	/* A client that takes so much in so little time makes copies worth it. */
+	DELIVER_FAST_BYTES = 8 << 20,
+	DELIVER_FAST_MS = 500,
 	/* Through TLS: a turn is as long in time as the above; pieces stay in the CPU's cache. */
 	DELIVER_SEALED_TURN_BYTES = 512 << 10,
 	DELIVER_SEALED_BYTES = 128 << 10,
@@ -59,9 +58,17 @@ deliver_progress(struct req *req, uint64_t n)
 static void
 deliver_count_body(struct req *req, uint64_t n)
 {
+	int64_t now_ms = req->c->w->now_ms;
+
 	req->at += n;
 	req->sent_bytes += n;
 	COUNT_ADD(sent_body_bytes_total, n);
+	if (req->sent_bytes - req->fast_at < DELIVER_FAST_BYTES)
+		return;
+	/* More than a send buffer holds: of what came first none was known to be taken. */
+	req->fast = now_ms - (req->fast_at > 0 ? req->fast_ms : req->first_byte_ms) <= DELIVER_FAST_MS;
+	req->fast_at = req->sent_bytes;
+	req->fast_ms = now_ms;
 }
 
 /* What a failed send means. */
@@ -124,12 +131,20 @@ deliver_kept(struct req *req)
 static struct flight_span
 deliver_span(struct req *req, uint64_t n)
 {
-	const char *p;
+	struct worker *w = req->c->w;
+	struct flight_span span;
 
-	if (req->source == SOURCE_FLIGHT)
-		return flight_reader_span(&req->reader, req->at, n);
-	p = object_bytes(req->object, req->at, &n, req->c->w->now_ms);
-	return (struct flight_span){p, object_fd(req->object), n};
+	if (req->source == SOURCE_FLIGHT) {
+		span = flight_reader_span(&req->reader, req->at, n);
+		if (span.p == NULL)
+			span.p = cache_flight_bytes(w->view, &req->reader, req->at, &span.n,
+			    req->fast, w->now_ms);
+		return span;
+	}
+	span.p = object_bytes(req->object, req->at, &n, req->fast, w->now_ms);
+	span.fd = object_fd(req->object);
+	span.n = n;
+	return span;
 }
 
 /* Copies n bytes of the body; fewer at its end, -1: can't be read. */
@@ -138,7 +153,7 @@ deliver_copy(struct req *req, char *to, size_t n)
 {
 	struct flight_span span = deliver_span(req, n);
 
-	if (span.p == NULL || req->source == SOURCE_OBJECT)	/* a mapping may fault */
+	if (span.p == NULL)
 		return pread(span.fd, to, (size_t)span.n, (off_t)req->at);
 	memcpy(to, span.p, (size_t)span.n);
 	return (ssize_t)span.n;
@@ -234,11 +249,7 @@ deliver_sealed(struct req *req, uint64_t n)
 	return DELIVER_DONE;
 }
 
-/*
- * One piece of a body, at most as much as is left of the turn. A stored one is sent from its
- * mapping where it has one: a single copy in large pieces costs half of sendfile's page by page,
- * once the pages are mapped (measured on loopback).
- */
+/* One piece of a body, at most as much as is left of the turn. */
 static enum deliver_result
 deliver_piece(struct req *req, uint64_t n, uint64_t *budget)
 {
@@ -257,8 +268,6 @@ deliver_piece(struct req *req, uint64_t n, uint64_t *budget)
 		k = sendfile(c->fd, span.fd, &at, (size_t)span.n);
 	}
 	*budget -= span.n;
-	if (k < 0 && errno == EFAULT)
-		return DELIVER_CUT;	/* the disk failed, or the file was cut */
 	if (k < 0)
 		return deliver_errno(c);
 	if (k == 0)
@@ -308,7 +317,7 @@ deliver_more(struct req *req)
 {
 	enum deliver_result r = DELIVER_DONE;
 	uint64_t limit, n, budget = req->c->tls != NULL ? DELIVER_SEALED_TURN_BYTES :
-	    req->source == SOURCE_OBJECT ? DELIVER_TURN_BYTES : DELIVER_SENDFILE_BYTES;
+	    DELIVER_TURN_BYTES;
 	uint64_t allowed, was;
 	bool final;
 
@@ -379,30 +388,6 @@ deliver_append_small(struct req *req, char *p)
 	return (size_t)n;
 }
 
-/* Head and as much of a stored body as the socket takes, in one call. */
-static enum deliver_result
-deliver_mapped(struct req *req, const char *p, uint64_t n, size_t head_bytes)
-{
-	struct conn *c = req->c;
-	uint64_t allowed = conn_allowance(c);
-	struct iovec iov[2] = {
-		{c->w->out, head_bytes},
-		{(void *)(uintptr_t)p, (size_t)n},
-	};
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2};
-	ssize_t k;
-
-	if (iov[1].iov_len > allowed)
-		iov[1].iov_len = (size_t)allowed;
-	k = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
-	if (k < (ssize_t)head_bytes)	/* an unwilling socket: the long way */
-		return k < 0 ? deliver_memory(req, c->w->out, head_bytes, 0) :
-		    deliver_memory(req, c->w->out + k, head_bytes - (size_t)k, 0);
-	deliver_progress(req, (uint64_t)k);
-	deliver_count_body(req, (uint64_t)k - head_bytes);
-	return DELIVER_DONE;
-}
-
 enum deliver_result
 deliver_start(struct req *req, size_t head_bytes)
 {
@@ -432,19 +417,6 @@ deliver_start(struct req *req, size_t head_bytes)
 		free(all);
 		deliver_count_body(req, n);
 		return r;
-	}
-	if (req->source == SOURCE_OBJECT && req->c->tls == NULL && req->at < req->end &&
-	    !deliver_is_cold(req)) {
-		uint64_t n = req->end - req->at;
-		const char *p;
-
-		if (n > DELIVER_TURN_BYTES)
-			n = DELIVER_TURN_BYTES;
-		p = object_bytes(req->object, req->at, &n, w->now_ms);
-		if (p != NULL) {
-			r = deliver_mapped(req, p, n, head_bytes);
-			return r == DELIVER_DONE ? deliver_more(req) : r;
-		}
 	}
 	/* MSG_MORE only when more follows at once: the kernel would sit on the head for 200 ms. */
 	r = deliver_memory(req, w->out, head_bytes, deliver_limit(req, &final) > req->at ?

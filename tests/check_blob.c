@@ -101,6 +101,33 @@ START_TEST(test_adopt_over)
 }
 END_TEST
 
+/* From memory: the same, in one step. */
+START_TEST(test_write)
+{
+	struct blob_stat first, second;
+	uint8_t digest[32];
+	char got[8];
+	int was = -1, fd = -1;
+
+	cachedir_digest("body", 4, digest);
+	ck_assert_int_eq(blob_write(cd.blobs, digest, "body", 4, NULL, &first), REASON_OK);
+	ck_assert_uint_eq(first.size_bytes, 4);
+	ck_assert_int_eq(blob_open(cd.blobs, digest, &was, &second), REASON_OK);
+	ck_assert_int_eq(second.mtime_ns, first.mtime_ns);
+	/* As known: it stays. In doubt: another takes its place, and who reads the old one keeps it. */
+	ck_assert_int_eq(blob_write(cd.blobs, digest, "body", 4, &first, &second), REASON_OK);
+	ck_assert_int_eq(second.mtime_ns, first.mtime_ns);
+	ck_assert_int_eq(blob_write(cd.blobs, digest, "BODY", 4, NULL, &second), REASON_OK);
+	ck_assert_int_eq(blob_open(cd.blobs, digest, &fd, &second), REASON_OK);
+	ck_assert_int_eq(read(was, got, sizeof(got)), 4);
+	ck_assert_mem_eq(got, "body", 4);
+	ck_assert_int_eq(read(fd, got, sizeof(got)), 4);
+	ck_assert_mem_eq(got, "BODY", 4);
+	ck_assert_int_eq(close(was), 0);
+	ck_assert_int_eq(close(fd), 0);
+}
+END_TEST
+
 /* Whoever reads a partial that starts over keeps what he has. */
 START_TEST(test_partial_replaced)
 {
@@ -286,6 +313,7 @@ check_blob_suite(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, test_life);
 	tcase_add_test(tc, test_adopt_over);
+	tcase_add_test(tc, test_write);
 	tcase_add_test(tc, test_partial_replaced);
 	tcase_add_test(tc, test_vanished);
 	tcase_add_test(tc, test_walk);

@@ -1,44 +1,43 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
-/* Windows of mapped bodies: the right bytes, and never too many of them resident. */
+/* Windows: the right bytes, shared by those who read the same, never too many of them. */
 #include "cache/window.h"
 #include "tests/support/cachedir.h"
 
 #include <check.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 Suite *check_window_suite(void);
 
-enum { FILE_MIB = 200, LARGE_BYTES = FILE_MIB << 20 };
-static const uint64_t RESIDENT_MAX = 32 << 20, SLACK = 4 << 20;
+enum { FILE_MIB = 80, MIB = 1 << 20, POOL_MIB = 32 };
 
 static struct cachedir cd;
 static struct windows *ws;
+static uint64_t id;
 static int fd;
 
-/* A file whose bytes say where they are. */
+/* A file whose words say where they are. */
 static void
 setup(void)
 {
-	uint32_t *page = malloc(1 << 20);
+	uint32_t *piece = malloc(MIB);
 
 	cachedir_make(&cd);
 	fd = open(cachedir_below(&cd, "body"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	ck_assert_int_ge(fd, 0);
 	for (uint32_t i = 0; i < FILE_MIB; i++) {
-		for (uint32_t k = 0; k < (1 << 20) / 4; k++)
-			page[k] = (i << 18) + k;
-		ck_assert_int_eq(write(fd, page, 1 << 20), 1 << 20);
+		for (uint32_t k = 0; k < MIB / 4; k++)
+			piece[k] = i * (MIB / 4) + k;
+		ck_assert_int_eq(write(fd, piece, MIB), MIB);
 	}
-	free(page);
+	free(piece);
 	ws = windows_new();
 	ck_assert_ptr_nonnull(ws);
+	id = window_id();
 }
 
 static void
@@ -49,7 +48,7 @@ teardown(void)
 	cachedir_remove(&cd);
 }
 
-/* Pages of files in this process, in bytes. */
+/* Private memory of this process, in bytes. */
 static uint64_t
 resident(void)
 {
@@ -59,123 +58,126 @@ resident(void)
 	ck_assert_ptr_nonnull(f);
 	ck_assert_int_eq(fscanf(f, "%lu %lu %lu", &size, &all, &files), 3);
 	(void)fclose(f);
-	return (uint64_t)files * (uint64_t)sysconf(_SC_PAGESIZE);
+	return (uint64_t)(all - files) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/* Touches as a connection does, reads all that it may; its first word says where it is. */
+/* Asks as a connection does: how many bytes there are, and these are the right ones. */
 static uint64_t
-touch(struct mapping *m, uint64_t at, uint64_t want, int64_t now_ms)
+ask(uint64_t at, uint64_t want, bool fill, int64_t now_ms)
 {
 	uint64_t n = want;
-	const char *p = window_touch(ws, m, at, &n, now_ms);
-	volatile char sum = 0;
-	uint32_t word;
+	const char *p = window_bytes(ws, id, fd, at, &n, fill, now_ms);
+	uint32_t first, last;
 
 	if (p == NULL)
 		return 0;
-	ck_assert_uint_ge(n, 1);
+	ck_assert_uint_ge(n, 4);
 	ck_assert_uint_le(n, want);
-	for (uint64_t i = 0; i < n; i += 4096)
-		sum = (char)(sum + p[i]);
-	memcpy(&word, p, sizeof(word));
-	ck_assert_uint_eq(word, at / 4);
+	memcpy(&first, p, sizeof(first));
+	memcpy(&last, p + (n - 4) / 4 * 4, sizeof(last));
+	ck_assert_uint_eq(first, at / 4);
+	ck_assert_uint_eq(last, at / 4 + (n - 4) / 4);
 	return n;
 }
 
-START_TEST(test_reading_through)
+/* Reads all that there is, in pieces of at most `want`; how many of them were copied before. */
+static unsigned
+read_through(uint64_t want, bool fill, int64_t now_ms)
 {
-	struct mapping m = {0};
-	uint64_t at = 0, before = resident();
-	int64_t now_ms = 1000;
+	unsigned there_n = 0;
+	uint64_t n;
 
-	window_map(&m, fd, LARGE_BYTES);
-	ck_assert_ptr_nonnull(m.p);
-	for (unsigned round = 0; round < 3; round++)
-		for (at = 0; at < LARGE_BYTES; now_ms += 2) {
-			uint64_t n = touch(&m, at, LARGE_BYTES - at, now_ms);
+	for (uint64_t at = 0; at < (uint64_t)FILE_MIB * MIB; at += n) {
+		n = ask(at, want, false, now_ms);
+		there_n += n > 0;
+		if (n == 0)
+			n = ask(at, want, fill, now_ms);
+		ck_assert_uint_gt(n, 0);
+	}
+	return there_n;
+}
 
-			ck_assert_uint_gt(n, 0);
-			at += n;
-			ck_assert_uint_le(window_resident_bytes(), RESIDENT_MAX);
-			ck_assert_uint_le(resident(), before + RESIDENT_MAX + SLACK);
-		}
-	ck_assert_uint_gt(resident(), before + RESIDENT_MAX / 2);
-	windows_tick(ws, now_ms + 1000);
-	ck_assert_uint_eq(window_resident_bytes(), 0);
-	ck_assert_uint_le(resident(), before + SLACK);
-	window_unmap(ws, &m);
-	ck_assert_ptr_null(m.p);
+/* Bytes are copied once, up to the window's end, and are there for whoever comes next. */
+START_TEST(test_what_one_copies_others_find)
+{
+	ck_assert_uint_eq(ask(3 * MIB + 4096, 10 * MIB, false, 1000), 0);
+	ck_assert_uint_eq(ask(3 * MIB + 4096, 10 * MIB, true, 1000), MIB - 4096);
+	ck_assert_uint_eq(ask(3 * MIB, 100, false, 1000), 100);
+	ck_assert_uint_eq(ask(4 * MIB - 8, 100, false, 1000), 8);
+	ck_assert_uint_eq(ask(4 * MIB, 100, false, 1000), 0);
+	id = window_id();
+	ck_assert_uint_eq(ask(3 * MIB, 100, false, 1000), 0);
 }
 END_TEST
 
-/* Readers everywhere: the first ones keep their windows, the others get none for a moment. */
-START_TEST(test_many_places)
+/* A body that grows: a window has what could be read when it was asked for. */
+START_TEST(test_growing_body)
 {
-	struct mapping m = {0};
-	unsigned got = 0;
-
-	window_map(&m, fd, LARGE_BYTES);
-	for (uint64_t at = 0; at < LARGE_BYTES; at += 5 << 20)
-		got += touch(&m, at, 1000, 1000) > 0;
-	ck_assert_uint_eq(got, RESIDENT_MAX / (4 << 20));
-	ck_assert_uint_eq(touch(&m, 0, 1000, 1004), 1000);
-	ck_assert_uint_eq(touch(&m, LARGE_BYTES - 4096, 1000, 1004), 0);
-	/* Some are in use no more. */
-	ck_assert_uint_eq(touch(&m, LARGE_BYTES - 4096, 1000, 1005), 1000);
-	ck_assert_uint_eq(touch(&m, 0, 1000, 1005), 1000);
-	window_unmap(ws, &m);
-	ck_assert_uint_eq(window_resident_bytes(), 0);
+	ck_assert_uint_eq(ask(MIB, 1000, true, 1000), 1000);
+	ck_assert_uint_eq(ask(MIB + 1000, 1000, false, 1000), 0);
+	ck_assert_uint_eq(ask(MIB + 1000, 5000, true, 1000), 5000);
+	ck_assert_uint_eq(ask(MIB, 6000, false, 1000), 6000);
 }
 END_TEST
 
-START_TEST(test_many_bodies)
+/* Who shares nothing uses the same two windows again and again. */
+START_TEST(test_one_reader_uses_little)
 {
-	enum { N = 300 };
-	struct mapping *m = calloc(N, sizeof(*m));
 	uint64_t before = resident();
 
-	for (int i = 0; i < N; i++) {
-		window_map(&m[i], fd, 500000);
-		ck_assert_uint_eq(touch(&m[i], 0, 500000, 1000 + 10 * i), 500000);
-		ck_assert_uint_le(window_resident_bytes(), RESIDENT_MAX);
+	ck_assert_uint_eq(read_through(MIB, true, 1000), 0);
+	ck_assert_uint_eq(read_through(MIB, true, 1000), 0);
+	ck_assert_uint_lt(resident(), before + 4 * MIB);
+	ck_assert_uint_eq(read_through(MIB / 4, true, 1000), 0);
+	ck_assert_uint_lt(resident(), before + 4 * MIB);
+}
+END_TEST
+
+/* What a second one finds is kept while others come and go, up to the bound. */
+START_TEST(test_shared_windows_are_kept)
+{
+	uint64_t before = resident();
+
+	for (uint64_t i = 0; i < FILE_MIB; i++) {
+		ck_assert_uint_eq(ask(i * MIB, MIB, true, 1000 + (int64_t)i), MIB);
+		ck_assert_uint_eq(ask(i * MIB, MIB, false, 1000 + (int64_t)i), MIB);
 	}
-	ck_assert_uint_le(resident(), before + RESIDENT_MAX + SLACK);
-	for (int i = 0; i < N; i++)
-		window_unmap(ws, &m[i]);
-	ck_assert_uint_eq(window_resident_bytes(), 0);
-	free(m);
+	ck_assert_uint_le(resident(), before + POOL_MIB * MIB + 2 * MIB);
+	for (uint64_t i = 0; i < FILE_MIB; i++)
+		ck_assert_int_eq(ask(i * MIB, MIB, false, 2000) > 0, i >= FILE_MIB - POOL_MIB);
+	windows_tick(ws, 2500);
+	ck_assert_uint_gt(ask((FILE_MIB - 1) * (uint64_t)MIB, MIB, false, 2500), 0);
+	windows_tick(ws, 3500);
+	ck_assert_uint_eq(ask((FILE_MIB - 1) * (uint64_t)MIB, MIB, false, 3500), 0);
+	ck_assert_uint_lt(resident(), before + 2 * MIB);
 }
 END_TEST
 
-/* A system call that copies from beyond the file's end fails; it does not kill. */
-START_TEST(test_file_that_was_cut)
+/* More threads, fewer windows for each. */
+START_TEST(test_threads_share_the_bound)
 {
-	struct mapping m = {0};
-	uint64_t n = 4096;
-	const char *p;
-	int pair[2];
+	struct windows *others[3];
+	unsigned there_n = 0;
 
-	window_map(&m, fd, LARGE_BYTES);
-	ck_assert_int_eq(ftruncate(fd, 4096), 0);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	p = window_touch(ws, &m, 1 << 20, &n, 1000);
-	ck_assert_ptr_nonnull(p);
-	ck_assert_int_eq(send(pair[0], p, n, MSG_NOSIGNAL), -1);
-	ck_assert_int_eq(errno, EFAULT);
-	window_unmap(ws, &m);
+	for (unsigned i = 0; i < 3; i++)
+		others[i] = windows_new();
+	for (uint64_t i = 0; i < FILE_MIB; i++)
+		for (unsigned k = 0; k < 2; k++)
+			ck_assert_uint_eq(ask(i * MIB, MIB, true, 1000), MIB);
+	for (uint64_t i = 0; i < FILE_MIB; i++)
+		there_n += ask(i * MIB, MIB, false, 1000) > 0;
+	ck_assert_uint_eq(there_n, POOL_MIB / 4);
+	for (unsigned i = 0; i < 3; i++)
+		windows_free(&others[i]);
 }
 END_TEST
 
-START_TEST(test_not_mapped)
+/* Not in the file: no window, and room for others. */
+START_TEST(test_beyond_the_end)
 {
-	struct mapping m = {0};
-	uint64_t n = 1;
-
-	window_map(&m, fd, 0);
-	ck_assert_ptr_null(window_touch(ws, &m, 0, &n, 1000));
-	window_map(&m, fd, (uint64_t)1 << 30);
-	ck_assert_ptr_null(window_touch(ws, &m, 0, &n, 1000));
-	window_unmap(ws, &m);
+	for (uint64_t i = 0; i < 2 * POOL_MIB; i++)
+		ck_assert_uint_eq(ask((FILE_MIB + i) * MIB, MIB, true, 1000), 0);
+	ck_assert_uint_eq(ask(0, MIB, true, 1000), MIB);
 }
 END_TEST
 
@@ -186,12 +188,12 @@ check_window_suite(void)
 	TCase *tc = tcase_create("windows");
 
 	tcase_add_checked_fixture(tc, setup, teardown);
-	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, test_reading_through);
-	tcase_add_test(tc, test_many_places);
-	tcase_add_test(tc, test_many_bodies);
-	tcase_add_test(tc, test_file_that_was_cut);
-	tcase_add_test(tc, test_not_mapped);
+	tcase_add_test(tc, test_what_one_copies_others_find);
+	tcase_add_test(tc, test_growing_body);
+	tcase_add_test(tc, test_one_reader_uses_little);
+	tcase_add_test(tc, test_shared_windows_are_kept);
+	tcase_add_test(tc, test_threads_share_the_bound);
+	tcase_add_test(tc, test_beyond_the_end);
 	suite_add_tcase(s, tc);
 	return s;
 }

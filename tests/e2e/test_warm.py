@@ -55,6 +55,7 @@ def test_flat_then_origin_gone(env):
     text = warm(depot, f"http://HTTPS///{repo.host}{repo.root}", "cuda")
     assert f"all {len(NAMES)} files are cached" in text and "0 of them were before" in text, text
     repo.expect_each_sent_once()
+    depot.wait_idle()
     text = warm(depot, f"https://{repo.host}{repo.root}", "cuda")
     assert f"{len(NAMES)} of them were before" in text, text
     repo.expect_each_sent_once()
@@ -68,6 +69,7 @@ def test_dists_then_origin_gone(env):
     base = f"https://{repo.host}{repo.root}"
     text = warm(depot, base, "--suite", repo.suite, "--arch", repo.workshop.arch, "cuda")
     assert f"all {len(NAMES)} files are cached" in text, text
+    depot.wait_idle()
     text = warm(depot, f"{base}dists/{repo.suite}", "--arch", repo.workshop.arch, "--component",
                 "main", "cuda")
     assert f"{len(NAMES)} of them were before" in text, text

@@ -44,7 +44,8 @@ def test_connections_that_never_ask(env):
     kept = depot.conn(source=OTHER)
     expect_body(kept.get("/-/healthz"), b"ok\n")
     idle = [depot.conn(source=OTHER) for _ in range(40)]
-    depot.wait_counter("client_connections_refused_total", "==", 40)
+    # The one that reads the counter may itself be one too many for a moment.
+    depot.wait_counter("client_connections_refused_total", ">=", 40)
     depot.wait_counter("connections_open", "<=", 2 + 16)
     depot.wait_counter("connections_open", "<=", 2, 20)
     assert all(conn.ended() for conn in idle)

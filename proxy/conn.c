@@ -419,6 +419,17 @@ conn_run(struct conn *c)
 	}
 }
 
+/* A reset while nothing is received, since nothing more is wanted: recv won't tell of it. */
+static bool
+conn_is_reset(const struct conn *c)
+{
+	socklen_t n = sizeof(int);
+	int err = 0;
+
+	return c->reqs_n > 0 && !conn_wants_input(c) &&
+	    getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &err, &n) == 0 && err != 0;
+}
+
 /* Something happened at the socket. */
 static void
 conn_event_cb(evutil_socket_t fd, short what, void *arg)
@@ -436,7 +447,10 @@ conn_event_cb(evutil_socket_t fd, short what, void *arg)
 		c->can_write = true;
 	if (c->tls != NULL && tls_is_crossed(c->tls))
 		c->can_read = c->can_write = true;
-	conn_run(c);
+	if ((what & EV_READ) && conn_is_reset(c))
+		conn_close(c, REASON_CLIENT_RESET);
+	else
+		conn_run(c);
 }
 
 /* May this client ask at all? Unix sockets are guarded by their directory. */

@@ -771,6 +771,17 @@ req_delivered(struct req *req, enum deliver_result r)
 	WRONG("deliver result");
 }
 
+/* What its answer says of the connection: the last one closes it, those before it do not. */
+static struct slice
+req_connection_field(const struct req *req)
+{
+	bool ends_body = req->end_known < 0 && !req->chunked;
+
+	if (req->c->close_when_done && (TAILQ_NEXT(req, link) == NULL || ends_body))
+		return SLICE("Connection: close\r\n");
+	return req->http.minor == 0 ? SLICE("Connection: keep-alive\r\n") : SLICE_NONE;
+}
+
 static enum step
 req_step_head(struct req *req)
 {
@@ -817,8 +828,7 @@ req_step_head(struct req *req)
 		}
 		ok = answer_make_object(req, &h, &v, total);
 	}
-	headbuf_text(&h, req->c->close_when_done ? SLICE("Connection: close\r\n") :
-	    req->http.minor == 0 ? SLICE("Connection: keep-alive\r\n") : SLICE(""));
+	headbuf_text(&h, req_connection_field(req));
 	headbuf_end(&h);
 	if (!ok || !headbuf_ok(&h))
 		return CLOSE;

@@ -184,6 +184,34 @@ def test_keep_alive_and_close(env):
                 expect_body(conn.get("http://HTTPS///cuda.example/x.deb"), b"data")
 
 
+def test_only_the_last_answer_closes(env):
+    """A pipeline that ends in close, or in nonsense: answers before the end do not say so."""
+    depot = env.depot()
+    page = make_request("/-/healthz")
+    for last in (make_request("/-/healthz", "Connection: close"), b"GET\r\n\r\n",
+                 make_request("/-/healthz", version="HTTP/1.0")):
+        with depot.conn() as conn:
+            conn.send(page * 3 + last)
+            for _ in range(3):
+                assert expect_body(conn.read(), b"ok\n").get("Connection") is None
+            assert conn.read().get("Connection") == "close"
+            assert conn.ended()
+
+
+def test_reset_is_leaving(env):
+    """Also when nothing more is read from the client: its last request is known, or too many are."""
+    gate = env.origin.gate()
+    env.origin.serve("/held.deb", Answer(b"data", gate=gate))
+    depot = env.depot()
+    for extra, times in ((("Connection: close",), 1), ((), 25)):
+        conn = depot.conn()
+        conn.send(make_request("http://HTTPS///cuda.example/held.deb", *extra) * times)
+        depot.wait_counter("flight_readers_open", "==", min(times, 20))
+        conn.reset()
+        depot.wait_counter("flight_readers_open", "==", 0)
+    gate.open()
+
+
 def test_fin_after_the_request_is_not_leaving(env):
     """A client that closes its sending side still gets everything it asked for."""
     body, gate = Pattern(300000), env.origin.gate()

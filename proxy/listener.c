@@ -453,23 +453,36 @@ listener_is_own_address(const struct listener *l, const struct sockaddr *sa)
 	return false;
 }
 
+/* A name that means this machine, whatever the configuration says. */
+static bool
+listener_is_machine_name(struct slice host)
+{
+	char name[256] = "";
+
+	return access_is_localhost(host) || (gethostname(name, sizeof(name) - 1) == 0 &&
+	    slice_caseeq(host, slice_of(name)));
+}
+
 bool
 listener_is_self(const struct listener *l, struct slice host, uint16_t port)
 {
-	char text[INET6_ADDRSTRLEN];
+	struct sockaddr_storage sa;
 	unsigned i;
 
-	for (i = 0; i < l->socks_n; i++) {
-		if (listener_sock_port(&l->socks[i]) != port)
-			continue;
-		if (slice_caseeq(host, SLICE("localhost")) || slice_eq(host, SLICE("127.0.0.1")) ||
-		    slice_eq(host, SLICE("::1")))
-			return true;
-		access_address_text((const struct sockaddr *)&l->socks[i].sa, text, sizeof(text));
-		if (slice_eq(host, slice_of(text)))
-			return true;
-	}
-	return false;
+	/* Hardly any request is for a port of ours: the rest costs system calls. */
+	for (i = 0; i < l->socks_n && listener_sock_port(&l->socks[i]) != port; i++)
+		;
+	if (i == l->socks_n)
+		return false;
+	if (listener_is_machine_name(host))
+		return true;
+	if (!access_parse_host(host, &sa))
+		return false;
+	if (sa.ss_family == AF_INET6)
+		((struct sockaddr_in6 *)&sa)->sin6_port = htons(port);
+	else
+		((struct sockaddr_in *)&sa)->sin_port = htons(port);
+	return listener_is_own_address(l, (const struct sockaddr *)&sa);
 }
 
 uint16_t

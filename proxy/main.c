@@ -145,11 +145,11 @@ main_is_self(const void *arg, struct slice host, uint16_t port)
 	size_t i;
 
 	for (i = 0; i < d->config->names.n; i++) {
-		struct slice name = slice_of(d->config->names.v[i]), name_host;
-		uint16_t name_port;
+		struct slice name;
+		uint16_t none;
 
-		if (url_split_authority(name, &name_host, &name_port) &&
-		    slice_caseeq(name_host, host) && (name_port == 0 || name_port == port))
+		if (url_split_authority(slice_of(d->config->names.v[i]), &name, &none) &&
+		    slice_caseeq(name, host))
 			return true;
 	}
 	return listener_is_self(d->listener, host, port);

@@ -381,7 +381,7 @@ def test_own_address_is_never_a_way_back(env):
     depot.start()
     before = depot.counter("connections_accepted_total")
     expect_error(depot.fetch("http://cuda.example/-/metrics"), 508, words=["this depot itself"])
-    expect_error(depot.fetch(f"http://127.0.0.3:{depot.port}/-/metrics"), 508)
+    expect_error(depot.get(f"/127.0.0.3:{depot.port}/-/metrics"), 508)
     with depot.conn() as conn:
         conn.send(f"CONNECT 127.0.0.9:{depot.port} HTTP/1.1\r\nHost: x\r\n\r\n")
         expect_error(conn.read(), 508)

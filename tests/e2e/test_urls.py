@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """One object, however it is spelled; and what is sent upstream for it."""
+import base64
+import socket
+
 from body import Pattern
 from client import expect_body, expect_error, make_request
 from origin import Answer, redirect
@@ -215,6 +218,26 @@ def test_url_of_the_depot_itself_is_taken_as_its_path(env):
     expect_body(depot.get(base + "/HTTPS///cuda.example/x.deb"), b"data")
     assert depot.get(base + "/-/healthz").body == b"ok\n"
     assert len(env.origin.requests()) == 1
+
+
+def test_every_name_of_the_depot_itself(env):
+    """All of this machine's addresses in any notation, its name, and `names`."""
+    depot = env.new_depot(names=["depot.example", "apt.example."])
+    depot.options["listen"] = f":{depot.port}"
+    depot.start()
+    for host in ("127.0.0.1", "127.0.0.7", "127.1", "0x7f000001", "0.0.0.0", "localhost", "LocalHost",
+                 socket.gethostname(), "depot.example", "DEPOT.Example."):
+        assert depot.get(f"http://{host}:{depot.port}/-/healthz").body == b"ok\n", host
+    for url in ("http://depot.example/-/healthz", "http://us:pw@depot.example/-/healthz",
+                "http://apt.example:8080/-/healthz"):
+        assert depot.get(url).body == b"ok\n", url
+    assert depot.get("http://depot.example/").status == 406
+    # Another port, or behind the depot's own address: not its path.
+    for target in ("http://127.0.0.1:1/-/healthz", f"/127.0.0.7:{depot.port}/-/healthz"):
+        expect_error(depot.get(target), 502, 508)
+    # Nor does it go there when it is redirected.
+    env.origin.serve("/x.deb", redirect(f"http://127.0.0.7:{depot.port}/-/metrics"))
+    expect_error(depot.get("http://cuda.example/x.deb"), 508)
 
 
 def test_loop_through_via_is_refused(env):

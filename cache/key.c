@@ -486,6 +486,27 @@ url_resolve(struct url *u, struct arena *a, const struct url *base, struct slice
 	return url_build(u, a, base->tls, base->authority, location);
 }
 
+size_t
+url_decode(struct slice text, char *out)
+{
+	size_t i, n = 0;
+	int high, low;
+
+	for (i = 0; i < text.n; i++) {
+		out[n] = text.p[i];
+		if (text.p[i] == '%' && text.n - i >= 3) {
+			high = key_hex_value((unsigned char)text.p[i + 1]);
+			low = key_hex_value((unsigned char)text.p[i + 2]);
+			if (high >= 0 && low >= 0) {
+				out[n] = (char)(high << 4 | low);
+				i += 2;
+			}
+		}
+		n++;
+	}
+	return n;
+}
+
 struct slice
 url_upstream_path(const struct url *u, struct arena *a)
 {

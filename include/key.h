@@ -66,6 +66,9 @@ enum reason url_parse(struct url *u, struct arena *a, struct slice text) MUSTCHE
 enum reason url_resolve(struct url *u, struct arena *a, const struct url *base,
     struct slice location) MUSTCHECK;
 
+/* Decodes each %XX, once; out has room for text.n bytes. Returns how many it got. */
+size_t url_decode(struct slice text, char *out);
+
 /* The path as origins understand it best: `+` as %2b (S3-style origins read + as space). */
 struct slice url_upstream_path(const struct url *u, struct arena *a);
 

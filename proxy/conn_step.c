@@ -395,6 +395,25 @@ req_route(struct req *req)
 	return route_parse(&req->route, &req->text, &req->http, conf);
 }
 
+/* Has it been here before? A list of proxies that is too long to be passed on hides the answer. */
+static bool
+req_is_looping(const struct req *req)
+{
+	const struct depot *d = req_depot(req);
+	unsigned i;
+
+	if (req->http.via.n >= UPSTREAM_VIA_BYTES)
+		return true;
+	for (i = 0; req->http.via.p != NULL && i < req->http.fields_n; i++) {
+		const struct httpfield *f = &req->http.fields[i];
+
+		if (slice_caseeq(f->name, SLICE("Via")) &&
+		    memmem(f->value.p, f->value.n, d->id, strlen(d->id)) != NULL)
+			return true;
+	}
+	return false;
+}
+
 static enum step
 req_step_start(struct req *req)
 {
@@ -413,8 +432,7 @@ req_step_start(struct req *req)
 		r = req_route(req);
 	if (r == REASON_OK && req->http.method == HTTP_OTHER)
 		r = REASON_METHOD;
-	if (r == REASON_OK && req->http.via.p != NULL && (req->http.via.n >= UPSTREAM_VIA_BYTES ||
-	    memmem(req->http.via.p, req->http.via.n, d->id, strlen(d->id)) != NULL))
+	if (r == REASON_OK && req_is_looping(req))
 		r = REASON_LOOP;
 	if (r != REASON_OK)
 		return req_fail(req, r, NULL);

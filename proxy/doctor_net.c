@@ -230,36 +230,21 @@ struct doctor_parent {
 	char basic[1024];		/* the Proxy-Authorization line, or "" */
 };
 
-static int
-doctor_hex(char ch)
-{
-	return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 :
-	    ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
-}
-
 /* user:password of the URL as the Basic scheme wants them. */
 static void
 doctor_make_basic(struct slice userinfo, char *out, size_t cap)
 {
-	unsigned char plain[512], coded[4 * sizeof(plain) / 3 + 8];
-	size_t i, n = 0;
+	char plain[512];
+	unsigned char coded[4 * sizeof(plain) / 3 + 8];
+	size_t n;
 
 	out[0] = '\0';
-	if (userinfo.n == 0)
+	if (userinfo.n == 0 || userinfo.n >= sizeof(plain))
 		return;
-	for (i = 0; i < userinfo.n && n < sizeof(plain) - 1; i++) {
-		char ch = userinfo.p[i];
-
-		if (ch == '%' && i + 2 < userinfo.n && doctor_hex(userinfo.p[i + 1]) >= 0 &&
-		    doctor_hex(userinfo.p[i + 2]) >= 0) {
-			ch = (char)(doctor_hex(userinfo.p[i + 1]) << 4 | doctor_hex(userinfo.p[i + 2]));
-			i += 2;
-		}
-		plain[n++] = (unsigned char)ch;
-	}
+	n = url_decode(userinfo, plain);
 	if (memchr(plain, ':', n) == NULL)
 		plain[n++] = ':';
-	(void)EVP_EncodeBlock(coded, plain, (int)n);
+	(void)EVP_EncodeBlock(coded, (const unsigned char *)plain, (int)n);
 	(void)snprintf(out, cap, "Proxy-Authorization: Basic %s\r\n", (const char *)coded);
 }
 

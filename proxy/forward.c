@@ -7,7 +7,20 @@
  */
 #include "proxy/forward.h"
 
-#include <stdio.h>
+#include <openssl/evp.h>
+
+/* Is it a field between the client and the depot, by one of the client's Connection lines? */
+static bool
+forward_is_hop_field(const struct httpreq *http, struct slice name)
+{
+	unsigned i;
+
+	for (i = 0; i < http->fields_n; i++)
+		if (slice_caseeq(http->fields[i].name, SLICE("Connection")) &&
+		    http_list_has(http->fields[i].value, name))
+			return true;
+	return false;
+}
 
 /* Fields of the client that go upstream with files that are no repository's (RFC 9110 7.6.1). */
 static struct slice
@@ -31,7 +44,7 @@ forward_fields(struct req *req)
 		for (j = 0; j < NELEM(never); j++)
 			if (slice_caseeq(f->name, never[j]))
 				break;
-		if (j < NELEM(never) || http_list_has(req->http.connection, f->name))
+		if (j < NELEM(never) || forward_is_hop_field(&req->http, f->name))
 			continue;
 		p = arena_text(&req->text, f->name.n + f->value.n + 4);
 		if (p == NULL)
@@ -49,58 +62,33 @@ forward_fields(struct req *req)
 static struct slice
 forward_basic(struct req *req)
 {
-	static const char digits[] =
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-	struct slice in = req->route.userinfo;
-	unsigned char raw[512];
-	size_t n = 0, i;
-	char *p;
+	static const char name[] = "Authorization: Basic ";
+	const size_t name_n = sizeof(name) - 1;
+	char *plain = arena_text(&req->text, req->route.userinfo.n + 1), *p;
+	size_t plain_n, coded_n;
 
-	for (i = 0; i < in.n && n < sizeof(raw); i++) {
-		unsigned v;
-		char hex[3] = {0};
-
-		if (in.p[i] == '%' && i + 2 < in.n) {
-			memcpy(hex, in.p + i + 1, 2);
-			if (sscanf(hex, "%2x", &v) == 1) {
-				raw[n++] = (unsigned char)v;
-				i += 2;
-				continue;
-			}
-		}
-		raw[n++] = (unsigned char)in.p[i];
-	}
-	p = arena_text(&req->text, 21 + (n + 2) / 3 * 4 + 2);
+	if (plain == NULL)
+		return SLICE_NONE;
+	plain_n = url_decode(req->route.userinfo, plain);
+	if (memchr(plain, ':', plain_n) == NULL)
+		plain[plain_n++] = ':';
+	p = arena_text(&req->text, name_n + (plain_n + 2) / 3 * 4 + 2);
 	if (p == NULL)
 		return SLICE_NONE;
-	in.p = p;
-	memcpy(p, "Authorization: Basic ", 21);
-	p += 21;
-	for (i = 0; i < n; i += 3) {
-		uint32_t v = (uint32_t)raw[i] << 16 | (uint32_t)(i + 1 < n ? raw[i + 1] : 0) << 8 |
-		    (i + 2 < n ? raw[i + 2] : 0);
-
-		*p++ = digits[v >> 18];
-		*p++ = digits[v >> 12 & 63];
-		*p++ = i + 1 < n ? digits[v >> 6 & 63] : '=';
-		*p++ = i + 2 < n ? digits[v & 63] : '=';
-	}
-	*p++ = '\r';
-	*p++ = '\n';
-	return (struct slice){in.p, (size_t)(p - in.p)};
+	memcpy(p, name, name_n);
+	coded_n = (size_t)EVP_EncodeBlock((unsigned char *)p + name_n,
+	    (const unsigned char *)plain, (int)plain_n);
+	memcpy(p + name_n + coded_n, "\r\n", 2);
+	return (struct slice){p, name_n + coded_n + 2};
 }
 
 struct slice
 forward_client_fields(struct req *req)
 {
-	/* Both write to the arena's end, one behind the other. */
-	struct slice fields = forward_fields(req), basic;
+	bool from_url = req->route.userinfo.n != 0 && req->http.authorization.p == NULL;
+	struct slice basic = from_url ? forward_basic(req) : SLICE_NONE;
+	/* Written right behind it. */
+	struct slice fields = forward_fields(req);
 
-	if (req->route.userinfo.n == 0 || req->http.authorization.p != NULL)
-		return fields;
-	basic = forward_basic(req);
-	if (fields.n == 0)
-		return basic;
-	fields.n += basic.n;
-	return fields;
+	return basic.n == 0 ? fields : (struct slice){basic.p, basic.n + fields.n};
 }

@@ -65,7 +65,7 @@ enum httpreq_rule {
 struct httpreq_known {
 	const char *name;
 	enum httpreq_rule rule;
-	size_t offset;		/* FIRST, ONCE, HOST, CONNECTION: the slice in struct httpreq */
+	size_t offset;		/* FIRST, ONCE, HOST: the slice in struct httpreq */
 };
 
 enum { KNOWN_NAME_MAX = 19, KNOWN_PER_LENGTH = 3 };
@@ -76,21 +76,18 @@ static const struct httpreq_known httpreq_known[KNOWN_NAME_MAX + 1][KNOWN_PER_LE
 	[3] = {{"via", RULE_FIRST, AT(via)}},
 	[4] = {{"host", RULE_HOST, AT(host)}},
 	[5] = {{"range", RULE_ONCE, AT(range)}},
-	[6] = {{"accept", RULE_FIRST, AT(accept)},
-	    {"expect", RULE_FIRST, AT(expect)},
-	    {"pragma", RULE_PRAGMA, 0}},
+	[6] = {{"pragma", RULE_PRAGMA, 0}},
 	[8] = {{"if-range", RULE_ONCE, AT(if_range)},
 	    {"if-match", RULE_ONCE, AT(if_match)}},
 	[10] = {{"user-agent", RULE_FIRST, AT(user_agent)},
-	    {"connection", RULE_CONNECTION, AT(connection)}},
+	    {"connection", RULE_CONNECTION, 0}},
 	[13] = {{"cache-control", RULE_CACHE_CONTROL, 0},
 	    {"authorization", RULE_FIRST, AT(authorization)},
 	    {"if-none-match", RULE_ONCE, AT(if_none_match)}},
 	[14] = {{"content-length", RULE_CONTENT_LENGTH, 0}},
 	[17] = {{"if-modified-since", RULE_ONCE, AT(if_modified_since)},
 	    {"transfer-encoding", RULE_TRANSFER_ENCODING, 0}},
-	[19] = {{"proxy-authorization", RULE_FIRST, AT(proxy_authorization)},
-	    {"if-unmodified-since", RULE_ONCE, AT(if_unmodified_since)}},
+	[19] = {{"if-unmodified-since", RULE_ONCE, AT(if_unmodified_since)}},
 };
 #undef AT
 
@@ -247,7 +244,7 @@ httpreq_take_known(struct httpreq *r, struct httpreq_seen *seen,
 		return true;
 	case RULE_CONNECTION:
 		httpreq_take_connection(seen, value);
-		/* FALLTHROUGH */
+		return true;
 	case RULE_FIRST:
 		if (member->p == NULL)
 			*member = value;

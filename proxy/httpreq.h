@@ -47,8 +47,7 @@ struct httpreq {
 	 * `fields`), except for Host, Range and the If- fields, whose repeats are refused.
 	 */
 	struct slice host, range, if_range, if_none_match, if_modified_since, if_match,
-	    if_unmodified_since, authorization, proxy_authorization, user_agent, accept,
-	    via, connection, expect;
+	    if_unmodified_since, authorization, user_agent, via;
 	unsigned fields_n;
 	struct httpfield fields[HTTPREQ_FIELDS_MAX];
 };

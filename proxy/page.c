@@ -323,22 +323,11 @@ page_hex(char ch)
 static void
 page_query_url(struct slice query, char out[HTTPREQ_TARGET_MAX + 1])
 {
-	size_t i, n = 0;
+	size_t n = 0;
 
+	MUST(query.n <= HTTPREQ_TARGET_MAX);
 	if (slice_starts(query, SLICE("url=")))
-		query = slice_skip(query, 4);
-	else
-		query.n = 0;
-	for (i = 0; i < query.n && n < HTTPREQ_TARGET_MAX; i++) {
-		char ch = query.p[i];
-
-		if (ch == '%' && i + 2 < query.n && page_hex(query.p[i + 1]) >= 0 &&
-		    page_hex(query.p[i + 2]) >= 0) {
-			ch = (char)(page_hex(query.p[i + 1]) << 4 | page_hex(query.p[i + 2]));
-			i += 2;
-		}
-		out[n++] = ch;
-	}
+		n = url_decode(slice_skip(query, 4), out);
 	out[n] = '\0';
 }
 

@@ -178,10 +178,8 @@ START_TEST(apt_request_is_read)
 	ck_assert_int_eq(r.cc_max_age_s, 0);
 	ck_assert(!r.cc_no_cache && !r.cc_no_store && !r.cc_only_if_cached);
 	assert_slice(r.host, "HTTPS");
-	assert_slice(r.accept, "text/*");
 	assert_slice(r.user_agent, "Debian APT-HTTP/1.3 (2.6.2)");
 	assert_slice(r.range, NULL);
-	assert_slice(r.connection, NULL);
 	ck_assert_uint_eq(r.fields_n, 4);
 	assert_slice(r.fields[1].name, "Cache-Control");
 	assert_slice(r.fields[1].value, "max-age=0");
@@ -200,13 +198,9 @@ START_TEST(every_known_field_is_found)
 	    "If-Match: \"m\"\r\n"
 	    "If-Unmodified-Since: iu\r\n"
 	    "Authorization: Basic a\r\n"
-	    "Proxy-Authorization: Basic p\r\n"
 	    "User-Agent: ua\r\n"
-	    "Accept: acc\r\n"
 	    "Via: 1.1 v\r\n"
 	    "Via: 1.1 second\r\n"
-	    "Connection: x, y\r\n"
-	    "Expect: 100-continue\r\n"
 	    "X-Host: no\r\n"
 	    "Ho3t: no\r\n"
 	    "\r\n";
@@ -222,13 +216,9 @@ START_TEST(every_known_field_is_found)
 	assert_slice(r.if_match, "\"m\"");
 	assert_slice(r.if_unmodified_since, "iu");
 	assert_slice(r.authorization, "Basic a");
-	assert_slice(r.proxy_authorization, "Basic p");
 	assert_slice(r.user_agent, "ua");
-	assert_slice(r.accept, "acc");
 	assert_slice(r.via, "1.1 v");
-	assert_slice(r.connection, "x, y");
-	assert_slice(r.expect, "100-continue");
-	ck_assert_uint_eq(r.fields_n, 17);
+	ck_assert_uint_eq(r.fields_n, 13);
 	ck_assert_int_eq(r.cc_max_age_s, -1);
 }
 END_TEST

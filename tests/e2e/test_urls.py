@@ -160,10 +160,11 @@ def test_fields_sent_upstream(env):
         expect_body(depot.fetch(
             "https://cuda.example" + path, "Proxy-Authorization: Basic dTpw",
             "Proxy-Connection: Keep-Alive", "Connection: keep-alive, X-Between",
-            "X-Between: us", "Keep-Alive: timeout=5", "TE: trailers", "Accept: text/*",
+            "X-Between: us", "Connection: X-Too", "X-Too: us", "Keep-Alive: timeout=5", "TE: trailers", "Accept: text/*",
             "Accept-Encoding: gzip, br, zstd", "User-Agent: Debian APT-HTTP/1.3 (2.6.1)"), b"data")
         request, = env.origin.requests(path)
-        for name in ("Proxy-Authorization", "Proxy-Connection", "X-Between", "Keep-Alive", "TE"):
+        for name in ("Proxy-Authorization", "Proxy-Connection", "X-Between", "X-Too", "Keep-Alive",
+                     "TE"):
             assert request.get(name) is None, f"{path}: {name}: {request.get(name)} was passed on"
         assert request.get("Accept-Encoding") in (None, "identity"), request.get("Accept-Encoding")
         assert request.get("Host") == "cuda.example", request.get("Host")
@@ -193,6 +194,21 @@ def test_credentials_in_the_url_stay_secret(env):
         assert "sEcret1" not in request.target and request.host == "cuda.example"
     depot.stop()
     assert "sEcret1" not in "\n".join(depot.access_lines()) + depot.log_text()
+
+
+def test_credentials_in_the_url_become_a_field(env):
+    """As they are meant: decoded, of any length, with a colon in any case."""
+    seen = []
+
+    def remember(request):
+        seen.append(base64.b64decode(request.get("Authorization").split()[1]).decode())
+        return b"data"
+    env.origin.serve("/x.run", remember)
+    depot = env.depot()
+    for userinfo, want in [("us:pw", "us:pw"), ("us%40er:p%3Aw", "us@er:p:w"), ("us", "us:"),
+                           ("a%zz:b%4", "a%zz:b%4"), ("us:" + "p" * 3000, "us:" + "p" * 3000)]:
+        expect_body(depot.get(f"http://{userinfo}@HTTPS///cuda.example/x.run"), b"data")
+        assert seen.pop() == want
 
 
 def test_targets_that_name_nothing(env):
@@ -253,4 +269,5 @@ def test_loop_through_via_is_refused(env):
     assert seen[0], "no Via is sent upstream: a loop could not be seen"
     expect_error(depot.fetch("https://cuda.example/y.run", f"Via: {seen[0]}"), 508)
     assert not env.origin.requests("/y.run")
+    expect_error(depot.fetch("https://cuda.example/y.run", "Via: 1.0 other", f"Via: {seen[0]}"), 508)
     expect_body(depot.fetch("https://cuda.example/x.run", "Via: 1.1 apt-depot"), b"data")

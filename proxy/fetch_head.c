@@ -90,7 +90,7 @@ fetch_flight_head(const struct fetch *ft)
 	else if (!fetch_is_repo_file(ft) && (r->cc.is_private || r->cc.no_store || r->vary_any))
 		h.shareable = h.keep = false;
 	/* A body that ends with the connection may have been cut: only a digest could tell. */
-	if (ft->head_only || (h.total_bytes < 0 && !r->chunked &&
+	if (ft->head_only || ft->no_store || (h.total_bytes < 0 && !r->chunked &&
 	    flight_expected(ft->f) == NULL))
 		h.keep = false;
 	return h;

@@ -154,7 +154,7 @@ struct fetch {
 	bool dead;			/* waits only for its mail; then it is freed */
 
 	/* What is asked for. */
-	bool head_only, no_cache, check;	/* check: conditional */
+	bool head_only, no_cache, no_store, check;	/* check: conditional */
 	char *via;			/* its Via field, malloced */
 	char *fields;			/* client's fields, malloced; "" none */
 	struct url url;			/* where it is asked for now; text in url_text */

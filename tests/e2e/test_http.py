@@ -10,7 +10,7 @@ from body import Pattern
 from client import Conn, expect_body, expect_error, make_request
 from depot import HERE, SLOW, wait_until
 from origin import LAST_MODIFIED, Answer
-from support import Skip, heavy, patient, together
+from support import Later, Skip, heavy, patient, together
 
 OTHER_DATE = "Wed, 03 Jan 2024 03:04:05 GMT"
 TAG = '"tag-1"'
@@ -508,6 +508,26 @@ def test_errors_carry_the_id_of_their_log_line(env):
     req = dict(word.split("=", 1) for word in line.split() if "=" in word)["req"]
     assert re.search(rf"request {req}\b", response.text), f"{req} is not in {response.text!r}"
     assert "cuda.example" in response.text
+
+
+def test_no_store_is_not_stored(env):
+    """Cache-Control: no-store of a client: shared while it runs, kept by nobody."""
+    gate = env.origin.gate()
+    env.origin.serve("/x.deb", Answer(Pattern(3 << 20), gate=gate))
+    depot = env.depot()
+    url = "https://cuda.example/x.deb"
+    first = Later(lambda: depot.fetch(url, "Cache-Control: no-store"))
+    gate.wait_for(1)
+    second = Later(lambda: depot.fetch(url, "Cache-Control: no-store"))
+    depot.wait_counter("flight_readers_open", "==", 2)
+    gate.open()
+    for later in (first, second):
+        assert "stored" not in expect_body(later.result(), Pattern(3 << 20)).cache_status
+    depot.wait_idle()
+    assert len(env.origin.requests()) == 1 and not depot.blob_paths() and not depot.partial_names()
+    assert "stored" in depot.fetch(url).cache_status
+    depot.wait_idle()
+    assert depot.fetch(url, "Cache-Control: no-store").is_hit
 
 
 def sizes_of(env, sizes):

@@ -82,6 +82,9 @@ enum req_step {
 /* What a request's bytes come from. */
 enum req_source { SOURCE_TEXT, SOURCE_OBJECT, SOURCE_FLIGHT };
 
+/* Why it was not answered from the cache alone: `fwd` of RFC 9211 2.2. */
+enum req_forward { FORWARD_BYPASS, FORWARD_MISS, FORWARD_STALE, FORWARD_REQUEST };
+
 enum { REQ_TEXT_BYTES = 6 << 10 };	/* of a pooled request; longer heads get their own */
 
 struct req {
@@ -118,6 +121,7 @@ struct req {
 	int error_status;		/* overrides the reason's; 0: no */
 	unsigned retry_after_s;		/* with an error; 0: not said */
 	int status;
+	enum req_forward forward;	/* while it follows a flight */
 	const char *cache_status;	/* value of Cache-Status after our name */
 	enum req_source source;
 	struct page page;		/* SOURCE_TEXT without a reason */

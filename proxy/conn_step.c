@@ -143,16 +143,19 @@ req_is_alone(const struct req *req)
 	return req->http.authorization.p != NULL || req->route.userinfo.n != 0;
 }
 
-/* What RFC 9211 says of an answer that follows a flight. */
-static void
-req_note_forward(struct req *req, bool created, bool check, bool alone)
+/* What RFC 9211 says of an answer that follows a flight, its own or another's; 304 confirmed it. */
+static const char *
+req_forward_words(const struct req *req, bool confirmed)
 {
-	if (alone)
-		req->cache_status = "fwd=bypass";
-	else if (check)
-		req->cache_status = created ? "fwd=stale" : "fwd=stale; collapsed";
-	else
-		req->cache_status = created ? "fwd=uri-miss" : "fwd=uri-miss; collapsed";
+#define W(why) {{"fwd=" why, "fwd=" why "; collapsed"},                        \
+	{"fwd=" why "; fwd-status=304", "fwd=" why "; fwd-status=304; collapsed"}}
+	static const char *const words[][2][2] = {
+		[FORWARD_BYPASS] = W("bypass"), [FORWARD_MISS] = W("uri-miss"),
+		[FORWARD_STALE] = W("stale"), [FORWARD_REQUEST] = W("request"),
+	};
+#undef W
+
+	return words[req->forward][confirmed][!req->reader.owner];
 }
 
 /* Is there something stored that may stand in when upstream has no answer in time? */
@@ -309,8 +312,9 @@ req_ask(struct req *req, bool object_bad)
 	req->flight_id = flight_id(a.flight);
 	req->reader.ahead = TAILQ_FIRST(&req->c->reqs) != req;
 	flight_attach(a.flight, &req->reader, a.created);
-	req_note_forward(req, a.created, a.object != NULL,
-	    alone || flight_is_private(a.flight));
+	req->forward = alone || (flight_is_private(a.flight) && !ask.head_only) ? FORWARD_BYPASS :
+	    a.object == NULL ? FORWARD_MISS : req->http.cc_no_cache ? FORWARD_REQUEST : FORWARD_STALE;
+	req->cache_status = req_forward_words(req, false);
 	flight_unref(&a.flight);
 	if (a.created && !a.launched)
 		req_launch(req, alone || (flight_is_private(req->reader.f) &&
@@ -624,9 +628,8 @@ req_follow_confirmed(struct req *req)
 	if (req->object == NULL)
 		return req_ask(req, false);	/* joined a check of what we had not */
 	cache_confirm(req->c->w->view, req->object, req->reader.f);
+	req->cache_status = req_forward_words(req, true);
 	flight_detach(&req->reader);
-	req->cache_status = strstr(req->cache_status, "collapsed") != NULL ?
-	    "fwd=stale; fwd-status=304; collapsed" : "fwd=stale; fwd-status=304";
 	return req_go(req, REQ_OPEN);
 }
 

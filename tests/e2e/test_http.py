@@ -510,6 +510,48 @@ def test_errors_carry_the_id_of_their_log_line(env):
     assert "cuda.example" in response.text
 
 
+def parse_cache_status(text):
+    """RFC 9211 2: (the cache, its parameters) of a list with one member; raises on bad syntax."""
+    token = r"[A-Za-z*][-!#$%&'*+.^_`|~:/0-9A-Za-z]*"
+    cache, *parts = text.split(";")
+    assert re.fullmatch(token, cache), text
+    found = {}
+    for part in parts:
+        name, equals, value = part.lstrip(" ").partition("=")
+        assert re.fullmatch(r"[a-z*][-a-z0-9_.*]*", name) and name not in found, text
+        assert not equals or re.fullmatch(rf"{token}|-?\d+", value), text
+        found[name] = value if equals else True
+    assert not ("hit" in found and "fwd" in found), text
+    assert found.get("fwd", "miss") in ("bypass", "method", "uri-miss", "vary-miss", "miss",
+                                        "request", "stale", "partial"), text
+    return cache, found
+
+
+def test_cache_status_is_a_structured_field(env):
+    """Each kind of answer has one that RFC 9211 allows, and the right one."""
+    env.origin.serve("/x.deb", b"data")
+    env.origin.serve("/dists/s/InRelease", b"data")
+    depot = env.depot()
+    url = "http://HTTPS///cuda.example"
+    for target, fields, method, want in [
+            (url + "/x.deb", [], "HEAD", {"fwd": "uri-miss"}),
+            (url + "/x.deb", [], "GET", {"fwd": "uri-miss", "stored": True}),
+            (url + "/x.deb", ["Cache-Control: no-cache"], "GET",
+             {"fwd": "request", "fwd-status": "304"}),
+            (url + "/x.deb", ["Authorization: Basic dTpw"], "GET", {"fwd": "bypass"}),
+            (url + "/x.deb", ["Range: bytes=9-"], "GET", {"detail": "RANGE"}),
+            (url + "/none.deb", [], "GET", {"fwd": "uri-miss", "detail": "UP_NOT_FOUND"}),
+            ("/foo/bar", [], "GET", {"detail": "NOT_FOUND_LOCAL"}),
+            ("/-/", [], "GET", {"detail": "page"}), ("/", [], "HEAD", {"detail": "page"}),
+            ("/acng-report.html", [], "GET", {"detail": "page"}),
+            (url + "/x.deb", [], "POST", {"detail": "METHOD"})]:
+        response = depot.get(target, *fields, method=method)
+        cache, found = parse_cache_status(response.cache_status)
+        assert cache == "apt-depot" and response.get("Via") == "1.1 apt-depot"
+        assert want.items() <= found.items(), (target, fields, found)
+        depot.wait_idle()
+
+
 def test_no_store_is_not_stored(env):
     """Cache-Control: no-store of a client: shared while it runs, kept by nobody."""
     gate = env.origin.gate()

@@ -5,11 +5,11 @@
 #include "include/obj.h"
 
 static const struct {
-	const char *name, *text;
+	const char *name, *text, *advice;
 	int status;
 	bool client;
 } reason_table[REASON__N] = {
-#define R(n, s, c, t) [REASON_##n] = {#n, t, s, c},
+#define R(n, s, c, t, a) [REASON_##n] = {#n, t, a, s, c},
 #include "include/reason.def"
 #undef R
 };
@@ -26,6 +26,13 @@ reason_text(enum reason r)
 {
 	MUST((unsigned)r < REASON__N);
 	return reason_table[r].text;
+}
+
+const char *
+reason_advice(enum reason r)
+{
+	MUST((unsigned)r < REASON__N);
+	return reason_table[r].advice;
 }
 
 int

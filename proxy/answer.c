@@ -22,25 +22,6 @@ answer_error_status(const struct req *req)
 	return reason_status(req->reason) != 0 ? reason_status(req->reason) : 502;
 }
 
-/* Which key opens the door that was closed, and what else would help. */
-static const char *const answer_advice[REASON__N] = {
-	[REASON_DENIED_CLIENT] = "Add the client's network to allow_clients in the depot's "
-	    "configuration.\n",
-	[REASON_DENIED_UPSTREAM] = "See allow_upstreams and deny_upstreams in the depot's "
-	    "configuration.\n",
-	[REASON_DENIED_PORT] = "Add the port to allow_ports in the depot's configuration.\n",
-	[REASON_DENIED_ADDRESS] = "If this upstream is yours, add its network to allow_addresses "
-	    "in the depot's configuration; where deny_addresses has it, that wins.\n",
-	[REASON_DENIED_CONNECT] = "See connect and connect_ports in the depot's configuration.\n",
-	[REASON_CLIENT_CONNECTIONS] = "Close some, or raise client_connections in the depot's "
-	    "configuration.\n",
-	[REASON_CLIENT_RATE] = "Repeat it after Retry-After seconds, or raise client_rate in the "
-	    "depot's configuration.\n",
-	[REASON_OFFLINE] = "The depot runs with offline = yes.\n",
-	[REASON_NOT_FOUND_LOCAL] = "Ask for /HTTPS///host/path or /host/path; / explains how to "
-	    "configure a client.\n",
-};
-
 struct slice
 answer_url(const struct req *req)
 {
@@ -50,19 +31,23 @@ answer_url(const struct req *req)
 	    req->http.target.n) == NULL ? req->http.target : SLICE("(hidden)");
 }
 
-/* The body of an error, for a tired operator at night. */
+/* The body of an error, for a tired operator at night; a page has put what to do there already. */
 static bool
 answer_error_body(struct req *req, int status)
 {
 	struct slice url = answer_url(req);
 	const char *detail = req->detail != NULL ? req->detail : reason_text(req->reason);
-	const char *advice = answer_advice[req->reason];
+	const char *advice = reason_advice(req->reason);
+	char *own = req->text_body;
 	int n;
 
-	n = asprintf(&req->text_body, "%d %s\n\napt-depot: %s.\n%s%.*s%s%sreason %s, request %llu\n",
+	if (own != NULL && own[0] != '\0')
+		advice = own;
+	n = asprintf(&req->text_body, "%d %s\n\napt-depot: %s.\n%s%.*s%s%s%sreason %s, request %llu\n",
 	    status, http_phrase(status), detail, url.n != 0 ? "URL: " : "", SLICE_ARG(url),
-	    url.n != 0 ? "\n" : "", advice != NULL ? advice : "", reason_name(req->reason),
-	    (unsigned long long)req->id);
+	    url.n != 0 ? "\n" : "", advice != NULL ? advice : "", advice != NULL && advice != own ?
+	    "\n" : "", reason_name(req->reason), (unsigned long long)req->id);
+	free(own);
 	if (n < 0) {
 		req->text_body = NULL;
 		return false;
@@ -128,6 +113,9 @@ answer_make_page(struct req *req, struct headbuf *h)
 	    "Cache-Status: apt-depot; detail=page\r\n"));
 	if (page->location != NULL)
 		headbuf_field(h, SLICE("Location"), slice_of(page->location));
+	if (page->status >= 400 && page->phrase == NULL)
+		log_msg(LOG_INFO, "req=%llu %d page: %.*s", (unsigned long long)req->id, page->status,
+		    SLICE_ARG(answer_url(req)));
 	return true;
 }
 

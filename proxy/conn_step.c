@@ -113,6 +113,8 @@ req_serve_page(struct req *req)
 	if (req->page.body == NULL)
 		return req_fail(req, REASON_NO_MEMORY, NULL);
 	req->text_body = req->page.body;
+	if (req->page.reason != REASON_OK)
+		return req_fail(req, req->page.reason, NULL);
 	req->source = SOURCE_TEXT;
 	req->cache_status = "detail=page";
 	return req_go(req, REQ_HEAD);

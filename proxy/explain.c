@@ -268,6 +268,8 @@ explain_new(const struct explain_ask *ask, const char *word)
 	if (!e->understood) {
 		explain_add_text(e, "error", "%s is no URL of a repository file: write "
 		    "http://HTTPS///host/path, https://host/path or http://host/path", word);
+		if (ask->req_id != 0)
+			explain_add_number(e, "request", EXPLAIN_NUMBER, (int64_t)ask->req_id);
 		return e;
 	}
 	aptfile_classify(&e->af, (struct slice){e->url.path.p,

@@ -21,6 +21,7 @@ struct explain_ask {
 	const struct depot *depot;
 	struct cache_view *view;	/* of the calling thread */
 	int64_t now_ms, now_s;
+	uint64_t req_id;		/* of the page; 0: a command asks */
 };
 
 /* word: a URL in any form that clients send. NULL: out of memory. */

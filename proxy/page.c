@@ -250,9 +250,9 @@ page_make_ca(FILE *out, const struct page_facts *f, struct page *page)
 		(void)fputs(f->ca_pem, out);
 		return;
 	}
-	page->status = 404;
-	(void)fputs("404 Not Found\n\napt-depot: there is no authority to trust: this depot "
-	    "intercepts no host (see intercept_hosts in its configuration).\n", out);
+	page->reason = REASON_NOT_FOUND_LOCAL;
+	(void)fputs("There is no authority to trust: this depot intercepts no host (see "
+	    "intercept_hosts in its configuration).\n", out);
 }
 
 /* One flight of the JSON status. */
@@ -312,14 +312,7 @@ page_make_status(FILE *out, const struct page_facts *f, struct page *page)
 
 /* ---- explain ---- */
 
-static int
-page_hex(char ch)
-{
-	return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10 :
-	    ch >= 'A' && ch <= 'F' ? ch - 'A' + 10 : -1;
-}
-
-/* The rest of the query behind "url=", %XX decoded once; "" when there is none. */
+/* The rest of the query behind "url=", decoded; "" when there is none. */
 static void
 page_query_url(struct slice query, char out[HTTPREQ_TARGET_MAX + 1])
 {
@@ -337,7 +330,7 @@ page_make_explain_as(FILE *out, const struct page_facts *f, struct page *page, b
 {
 	const struct worker *w = f->req->c->w;
 	struct explain_ask ask = {.depot = w->depot, .view = w->view, .now_ms = w->now_ms,
-	    .now_s = f->now_s};
+	    .now_s = f->now_s, .req_id = f->req->id};
 	char word[HTTPREQ_TARGET_MAX + 1];
 	struct explain *e;
 
@@ -345,10 +338,11 @@ page_make_explain_as(FILE *out, const struct page_facts *f, struct page *page, b
 	page_query_url(f->req->route.query, word);
 	e = explain_new(&ask, word);
 	if (e == NULL) {
-		page->status = 503;
+		page->reason = REASON_NO_MEMORY;
 		return;
 	}
-	if (word[0] != '\0' && !explain_understood(e))
+	/* Without a word the HTML page is the form. */
+	if ((word[0] != '\0' || json) && !explain_understood(e))
 		page->status = 400;
 	if (json)
 		explain_print_json(e, out);
@@ -387,8 +381,8 @@ page_make_unknown(FILE *out, struct page *page)
 {
 	unsigned i;
 
-	page->status = 404;
-	(void)fputs("404 Not Found\n\napt-depot has no such page. There are:\n", out);
+	page->reason = REASON_NOT_FOUND_LOCAL;
+	(void)fputs("There are:\n", out);
 	for (i = 0; i < NELEM(page_entries); i++)
 		(void)fprintf(out, "  /-/%-15s %s\n", page_entries[i].name, page_entries[i].what);
 	(void)fputs("  /                  how to configure a client\n", out);

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "include/reason.h"
+
 struct req;
 
 struct page {
@@ -17,6 +19,7 @@ struct page {
 	const char *phrase;	/* NULL: the standard one */
 	const char *type;	/* Content-Type */
 	const char *location;	/* NULL: none */
+	enum reason reason;	/* not OK: an error, to which body adds what to do */
 	char *body;		/* malloced; NULL: out of memory */
 	size_t body_n;
 };

@@ -107,8 +107,6 @@ static const struct {
 	{ROUTE_PAGE, "apt.conf", 200, NULL, TEXT, NULL,
 	    "\nAcquire::http::Proxy \"http://depot.example:3142\";\n"},
 	{ROUTE_PAGE, "api/v1/status", 200, NULL, "application/json", NULL, "\"uptime_s\":183600,"},
-	{ROUTE_PAGE, "nothing", 404, NULL, TEXT, NULL, "/-/metrics"},
-	{ROUTE_PAGE, "metrics/", 404, NULL, TEXT, NULL, "no such page"},
 };
 
 START_TEST(page_answers)
@@ -119,12 +117,34 @@ START_TEST(page_answers)
 	/* In one test: the cache behind the pages takes a while to open. */
 	for (i = 0; i < NELEM(page_rows); i++) {
 		page = env_get(page_rows[i].kind, page_rows[i].name, "depot.example:3142");
+		ck_assert_int_eq(page.reason, REASON_OK);
 		ck_assert_int_eq(page.status, page_rows[i].status);
 		ck_assert_pstr_eq(page.phrase, page_rows[i].phrase);
 		ck_assert_str_eq(page.type, page_rows[i].type);
 		ck_assert_pstr_eq(page.location, page_rows[i].location);
 		ck_assert_msg(strstr(page.body, page_rows[i].says) != NULL, "row %u: %s", i,
 		    page.body);
+		free(page.body);
+	}
+}
+END_TEST
+
+/* No page: an error, with what there is instead. */
+START_TEST(page_that_is_not_there)
+{
+	static const struct {
+		const char *name, *says;
+	} rows[] = {
+		{"nothing", "/-/metrics"}, {"metrics/", "/-/apt.conf"}, {"api/v2/status", "api/v1/status"},
+		{"ca.pem", "intercept_hosts"},
+	};
+	struct page page;
+	unsigned i;
+
+	for (i = 0; i < NELEM(rows); i++) {
+		page = env_get(ROUTE_PAGE, rows[i].name, NULL);
+		ck_assert_int_eq(page.reason, REASON_NOT_FOUND_LOCAL);
+		ck_assert_msg(strstr(page.body, rows[i].says) != NULL, "row %u: %s", i, page.body);
 		free(page.body);
 	}
 }
@@ -281,6 +301,7 @@ check_page_suite(void)
 
 	tcase_add_checked_fixture(tc, env_start, env_stop);
 	tcase_add_test(tc, page_answers);
+	tcase_add_test(tc, page_that_is_not_there);
 	tcase_add_test(tc, page_health_tells_of_the_end);
 	tcase_add_test(tc, page_metrics_are_whole);
 	tcase_add_test(tc, page_host_is_judged);

@@ -500,14 +500,41 @@ def test_fields_of_answers(env):
     assert "varnish" not in hit.get("Via").lower() and hit.get("Accept-Ranges") in (None, "bytes")
 
 
-def test_errors_carry_the_id_of_their_log_line(env):
-    """What a user reads in an error can be found in the access log."""
-    depot = env.depot()
-    response = depot.fetch("https://cuda.example/none.deb")
-    line, = depot.wait_access("none.deb")
-    req = dict(word.split("=", 1) for word in line.split() if "=" in word)["req"]
-    assert re.search(rf"request {req}\b", response.text), f"{req} is not in {response.text!r}"
-    assert "cuda.example" in response.text
+# What is asked, the status, and what the error says: which upstream, what happened, what to do.
+ERRORS = [
+    ("http://HTTPS///cuda.example/none.deb", [], 404, ["cuda.example/none.deb", "apt-get update"]),
+    ("http://HTTPS///cuda.example/x.deb", ["Range: bytes=9-"], 416, ["Ask without Range"]),
+    ("http://HTTPS///cuda.example/x.deb", ['If-Match: "no"'], 412, ["Ask without If-Match"]),
+    ("http://HTTPS///cuda.example/y.deb", ["Cache-Control: only-if-cached"], 504,
+     ["cuda.example/y.deb", "Ask without only-if-cached"]),
+    ("http://HTTPS///cuda.example/500.deb", [], 500, ["cuda.example", "Repeat it later"]),
+    ("http://HTTPS///nowhere.invalid/x.deb", [], 502, ["nowhere.invalid", "doctor"]),
+    ("http://192.0.2.1:9/x.deb", [], 403, ["192.0.2.1", "allow_addresses"]),
+    ("http://HTTPS///", [], 400, ["http://HTTPS///host/path"]),
+    ("/foo/bar", [], 404, ["/foo/bar", "/HTTPS///host/path"]),
+    ("/-/nonsense", [], 404, ["/-/nonsense", "/-/metrics"]),
+    ("/-/ca.pem", [], 404, ["intercept_hosts"]),
+    ("/-/api/v1/explain?url=x", [], 400, ["http://HTTPS///host/path"]),
+]
+
+
+def test_errors_say_what_to_do_and_are_in_the_log(env):
+    """Each names its upstream, what to do, and a request whose line is in the log."""
+    env.origin.serve("/x.deb", b"data")
+    env.origin.serve("/500.deb", Answer(b"", status=500))
+    depot = env.depot(deny_addresses="192.0.2.0/24")
+    depot.fetch("https://cuda.example/x.deb")
+    for target, fields, status, words in ERRORS:
+        response = expect_error(depot.get(target, *fields), status, words=words)
+        req = re.search(r"request\W+(\d+)", response.text)
+        assert req, response.text
+        depot.wait_log(f" req={req[1]} ", f" {status} ")
+        if status >= 500:
+            continue    # costs the origin another round of tries
+        head = depot.get(target, *fields, method="HEAD")
+        assert head.status in (status, 200) and int(head.get("Content-Length")) > 0, target
+    line, = depot.wait_access("none.deb")[:1]
+    assert re.search(r" req=\d+ ", line), line
 
 
 def parse_cache_status(text):

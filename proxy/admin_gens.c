@@ -23,38 +23,6 @@ admin_take_root(struct admin_call *a, struct arena *arena, struct slice *url)
 	return true;
 }
 
-static void
-admin_put_time(FILE *out, const char *name, int64_t s)
-{
-	if (s == INT64_MIN)
-		(void)fprintf(out, ",\"%s\":null", name);
-	else
-		(void)fprintf(out, ",\"%s\":%" PRId64, name, s);
-}
-
-static void
-admin_put_gen_json(FILE *out, const struct inspect_gen *g)
-{
-	char hex[KEY_HEX_BYTES];
-
-	key_hex(g->digest, hex);
-	(void)fputs("{\"repository\":", out);
-	page_put_json(out, g->root);
-	(void)fprintf(out, ",\"generation\":%" PRIu64 ",\"current\":%s", g->number,
-	    g->current ? "true" : "false");
-	admin_put_time(out, "adopted_at", g->adopted_at_s);
-	admin_put_time(out, "date", g->date_s);
-	admin_put_time(out, "valid_until", g->valid_until_s);
-	(void)fprintf(out, ",\"sha256\":\"%s\",\"files\":%u,\"tables\":%u,\"packages\":%" PRIu64
-	    ",\"origin\":", hex, g->files_n, g->tables_n, g->packages_n);
-	page_put_json(out, g->origin);
-	(void)fputs(",\"suite\":", out);
-	page_put_json(out, g->suite);
-	(void)fputs(",\"pins\":", out);
-	page_put_json(out, g->pins);
-	(void)fputs("}\n", out);
-}
-
 /* "2026-11-01T10:20:30Z", the form that @TIME takes; and what else is to be known. */
 static void
 admin_put_gen(FILE *out, const struct inspect_gen *g)
@@ -93,7 +61,8 @@ admin_generations(struct admin_call *a)
 	}
 	for (i = 0; i < n; i++) {
 		if (a->cmd->json) {
-			admin_put_gen_json(a->out, &list[i]);
+			page_put_gen(a->out, &list[i]);
+			(void)putc('\n', a->out);
 			continue;
 		}
 		if (i == 0 || strcmp(list[i].root, list[i - 1].root) != 0)

@@ -11,6 +11,7 @@
 
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/trouble.h"
 #include "proxy/worker.h"
 
 /* The error's status as the client sees it. */
@@ -56,6 +57,13 @@ answer_error_body(struct req *req, int status)
 	return true;
 }
 
+void
+answer_note_trouble(const struct req *req, int status)
+{
+	trouble_note(req->c->w->now_s, req->id, status, req->reason, answer_url(req),
+	    req->detail != NULL ? req->detail : reason_text(req->reason));
+}
+
 bool
 answer_make_error(struct req *req, struct headbuf *h)
 {
@@ -70,6 +78,8 @@ answer_make_error(struct req *req, struct headbuf *h)
 		COUNT(errors_sent_total);
 	if (status == 403)
 		COUNT(refused_total);
+	if (status >= 500 || status == 403)
+		answer_note_trouble(req, status);
 	headbuf_status(h, status, SLICE_NONE);
 	headbuf_field_date(h, SLICE("Date"), req->c->w->now_s);
 	headbuf_text(h, SLICE("Content-Type: text/plain; charset=utf-8\r\n"));

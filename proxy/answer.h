@@ -8,6 +8,8 @@
 
 /* What was asked for, without credentials: canonical where it has come so far. */
 struct slice answer_url(const struct req *req);
+/* For the dashboard: its client did not get what it asked for; status 0: not to the end. */
+void answer_note_trouble(const struct req *req, int status);
 /* What the request's conditions make of the object or flight; total -1: not known yet. */
 void answer_judge(struct req *req, int64_t total, struct httpcond_verdict *v);
 /*

@@ -780,6 +780,7 @@ req_delivered(struct req *req, enum deliver_result r)
 		    flight_left_behind(&req->reader) ? REASON_CLIENT_SLOW :
 		    flight_follow(&req->reader, req->at) == FLIGHT_LOST ? REASON_UP_DIGEST :
 		    REASON_DAMAGED;
+		answer_note_trouble(req, 0);
 		log_warning("req=%llu flight=%llu cut after %llu bytes of %.*s: %s",
 		    (unsigned long long)req->id, (unsigned long long)req->flight_id,
 		    (unsigned long long)req->sent_bytes, SLICE_ARG(req->route.url.text),

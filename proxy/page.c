@@ -271,6 +271,19 @@ page_put_flight(FILE *out, const struct flight_info *fi)
 	(void)fprintf(out, ",\"readers\":%u,\"age_ms\":%" PRId64 "}", fi->readers_n, fi->age_ms);
 }
 
+/* One entry of the latest trouble. */
+static void
+page_put_trouble_json(FILE *out, const struct trouble *t)
+{
+	(void)fprintf(out, "{\"at_s\":%" PRId64 ",\"times\":%u,\"request\":%" PRIu64
+	    ",\"status\":%d,\"reason\":\"%s\",\"url\":\"", t->at_s, t->times_n, t->req_id, t->status,
+	    reason_name(t->reason));
+	page_put_url(out, t->url, false);
+	(void)fputs("\",\"what\":", out);
+	page_put_json(out, t->what);
+	(void)putc('}', out);
+}
+
 void
 page_print_status(FILE *out, const struct page_facts *f)
 {
@@ -295,11 +308,71 @@ page_print_status(FILE *out, const struct page_facts *f)
 			(void)putc(',', out);
 		page_put_flight(out, &f->flights[i]);
 	}
+	(void)fputs("],\"trouble\":[", out);
+	for (i = 0; i < f->trouble_n; i++) {
+		if (i > 0)
+			(void)putc(',', out);
+		page_put_trouble_json(out, &f->trouble[i]);
+	}
 	(void)fputs("],\"counters\":{", out);
 	for (i = 0; i < COUNTER__N; i++)
 		(void)fprintf(out, "%s\"%s\":%" PRId64, i > 0 ? "," : "",
 		    counter_name((enum counter)i), counter_read((enum counter)i));
 	(void)fputs("}}\n", out);
+}
+
+/* A time in JSON; INT64_MIN: there is none. */
+static void
+page_put_time(FILE *out, const char *name, int64_t s)
+{
+	if (s == INT64_MIN)
+		(void)fprintf(out, ",\"%s\":null", name);
+	else
+		(void)fprintf(out, ",\"%s\":%" PRId64, name, s);
+}
+
+void
+page_put_gen(FILE *out, const struct inspect_gen *g)
+{
+	char hex[KEY_HEX_BYTES];
+
+	key_hex(g->digest, hex);
+	(void)fputs("{\"repository\":", out);
+	page_put_json(out, g->root);
+	(void)fprintf(out, ",\"generation\":%" PRIu64 ",\"current\":%s", g->number,
+	    g->current ? "true" : "false");
+	page_put_time(out, "adopted_at", g->adopted_at_s);
+	page_put_time(out, "date", g->date_s);
+	page_put_time(out, "valid_until", g->valid_until_s);
+	(void)fprintf(out, ",\"sha256\":\"%s\",\"files\":%u,\"tables\":%u,\"packages\":%" PRIu64
+	    ",\"origin\":", hex, g->files_n, g->tables_n, g->packages_n);
+	page_put_json(out, g->origin);
+	(void)fputs(",\"suite\":", out);
+	page_put_json(out, g->suite);
+	(void)fputs(",\"pins\":", out);
+	page_put_json(out, g->pins);
+	(void)putc('}', out);
+}
+
+/* All generations that are kept, the newest first for each repository. */
+static void
+page_make_generations(FILE *out, const struct page_facts *f, struct page *page)
+{
+	struct inspect_gen *list;
+	size_t n, i;
+
+	page->type = "application/json";
+	if (inspect_generations(f->view, SLICE(""), &list, &n) != REASON_OK) {
+		page->reason = REASON_NO_MEMORY;
+		return;
+	}
+	(void)putc('[', out);
+	for (i = 0; i < n; i++) {
+		(void)fputs(i > 0 ? ",\n" : "", out);
+		page_put_gen(out, &list[i]);
+	}
+	(void)fputs("]\n", out);
+	inspect_generations_free(&list, n);
 }
 
 /* The dashboard's numbers for scripts. */
@@ -372,6 +445,7 @@ static const struct page_entry page_entries[] = {
 	{"ca.pem", "authority for clients of intercepted hosts", page_make_ca},
 	{"explain", "?url=URL: what is known of it", page_make_explain},
 	{"api/v1/status", "the dashboard's numbers as JSON", page_make_status},
+	{"api/v1/generations", "kept publications of repositories as JSON", page_make_generations},
 	{"api/v1/explain", "?url=URL: the same as JSON", page_make_explain_json},
 };
 
@@ -384,8 +458,8 @@ page_make_unknown(FILE *out, struct page *page)
 	page->reason = REASON_NOT_FOUND_LOCAL;
 	(void)fputs("There are:\n", out);
 	for (i = 0; i < NELEM(page_entries); i++)
-		(void)fprintf(out, "  /-/%-15s %s\n", page_entries[i].name, page_entries[i].what);
-	(void)fputs("  /                  how to configure a client\n", out);
+		(void)fprintf(out, "  /-/%-18s %s\n", page_entries[i].name, page_entries[i].what);
+	(void)fputs("  /                     how to configure a client\n", out);
 }
 
 /* ---- which one ---- */
@@ -408,6 +482,7 @@ page_facts_init(struct page_facts *f, const struct depot *d, int64_t now_s)
 	room = f->flights != NULL ? PAGE_FLIGHTS_MAX : 0;
 	f->flights_n = cache_flights(d->cache, f->flights, room);
 	f->flights_shown = f->flights_n < room ? f->flights_n : room;
+	f->trouble_n = trouble_list(f->trouble);
 }
 
 void
@@ -423,6 +498,7 @@ page_gather(const struct req *req, struct page_facts *f)
 {
 	page_facts_init(f, req->c->w->depot, req->c->w->now_s);
 	f->req = req;
+	f->view = req->c->w->view;
 	f->tls = req->c->tls != NULL;
 	page_find_host(req, f);
 	f->paused = slice_eq(req->route.query, SLICE("refresh=0"));

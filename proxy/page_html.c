@@ -15,6 +15,7 @@
 enum {
 	PAGE_REFRESH_BUSY_S = 5,	/* while something is being fetched */
 	PAGE_REFRESH_IDLE_S = 30,
+	PAGE_ROOTS_MAX = 30,		/* repositories on the dashboard */
 };
 
 /* The source that most come for, as the example. */
@@ -271,6 +272,84 @@ page_put_trouble(FILE *out)
 	(void)fputs(n == 0 ? "<small class=\"ok\">none</small></div>\n" : "</div>\n", out);
 }
 
+/* The latest of it in words, so that nobody has to find the log first. */
+static void
+page_put_latest(FILE *out, const struct page_facts *f)
+{
+	unsigned i;
+
+	if (f->trouble_n > 0)
+		(void)fputs("<h2>Latest trouble</h2>\n", out);
+	for (i = 0; i < f->trouble_n; i++) {
+		const struct trouble *t = &f->trouble[i];
+
+		(void)fputs("<div class=\"card flight\"><div class=\"url\">", out);
+		page_put_url(out, t->url, true);
+		(void)fputs("</div>\n<div class=\"bad\">", out);
+		page_put_html(out, slice_of(t->what));
+		(void)fputs("</div>\n<small>", out);
+		page_put_span(out, f->now_s - t->at_s);
+		(void)fputs(" ago &middot; ", out);
+		if (t->status != 0)
+			(void)fprintf(out, "%d", t->status);
+		else
+			(void)fputs("cut short", out);
+		(void)fprintf(out, " %s &middot; request %" PRIu64, reason_name(t->reason), t->req_id);
+		if (t->times_n > 1)
+			(void)fprintf(out, " &middot; %u times", t->times_n);
+		(void)fputs("</small></div>\n", out);
+	}
+}
+
+/* One repository: its current generation, and how many others are kept. */
+static void
+page_put_repository(FILE *out, const struct page_facts *f, const struct inspect_gen *g,
+    unsigned kept_n)
+{
+	(void)fputs("<div class=\"card flight\"><div class=\"url\">", out);
+	page_put_url(out, g->root, true);
+	(void)fputs("</div>\n<small>", out);
+	if (g->date_s != INT64_MIN) {
+		(void)fputs("published ", out);
+		page_put_span(out, f->now_s - g->date_s);
+		(void)fputs(" ago, ", out);
+	}
+	(void)fputs("adopted ", out);
+	page_put_span(out, f->now_s - g->adopted_at_s);
+	(void)fputs(" ago &middot; ", out);
+	page_put_count(out, (int64_t)g->packages_n);
+	(void)fprintf(out, " %s &middot; %u kept", g->packages_n == 1 ? "package" : "packages", kept_n);
+	if (g->valid_until_s != INT64_MIN && g->valid_until_s < f->now_s)
+		(void)fputs(" &middot; <span class=\"bad\">no longer valid</span>", out);
+	(void)fputs("</small></div>\n", out);
+}
+
+static void
+page_put_repositories(FILE *out, const struct page_facts *f)
+{
+	struct inspect_gen *list;
+	unsigned roots_n = 0;
+	size_t n, i, j;
+
+	if (f->view == NULL || inspect_generations(f->view, SLICE(""), &list, &n) != REASON_OK)
+		return;
+	if (n > 0)
+		(void)fputs("<h2>Repositories</h2>\n", out);
+	for (i = 0; i < n; i = j) {
+		const struct inspect_gen *shown = &list[i];
+
+		for (j = i; j < n && strcmp(list[j].root, list[i].root) == 0; j++)
+			if (list[j].current)
+				shown = &list[j];
+		if (++roots_n <= PAGE_ROOTS_MAX)
+			page_put_repository(out, f, shown, (unsigned)(j - i));
+	}
+	if (roots_n > PAGE_ROOTS_MAX)
+		(void)fprintf(out, "<p class=\"dim\">and %u more: apt-depot generations</p>\n",
+		    roots_n - PAGE_ROOTS_MAX);
+	inspect_generations_free(&list, n);
+}
+
 static void
 page_put_flight_card(FILE *out, const struct flight_info *fi)
 {
@@ -355,7 +434,9 @@ page_html_dashboard(FILE *out, const struct page_facts *f)
 	page_put_tile_now(out);
 	(void)fputs("</div>\n", out);
 	page_put_trouble(out);
+	page_put_latest(out, f);
 	page_put_flights(out, f);
+	page_put_repositories(out, f);
 	(void)fputs("<h2>Configure a client</h2>\n", out);
 	page_put_setup(out, f);
 	(void)fputs("<p><a href=\"/\">All ways to ask, and Dockerfiles</a></p>\n", out);

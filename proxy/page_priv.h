@@ -8,7 +8,9 @@
 #include <stdio.h>
 
 #include "include/cache.h"
+#include "include/inspect.h"
 #include "include/slice.h"
+#include "proxy/trouble.h"
 
 enum {
 	PAGE_FLIGHTS_MAX = 64,
@@ -33,6 +35,9 @@ struct page_facts {
 	struct cache_totals cache;
 	struct flight_info *flights;	/* flights_shown of them, NULL: none */
 	unsigned flights_n, flights_shown;
+	struct trouble trouble[TROUBLE_MAX];
+	unsigned trouble_n;
+	struct cache_view *view;	/* of the calling thread; NULL: repositories are not shown */
 };
 
 /* Everything but what a request brings. */
@@ -49,6 +54,7 @@ void page_put_json(FILE *out, const char *text);
 void page_put_html(FILE *out, struct slice text);
 
 void page_print_status(FILE *out, const struct page_facts *f);	/* as JSON */
+void page_put_gen(FILE *out, const struct inspect_gen *g);	/* the same */
 
 /* What stands before and behind a page's own content. refresh_s 0: it stays as it is. */
 void page_put_top(FILE *out, const char *title, unsigned refresh_s);

@@ -272,10 +272,28 @@ START_TEST(page_dashboard_shows_flights)
 	ck_assert_ptr_nonnull(strstr(text,
 	    "https://origin.example/&lt;i&gt;&quot;&amp;&#39;\\%01%C3%A4"));
 	ck_assert_ptr_null(strstr(text, "<i>\""));
+	ck_assert_ptr_null(strstr(text, "Latest trouble"));
 	free(text);
 	f.paused = true;
 	text = dashboard_text(&f);
 	ck_assert_ptr_null(strstr(text, "http-equiv=\"refresh\""));
+	free(text);
+}
+END_TEST
+
+START_TEST(page_dashboard_shows_trouble)
+{
+	struct page_facts f = {.now_s = 100, .trouble_n = 2, .trouble = {
+	    {.at_s = 90, .times_n = 3, .req_id = 7, .status = 502, .reason = REASON_UP_CONNECT,
+	    .url = "https://origin.example/<b>", .what = "<i>refused"},
+	    {.at_s = 80, .times_n = 1, .req_id = 6, .reason = REASON_UP_CLOSED}}};
+	char *text = dashboard_text(&f);
+
+	ck_assert_ptr_nonnull(strstr(text, "https://origin.example/&lt;b&gt;"));
+	ck_assert_ptr_nonnull(strstr(text, "&lt;i&gt;refused"));
+	ck_assert_ptr_nonnull(strstr(text,
+	    "10 s ago &middot; 502 UP_CONNECT &middot; request 7 &middot; 3 times<"));
+	ck_assert_ptr_nonnull(strstr(text, "20 s ago &middot; cut short UP_CLOSED &middot; request 6<"));
 	free(text);
 }
 END_TEST
@@ -306,6 +324,7 @@ check_page_suite(void)
 	tcase_add_test(tc, page_metrics_are_whole);
 	tcase_add_test(tc, page_host_is_judged);
 	tcase_add_test(tc, page_dashboard_shows_flights);
+	tcase_add_test(tc, page_dashboard_shows_trouble);
 	tcase_add_test(tc, page_url_is_escaped_for_json);
 	suite_add_tcase(s, tc);
 	return s;

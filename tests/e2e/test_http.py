@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """The HTTP/1.1 server: pages, methods, malformed requests, pipelines, conditions and ranges."""
+import json
 import os
 import re
 import socket
@@ -10,6 +11,7 @@ from body import Pattern
 from client import Conn, expect_body, expect_error, make_request
 from depot import HERE, SLOW, wait_until
 from origin import LAST_MODIFIED, Answer
+from repo import forge_deb
 from support import Later, Skip, heavy, patient, together
 
 OTHER_DATE = "Wed, 03 Jan 2024 03:04:05 GMT"
@@ -38,6 +40,25 @@ def test_pages(env):
     response = depot.get("/acng-report.html")
     assert response.status in (301, 302, 303, 307, 308), response
     assert response.get("Location", "").endswith("/-/"), response.get("Location")
+
+
+def test_dashboard_and_json_for_a_night(env):
+    """What went wrong lately, which repositories there are; the same for scripts."""
+    cdn = env.flat_cdn(forge_deb("tool", "1", 4000))
+    depot = env.depot()
+    for name in ("InRelease", "Packages"):
+        assert depot.fetch(cdn.url() + name).status == 200
+    for _ in range(2):
+        expect_error(depot.get("http://us:sEcret@10.99.0.1/x.deb"), 403)
+    page = depot.get("/-/?refresh=0").text
+    assert "Latest trouble" in page and "allow_addresses" in page and "2 times" in page
+    assert cdn.url() in page and "sEcret" not in page
+    trouble, = json.loads(depot.get("/-/api/v1/status").text)["trouble"]
+    assert trouble["url"] == "http://10.99.0.1/x.deb" and trouble["times"] == 2, trouble
+    assert (trouble["status"], trouble["reason"]) == (403, "DENIED_ADDRESS")
+    depot.wait_log(f" req={trouble['request']} ", " 403 ")
+    generation, = json.loads(depot.get("/-/api/v1/generations").text)
+    assert generation["repository"] == cdn.url() and generation["current"] is True, generation
 
 
 def test_metrics_are_the_table(env):

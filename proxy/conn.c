@@ -25,6 +25,8 @@ enum {
 	CONN_LINGER_MS = 2000,
 	CONN_REFUSED_MS = 5000,
 	CONN_LINGER_BYTES = 1 << 20,	/* discarded at most while lingering */
+	CONN_TURN_REQUESTS = 16,	/* answered in one turn, however fast more of them come */
+	CONN_REFILL_REQUESTS = CONN_LOOKAHEAD_MAX / 2 + 1,	/* fewer than these: look for more */
 };
 
 static const char *const conn_state_names[CONN_STATE_N] = {
@@ -260,12 +262,19 @@ conn_fill(struct conn *c)
 	conn_parse(c, w->in, had + (size_t)k);
 }
 
+/* May more be queued? Not for each answer anew when there is a lot: what is kept is copied then. */
+static bool
+conn_has_room(const struct conn *c)
+{
+	return c->reqs_n < (c->in_n > 0 ? CONN_REFILL_REQUESTS : CONN_LOOKAHEAD_MAX);
+}
+
 /* More input is of use now: another request may be queued. */
 static bool
 conn_wants_input(const struct conn *c)
 {
 	return c->can_read && !c->eof && !c->close_when_done && !c->connecting &&
-	    c->reqs_n < CONN_LOOKAHEAD_MAX && c->in_n < HTTPREQ_HEAD_MAX;
+	    conn_has_room(c) && c->in_n < HTTPREQ_HEAD_MAX && !(c->w->stopping && c->reqs_n > 0);
 }
 
 /* After a full look-ahead: requests received long ago may be parsed now. */
@@ -274,7 +283,7 @@ conn_parse_kept(struct conn *c)
 {
 	size_t n = c->in_n;
 
-	if (n == 0 || c->reqs_n >= CONN_LOOKAHEAD_MAX || c->close_when_done)
+	if (n == 0 || !conn_has_room(c) || c->close_when_done)
 		return;
 	memcpy(c->w->in, c->in, n);
 	conn_parse(c, c->w->in, n);
@@ -353,6 +362,8 @@ conn_finish_request(struct conn *c, struct req *req)
 	if (req->end_known < 0 && req->http.minor == 0 && req->status == 200)
 		conn_drop_requests(c);	/* this body ends with the connection */
 	req_end(req);
+	if (c->w->stopping && TAILQ_EMPTY(&c->reqs))
+		c->close_when_done = true;	/* what else has come is not answered */
 }
 
 /* While the first request waits, upstream work for those behind it begins. */
@@ -371,6 +382,7 @@ conn_look_ahead(struct conn *c)
 void
 conn_run(struct conn *c)
 {
+	unsigned answered_n = 0;
 	struct req *req;
 
 	CHECK_OBJ(c, CONN_MAGIC);
@@ -407,7 +419,13 @@ conn_run(struct conn *c)
 		case STEP_AGAIN:
 			conn_finish_request(c, req);
 			conn_parse_kept(c);
-			break;
+			if (++answered_n < CONN_TURN_REQUESTS || c->state == CONN_DEAD ||
+			    conn_is_entering(c))
+				break;
+			COUNT(client_turns_total);
+			worker_run_later(c->w, c);
+			conn_set_state(c, CONN_RUN);
+			return;
 		case STEP_WAIT:
 			if (c->state != CONN_DEAD && c->state != CONN_TUNNEL)
 				conn_look_ahead(c);

@@ -804,7 +804,8 @@ req_connection_field(const struct req *req)
 {
 	bool ends_body = req->end_known < 0 && !req->chunked;
 
-	if (req->c->close_when_done && (TAILQ_NEXT(req, link) == NULL || ends_body))
+	if ((req->c->close_when_done || req->c->w->stopping) &&
+	    (TAILQ_NEXT(req, link) == NULL || ends_body))
 		return SLICE("Connection: close\r\n");
 	return req->http.minor == 0 ? SLICE("Connection: keep-alive\r\n") : SLICE_NONE;
 }

@@ -14,7 +14,10 @@
 #include "include/counter.h"
 #include "include/log.h"
 
-enum { WORKER_GRACE_MS = 4000 };
+enum {
+	WORKER_GRACE_MS = 4000,
+	WORKER_TURN_MS = 1,		/* for those with more to do, before others are looked after */
+};
 
 void
 worker_update_clock(struct worker *w)
@@ -36,28 +39,44 @@ worker_mail_cb(evutil_socket_t fd, short what, void *arg)
 	mailbox_drain(&w->mailbox);
 }
 
+/*
+ * Another turn of the loop for those that wait for one. By a time-out: what is
+ * made active while active events are processed is processed with them, and
+ * sockets and timers would wait until nobody wants another turn.
+ */
+static void
+worker_ask_turn(struct worker *w)
+{
+	const struct timeval at_once = {0, 0};
+
+	(void)event_add(w->run_event, &at_once);
+}
+
 /* Connections that used up their turn go on. */
 static void
 worker_run_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 	struct conn *c, *last;
+	int64_t until_ms;
 
 	(void)fd;
 	(void)what;
 	CHECK_OBJ(w, WORKER_MAGIC);
 	worker_update_clock(w);
+	until_ms = w->now_ms + WORKER_TURN_MS;
 	/* Only those that are here now: who comes back waits for the next turn. */
 	last = TAILQ_LAST(&w->runnable, conn_run_list);
 	while ((c = TAILQ_FIRST(&w->runnable)) != NULL) {
 		TAILQ_REMOVE(&w->runnable, c, run_link);
 		c->runnable = false;
 		conn_run(c);
-		if (c == last)
+		worker_update_clock(w);
+		if (c == last || w->now_ms > until_ms)
 			break;
 	}
 	if (!TAILQ_EMPTY(&w->runnable))
-		event_active(w->run_event, EV_TIMEOUT, 0);
+		worker_ask_turn(w);
 }
 
 void
@@ -68,7 +87,7 @@ worker_run_later(struct worker *w, struct conn *c)
 		return;
 	c->runnable = true;
 	if (TAILQ_EMPTY(&w->runnable))
-		event_active(w->run_event, EV_TIMEOUT, 0);
+		worker_ask_turn(w);
 	TAILQ_INSERT_TAIL(&w->runnable, c, run_link);
 }
 

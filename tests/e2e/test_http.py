@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """The HTTP/1.1 server: pages, methods, malformed requests, pipelines, conditions and ranges."""
+import contextlib
 import json
 import os
 import re
@@ -291,6 +292,34 @@ def test_pipeline_deeper_than_the_look_ahead(env):
                            for n in range(40)))
         for n in range(40):
             expect_body(conn.read(), Pattern(100000 + n, seed=n % 5))
+
+
+def test_endless_pipelines_let_others_go_first(env):
+    """However fast requests come on one connection: the loop's other work has its turn."""
+    depot = env.depot(workers=1)
+    with depot.conn() as conn:
+        pad = "X-Pad: " + "x" * 1000
+        sender = Later(lambda: conn.send(make_request("/-/healthz", pad) * 2000))
+        for _ in range(2000):
+            expect_body(conn.read(), b"ok\n")
+        sender.result()
+    assert depot.counter("client_turns_total") >= 10
+
+
+def test_stop_in_an_endless_pipeline(env):
+    """It stops in time, whatever a client goes on to ask for."""
+    depot = env.depot()
+    conn = depot.conn()
+    sent = Later(lambda: [conn.send(make_request("/-/apt.conf") * 100) for _ in range(1 << 20)])
+    for _ in range(100):
+        assert conn.read().status == 200
+    stopped = Later(depot.stop)
+    with contextlib.suppress(OSError):
+        while conn.more():
+            pass
+    stopped.result()
+    with contextlib.suppress(OSError):
+        sent.result()
 
 
 def test_look_ahead_starts_pipelined_fetches(env):

@@ -45,7 +45,7 @@ struct updial {
 	char error[CURL_ERROR_SIZE];
 	/* A relay's. */
 	int net_fd, pair_fd;		/* libcurl's own; our end of the pair, -1: none */
-	struct event net_read, net_write, pair_read, pair_write;
+	struct event net_read, net_write, pair_read, pair_write, again;
 	struct updial_pipe up, down;
 };
 
@@ -59,6 +59,7 @@ updial_relay_end(struct updial *dl)
 	(void)event_del(&dl->net_write);
 	(void)event_del(&dl->pair_read);
 	(void)event_del(&dl->pair_write);
+	(void)event_del(&dl->again);
 	(void)close(dl->pair_fd);
 	free(dl->up.buf);
 	free(dl->down.buf);
@@ -153,6 +154,7 @@ updial_watch(struct event *ev, bool wanted)
 static void
 updial_relay_run(struct updial *dl)
 {
+	const struct timeval at_once = {0, 0};
 	bool alive = true, moved = true;
 	unsigned turns = UPDIAL_TURN_BYTES / UPDIAL_RELAY_BYTES;
 
@@ -170,9 +172,9 @@ updial_relay_run(struct updial *dl)
 	updial_watch(&dl->net_write, dl->up.n > 0);
 	updial_watch(&dl->pair_read, dl->up.n == 0 && !dl->up.eof);
 	updial_watch(&dl->pair_write, dl->down.n > 0);
-	/* Bytes that OpenSSL holds already make no socket readable. */
+	/* Bytes that OpenSSL holds already make no socket readable. Other work of the loop goes first. */
 	if (moved)
-		event_active(&dl->net_read, EV_READ, 0);
+		(void)event_add(&dl->again, &at_once);
 }
 
 /* Something happened at either socket. */
@@ -226,6 +228,7 @@ updial_relay_begin(struct updial *dl, curl_socket_t fd)
 	AZ(event_assign(&dl->net_write, base, fd, EV_WRITE | EV_PERSIST, updial_relay_cb, dl));
 	AZ(event_assign(&dl->pair_read, base, pair[0], EV_READ | EV_PERSIST, updial_relay_cb, dl));
 	AZ(event_assign(&dl->pair_write, base, pair[0], EV_WRITE | EV_PERSIST, updial_relay_cb, dl));
+	AZ(event_assign(&dl->again, base, -1, 0, updial_relay_cb, dl));
 	return true;
 }
 

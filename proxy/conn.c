@@ -78,6 +78,15 @@ conn_leave_limits(struct conn *c)
 }
 
 void
+conn_end_request(struct conn *c, struct req *req)
+{
+	TAILQ_REMOVE(&c->reqs, req, link);
+	c->reqs_n--;
+	c->reqs_bytes -= req->text_cap;
+	req_end(req);
+}
+
+void
 conn_close(struct conn *c, enum reason why)
 {
 	struct worker *w = c->w;
@@ -99,9 +108,7 @@ conn_close(struct conn *c, enum reason why)
 	while ((req = TAILQ_FIRST(&c->reqs)) != NULL) {
 		if (req->status != 0 || TAILQ_NEXT(req, link) == NULL)
 			req_log(req, why);
-		TAILQ_REMOVE(&c->reqs, req, link);
-		c->reqs_n--;
-		req_end(req);
+		conn_end_request(c, req);
 	}
 	tunnel_end(&c->tunnel);
 	conn_leave_limits(c);
@@ -191,7 +198,16 @@ conn_queue_request(struct conn *c, const char *head, size_t head_bytes)
 	c->connecting = req->http.method == HTTP_CONNECT && req->reason == REASON_OK;
 	TAILQ_INSERT_TAIL(&c->reqs, req, link);
 	c->reqs_n++;
+	c->reqs_bytes += req->text_cap;
 	return true;
+}
+
+/* Does it look as far ahead as it may? */
+static bool
+conn_is_full(const struct conn *c)
+{
+	return c->reqs_n >= CONN_LOOKAHEAD_MAX ||
+	    (c->reqs_n > 0 && c->reqs_bytes >= CONN_LOOKAHEAD_BYTES);
 }
 
 /* Turns received bytes into requests, as many as may be queued, and keeps the rest. */
@@ -200,7 +216,7 @@ conn_parse(struct conn *c, const char *p, size_t n)
 {
 	size_t at = 0, end;
 
-	while (at < n && c->reqs_n < CONN_LOOKAHEAD_MAX && !c->close_when_done && !c->connecting) {
+	while (at < n && !conn_is_full(c) && !c->close_when_done && !c->connecting) {
 		end = httpreq_head_end(p + at, n - at, &c->in_scanned);
 		if (end == 0 && n - at >= HTTPREQ_HEAD_MAX)
 			end = n - at;		/* too big: parsed as such, refused */
@@ -217,7 +233,7 @@ conn_parse(struct conn *c, const char *p, size_t n)
 		/* Kept for the tunnel. */
 	} else if (c->close_when_done)
 		at = n;		/* nothing after this one is answered */
-	else if (at < n && c->reqs_n >= CONN_LOOKAHEAD_MAX)
+	else if (at < n && conn_is_full(c))
 		COUNT(lookahead_full_total);
 	if (at == n)
 		c->header_ms = 0;
@@ -266,7 +282,7 @@ conn_fill(struct conn *c)
 static bool
 conn_has_room(const struct conn *c)
 {
-	return c->reqs_n < (c->in_n > 0 ? CONN_REFILL_REQUESTS : CONN_LOOKAHEAD_MAX);
+	return !conn_is_full(c) && (c->in_n == 0 || c->reqs_n < CONN_REFILL_REQUESTS);
 }
 
 /* More input is of use now: another request may be queued. */
@@ -339,29 +355,26 @@ conn_drop_requests(struct conn *c)
 {
 	struct req *req;
 
-	while ((req = TAILQ_FIRST(&c->reqs)) != NULL) {
-		TAILQ_REMOVE(&c->reqs, req, link);
-		c->reqs_n--;
-		req_end(req);
-	}
+	while ((req = TAILQ_FIRST(&c->reqs)) != NULL)
+		conn_end_request(c, req);
 }
 
 /* The first request is answered in full. */
 static void
 conn_finish_request(struct conn *c, struct req *req)
 {
+	bool ends_body = req->end_known < 0 && req->http.minor == 0 && req->status == 200;
+
 	req_log(req, REASON_OK);
-	TAILQ_REMOVE(&c->reqs, req, link);
-	c->reqs_n--;
 	c->served_n++;
 	if (req->http.method == HTTP_CONNECT) {
 		c->connecting = false;
 		if (req->status == 200)
 			entry_intercept(c, req->route.host, req->route.port);
 	}
-	if (req->end_known < 0 && req->http.minor == 0 && req->status == 200)
-		conn_drop_requests(c);	/* this body ends with the connection */
-	req_end(req);
+	conn_end_request(c, req);
+	if (ends_body)
+		conn_drop_requests(c);
 	if (c->w->stopping && TAILQ_EMPTY(&c->reqs))
 		c->close_when_done = true;	/* what else has come is not answered */
 }

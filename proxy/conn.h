@@ -174,6 +174,7 @@ struct conn {
 	uint8_t way;			/* enum conn_way */
 	struct req_list reqs;
 	unsigned reqs_n;
+	size_t reqs_bytes;		/* of memory for their text */
 	uint64_t served_n;
 	char *in;			/* bytes received and not parsed yet; NULL when none */
 	size_t in_n, in_scanned;
@@ -185,7 +186,10 @@ struct conn {
 	struct cache_client client;	/* the generations it was given */
 };
 
-enum { CONN_LOOKAHEAD_MAX = 20 };
+enum {
+	CONN_LOOKAHEAD_MAX = 20,
+	CONN_LOOKAHEAD_BYTES = 256 << 10,	/* memory for their text: a few of the largest */
+};
 
 /* Takes over the descriptor. On its worker. one_too_many: every request is answered 503. */
 void conn_new(struct worker *w, int fd, const struct sockaddr *sa, socklen_t sa_n,
@@ -195,6 +199,8 @@ bool conn_inside(const struct conn *c, struct route_inside *in);
 /* Goes on as far as it can without waiting. */
 void conn_run(struct conn *c);
 void conn_set_state(struct conn *c, enum conn_state to);
+/* Takes it out of the queue and lets go of it. */
+void conn_end_request(struct conn *c, struct req *req);
 /* The one way to end a connection. */
 void conn_close(struct conn *c, enum reason why);
 /* Looks for connections whose time is up; each tick of the worker. */

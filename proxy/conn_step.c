@@ -897,9 +897,7 @@ req_step_connect(struct req *req)
 		req->status = 200;
 		req->cache_status = "fwd=method";
 		req_log(req, REASON_OK);
-		TAILQ_REMOVE(&c->reqs, req, link);
-		c->reqs_n--;
-		req_end(req);
+		conn_end_request(c, req);
 		tunnel_open(c, true);
 		return WAIT;
 	}

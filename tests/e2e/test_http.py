@@ -294,6 +294,24 @@ def test_pipeline_deeper_than_the_look_ahead(env):
             expect_body(conn.read(), Pattern(100000 + n, seed=n % 5))
 
 
+def test_pipeline_of_large_requests(env):
+    """Twenty heads of 30 KB are answered in order, but not all of them kept at a time."""
+    gate = env.origin.gate()
+    env.origin.serve("/held.deb", Answer(b"held", gate=gate))
+    env.origin.serve("/x.deb", b"data")
+    depot = env.depot()
+    with depot.conn() as conn:
+        large = make_request("http://HTTPS///cuda.example/x.deb", "X-Pad: " + "x" * 30000)
+        sender = Later(lambda: conn.send(
+            make_request("http://HTTPS///cuda.example/held.deb") + large * 19))
+        depot.wait_counter("lookahead_full_total", ">=", 1)
+        gate.open()
+        expect_body(conn.read(), b"held")
+        for _ in range(19):
+            expect_body(conn.read(), b"data")
+        sender.result()
+
+
 def test_endless_pipelines_let_others_go_first(env):
     """However fast requests come on one connection: the loop's other work has its turn."""
     depot = env.depot(workers=1)

@@ -587,6 +587,20 @@ fetch_write_cb(char *p, size_t one, size_t n, void *arg)
 	WRONG("fetch plan");
 }
 
+/*
+ * An answer that ends the try: the origin's, or, to a plain request, perhaps
+ * its parent proxy's. That one's own troubles are 407, 502, 503 and 504.
+ */
+static enum upway_blame
+fetch_blame(const struct fetch *ft)
+{
+	int s = ft->resp->status;
+
+	if (ft->url.tls || ft->way.parent == NULL)
+		return BLAME_NOBODY;
+	return s == 407 ? BLAME_PARENT : s >= 502 && s <= 504 ? BLAME_ROUTE : BLAME_NOBODY;
+}
+
 /* The final head is complete. */
 static void
 fetch_head_complete(struct fetch *ft)
@@ -594,6 +608,8 @@ fetch_head_complete(struct fetch *ft)
 	ft->u->now_ms = clock_mono_ms();
 	cache_note_host(ft->u->depot->cache, ft->url.authority, false, ft->u->now_ms);
 	fetch_judge_head(ft);
+	if (fetch_blame(ft) != BLAME_PARENT)
+		upway_worked(&ft->way);
 	/*
 	 * Other files' heads go out at once; a repository file's first bytes are looked at before.
 	 */
@@ -645,7 +661,8 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	ft->sent = true;
 	(void)snprintf(ft->address, sizeof(ft->address), "%s", peer_ip);
 	ft->way.denied = false;
-	upway_worked(&ft->way);
+	if (ft->url.tls)
+		upway_worked(&ft->way);	/* else its parent proxy has accepted a connection, no more */
 	ft->quiet_ms = ft->u->now_ms;
 	(void)curl_easy_getinfo(ft->curl, CURLINFO_NUM_CONNECTS, &fresh);
 	ft->reused = fresh == 0;
@@ -831,20 +848,6 @@ fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
 		return;
 	else if (!fetch_switch_way(ft, blame, text))
 		fetch_again(ft, r, 0, text);
-}
-
-/*
- * An answer that ends the try: the origin's, or, to a plain request, perhaps
- * its parent proxy's. That one's own troubles are 407, 502, 503 and 504.
- */
-static enum upway_blame
-fetch_blame(const struct fetch *ft)
-{
-	int s = ft->resp->status;
-
-	if (ft->url.tls || ft->way.parent == NULL)
-		return BLAME_NOBODY;
-	return s == 407 ? BLAME_PARENT : s >= 502 && s <= 504 ? BLAME_ROUTE : BLAME_NOBODY;
 }
 
 void

@@ -209,7 +209,8 @@ segment_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own
 	if (sg->way.choice.list)
 		return CURL_PREREQFUNC_ABORT;
 	sg->sent = true;
-	upway_worked(&sg->way);
+	if (sg->all->ft->url.tls)
+		upway_worked(&sg->way);
 	sg->quiet_ms = sg->all->ft->u->now_ms;
 	(void)snprintf(sg->peer, sizeof(sg->peer), "%s", peer_ip);
 	upstream_note_peer(sg->all->host, &sg->way.choice, peer_ip);

@@ -134,6 +134,19 @@ upway_verify_cb(int good, X509_STORE_CTX *ctx)
 	return good;
 }
 
+/* Whoever is connected wants a certificate of ours, and there is none. */
+static int
+upway_client_cert_cb(SSL *ssl, X509 **cert, EVP_PKEY **key)
+{
+	struct upway *way = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+
+	(void)cert;
+	(void)key;
+	if (way != NULL)
+		way->cert_wanted = true;
+	return 0;
+}
+
 /*
  * libcurl has made the TLS context of a new connection, to a parent proxy or
  * to an origin: give it our store. The context outlives the transfer, but
@@ -147,12 +160,14 @@ upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 
 	(void)curl;
 	way->connected = true;
+	way->cert_wanted = false;
 	if (s == NULL)
 		return CURLE_SSL_CACERT_BADFILE;
 	SSL_CTX_set1_cert_store(ssl_ctx, s->store);
 	(void)SSL_CTX_set_app_data(ssl_ctx, way);
 	(void)SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_RENEGOTIATION);
 	SSL_CTX_set_verify(ssl_ctx, SSL_VERIFY_PEER, upway_verify_cb);
+	SSL_CTX_set_client_cert_cb(ssl_ctx, upway_client_cert_cb);
 	return CURLE_OK;
 }
 
@@ -495,7 +510,7 @@ upway_prepare(struct upway *way, struct upstream *u, const struct upway_host *wh
 		way->tried = 0;
 	way->u = u;
 	way->host = wh;
-	way->denied = way->allowed = way->self = way->connected = false;
+	way->denied = way->allowed = way->self = way->connected = way->cert_wanted = false;
 	way->fd = -1;
 	way->cert_error = 0;
 	way->cert_seen[0] = '\0';

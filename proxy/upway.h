@@ -48,6 +48,7 @@ struct upway {
 	bool denied, allowed, self;	/* an address was refused; one was not; it was our own */
 	enum access_verdict verdict;	/* why it was refused */
 	char address[INET6_ADDRSTRLEN];
+	bool cert_wanted;		/* it asked for a certificate of ours, and there is none */
 	int cert_error;			/* X509_V_ERR_..., 0: none */
 	char cert_seen[UPWAY_SEEN_BYTES];	/* issuer of what was refused; else the leaf's names */
 };

@@ -22,6 +22,19 @@ struct words {
 	char *out;
 };
 
+/*
+ * It asked for a certificate of ours, there was none, and it closed before it answered. In TLS 1.3
+ * that comes after the handshake, and its alert may be lost behind the close.
+ */
+static bool
+words_lacks_certificate(const struct words *w)
+{
+	long status = 0;
+
+	(void)curl_easy_getinfo(w->curl, CURLINFO_RESPONSE_CODE, &status);
+	return w->way->cert_wanted && status == 0;
+}
+
 /* What a result of libcurl means, in our words. */
 static enum reason
 upway_reason(const struct words *w)
@@ -53,8 +66,8 @@ upway_reason(const struct words *w)
 	case CURLE_OUT_OF_MEMORY:
 		return REASON_NO_MEMORY;
 	default:
-		/* TLS 1.3: the answer to a missing client certificate comes with the first read. */
-		return upway_tls_words(w->f->error) != NULL ? REASON_UP_TLS : REASON_UP_CLOSED;
+		return upway_tls_words(w->f->error) != NULL || words_lacks_certificate(w) ?
+		    REASON_UP_TLS : REASON_UP_CLOSED;
 	}
 }
 
@@ -232,7 +245,8 @@ words_certificate(struct words *w)
 static void
 words_tls(struct words *w)
 {
-	const char *why = upway_tls_words(w->f->error);
+	const char *why = words_lacks_certificate(w) && !w->at_parent ? "it wants a client "
+	    "certificate: set client_cert and client_key" : upway_tls_words(w->f->error);
 
 	words_add(w, "the TLS handshake with the %s failed", w->at_parent ? "parent proxy" :
 	    "upstream");
@@ -308,7 +322,8 @@ words_judge_parent(const struct words *w, enum reason r)
 		return BLAME_NOBODY;
 	if (w->connect_status == 407)
 		return BLAME_PARENT;
-	if (w->connect_status >= 500)
+	/* A plain request that it took and says nothing to: it, or the origin behind it. */
+	if (w->connect_status >= 500 || (w->f->sent && !w->f->tls && r == REASON_UP_TIMEOUT))
 		return BLAME_ROUTE;
 	if (w->connect_status != 0 || w->f->sent)
 		return BLAME_NOBODY;	/* its word, or the origin's */

@@ -28,7 +28,7 @@ class Parent:
     tls          chain file: it is an https:// proxy
     intercept    chain file: it breaks TLS open with this certificate, whatever the host
     refuse       a status: the answer to every CONNECT
-    hang         "accept": it takes connections and says nothing
+    hang         "accept": it takes connections and says nothing; "request": requests too
     """
 
     def __init__(self, origin, credentials=None, *, tls=None, intercept=None, refuse=None,
@@ -51,7 +51,7 @@ class Parent:
         while True:
             sock, _ = self._listener.accept()
             self.accepted += 1
-            if self.hang:
+            if self.hang == "accept":
                 self._held.append(sock)
                 continue
             threading.Thread(target=self._run, args=(sock,), daemon=True).start()
@@ -66,6 +66,9 @@ class Parent:
                 sock.sendall(b"HTTP/1.1 400 What\r\nContent-Length: 0\r\n\r\n")
                 return
             self.heads.append(head)
+            if self.hang:
+                sock.recv(1)
+                return
             method, target = head.split(" ")[:2]
             given = [line.split(":", 1)[1].strip() for line in head.split("\r\n")
                      if line.lower().startswith("proxy-authorization:")]

@@ -163,6 +163,29 @@ def test_parents_in_turn_for_plain_http(env):
         depot.stop()
 
 
+def test_wrong_credentials_for_plain_http(env):
+    """407 to a plain request: it is passed over, and does not count as working again."""
+    env.origin.serve("/x.deb", b"data")
+    strict = Parent(env.origin, "us:pw")
+    alone = behind(env, strict)
+    for _ in range(3):
+        expect_error(alone.fetch("http://cuda.example/x.deb"), 502, words=["407", "parent_proxy"])
+    alone.stop()
+    assert alone.log_text().count("can't be used") == 1, alone.log_text()
+    assert "works again" not in alone.log_text()
+
+
+@patient
+def test_parent_that_takes_requests_and_hangs(env):
+    """A plain request that a parent never answers goes to the next one."""
+    env.origin.serve("/x.deb", b"data")
+    depot = behind(env, Parent(env.origin, hang="request"), Parent(env.origin),
+                   read_timeout="500ms")
+    expect_body(depot.fetch("http://cuda.example/x.deb"), b"data")
+    assert depot.counter("parent_switches_total") == 1
+    assert depot.counter("parent_failures_total") == 0
+
+
 @patient
 def test_parent_that_hangs(env):
     """It takes connections and says nothing: the next one after connect_timeout, then at once."""
@@ -291,6 +314,26 @@ def answer_ok(tls):
         tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndata")
 
 
+def old_context(env):
+    """A server that speaks nothing newer than TLS 1.1."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.set_ciphers("ALL:@SECLEVEL=0")
+    made.minimum_version = ssl.TLSVersion.TLSv1
+    made.maximum_version = ssl.TLSVersion.TLSv1_1
+    made.load_cert_chain(env.certificates.file("good.pem"))
+    return made
+
+
+def strict_context(env, version):
+    """A server that wants a certificate of its client."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.load_cert_chain(env.certificates.file("good.pem"))
+    made.load_verify_locations(env.certificates.ca)
+    made.verify_mode = ssl.CERT_REQUIRED
+    made.minimum_version = made.maximum_version = version
+    return made
+
+
 def to(host, port):
     """connect_to for one host."""
     return f"{host}:443:127.0.0.1:{port}"
@@ -312,17 +355,6 @@ def test_each_certificate_has_its_words(env):
 
 def test_handshakes_that_fail(env):
     """TLS 1.1, no TLS at all, a client certificate wanted, a stall: each has its own words."""
-    old = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    old.set_ciphers("ALL:@SECLEVEL=0")
-    old.minimum_version = ssl.TLSVersion.TLSv1
-    old.maximum_version = ssl.TLSVersion.TLSv1_1
-    old.load_cert_chain(env.certificates.file("good.pem"))
-    strict = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    strict.load_cert_chain(env.certificates.file("good.pem"))
-    strict.load_verify_locations(env.certificates.ca)
-    strict.verify_mode = ssl.CERT_REQUIRED
-    # In TLS 1.3 the refusal may be lost behind the close.
-    strict.maximum_version = ssl.TLSVersion.TLSv1_2
     silent, clear = ports.listen(), ports.listen()
 
     def answer_clear():
@@ -331,20 +363,48 @@ def test_handshakes_that_fail(env):
             sock.recv(4096)
             sock.sendall(b"HTTP/1.1 400 This is no TLS port\r\nContent-Length: 0\r\n\r\n")
     threading.Thread(target=answer_clear, daemon=True).start()
-    wants = tls_server(answer_ok, strict)
-    names = [to("one.example", tls_server(answer_ok, old)), to("two.example", wants),
+    names = [to("one.example", tls_server(answer_ok, old_context(env))),
+             to("two.example", tls_server(answer_ok, strict_context(env, ssl.TLSVersion.TLSv1_2))),
              to("three.example", silent.getsockname()[1]),
-             to("four.example", clear.getsockname()[1])]
+             to("four.example", clear.getsockname()[1]),
+             to("mirror.example", tls_server(answer_ok, strict_context(env, ssl.TLSVersion.TLSv1_3)))]
     depot = env.depot(connect_to=names, connect_timeout="1s")
     answers = together(*[lambda host=host: depot.fetch(f"https://{host}.example/x.deb")
-                         for host in ("one", "two", "three", "four")])
+                         for host in ("one", "two", "three", "four", "mirror")])
     expect_error(answers[0], 502, words=["TLS 1.0 or 1.1", "TLS 1.2"])
     expect_error(answers[1], 502, words=["client_cert"])
     expect_error(answers[2], 504, words=["TLS handshake", "connect_timeout"])
     expect_error(answers[3], 502, words=["does not speak TLS", "wrong port"])
+    expect_error(answers[4], 502, words=["client_cert"])
     client = env.certificates.file("client.pem")
     shown = env.depot(connect_to=names, client_cert=client, client_key=client)
     expect_body(shown.fetch("https://two.example/x.deb"), b"data")
+    expect_body(shown.fetch("https://mirror.example/x.deb"), b"data")
+
+
+def test_handshakes_that_are_right_again(env):
+    """TLS 1.1 alone, then a stall, then as it should be: served at once, nothing is remembered."""
+    good = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    good.load_cert_chain(env.certificates.file("good.pem"))
+    listener, held, contexts = ports.listen(), [], []
+
+    def accept():
+        while True:
+            sock, _ = listener.accept()
+            held.append(sock)
+            try:
+                if contexts:
+                    answer_ok(contexts[-1].wrap_socket(sock, server_side=True))
+            except OSError:
+                pass
+    threading.Thread(target=accept, daemon=True).start()
+    depot = env.depot(connect_to=to("cuda.example", listener.getsockname()[1]),
+                      connect_timeout="500ms")
+    expect_error(depot.fetch(URL), 504, words=["TLS handshake", "connect_timeout"])
+    contexts.append(old_context(env))
+    expect_error(depot.fetch(URL), 502, words=["TLS 1.0 or 1.1"])
+    contexts.append(good)
+    expect_body(depot.fetch(URL), b"data")
 
 
 def test_right_again(env):

@@ -119,6 +119,35 @@ ca_fingerprint(const struct ca *ca, char out[CA_FINGERPRINT_BYTES])
 }
 
 void
+ca_print(FILE *out, const struct ca *ca, const struct globset *hosts, const char *url)
+{
+	char fingerprint[CA_FINGERPRINT_BYTES];
+	size_t i;
+
+	ca_fingerprint(ca, fingerprint);
+	(void)fprintf(out, "%s\n# SHA-256 fingerprint:\n#   %s\n\n"
+	    "# On a client, for every program that uses the system's list (curl, wget, apt):\n"
+	    "#   curl -o /usr/local/share/ca-certificates/apt-depot.crt %s/-/ca.pem\n"
+	    "#   update-ca-certificates\n"
+	    "# For apt alone, with a file that the user _apt may read, in /etc/apt/apt.conf.d/:\n",
+	    ca_pem(ca), fingerprint, url);
+	for (i = 0; i < hosts->patterns.n; i++) {
+		struct slice host = slice_of(hosts->patterns.v[i]);
+
+		if (slice_starts(host, SLICE("*")))
+			host = slice_skip(host, 1);
+		(void)fprintf(out, "#   Acquire::https::%s%.*s::CaInfo \"/etc/apt/apt-depot-ca.pem\";\n",
+		    host.n > 0 && host.p[0] != '.' ? "" : "HOST", SLICE_ARG(host));
+	}
+	(void)fprintf(out, "# In a Dockerfile, in an image that has the package ca-certificates:\n"
+	    "#   ADD %s/-/ca.pem /usr/local/share/ca-certificates/apt-depot.crt\n"
+	    "#   RUN update-ca-certificates\n"
+	    "# or, with the file beside it:\n"
+	    "#   COPY apt-depot-ca.pem /usr/local/share/ca-certificates/apt-depot.crt\n"
+	    "# Compare the fingerprint before you trust what came over plain http.\n", url);
+}
+
+void
 ca_free(struct ca **ca_p)
 {
 	struct ca *ca = *ca_p;
@@ -537,6 +566,7 @@ ca_set_aside(const char *path, char **why)
 static int
 ca_lock_dir(const char *dir, const char *owner, char **why)
 {
+	struct stat st;
 	int fd;
 
 	if (mkdir(dir, 0700) == 0) {
@@ -549,6 +579,12 @@ ca_lock_dir(const char *dir, const char *owner, char **why)
 		ca_say(why, "cannot use the directory %s: %s", dir, strerror(errno));
 		if (fd >= 0)
 			(void)close(fd);
+		return -1;
+	}
+	if (fstat(fd, &st) == 0 && (st.st_mode & (S_IWOTH | S_IWGRP)) != 0) {
+		ca_say(why, "%s has the authority's private key and may be written to by others, who "
+		    "could put one of theirs there: chmod 700 %s", dir, dir);
+		(void)close(fd);
 		return -1;
 	}
 	return fd;
@@ -647,6 +683,15 @@ ca_open(const char *dir, const struct globset *hosts, const char *owner, bool ma
 		ca = ca_read(path, path, why);
 	(void)close(lock);
 	return ca;
+}
+
+bool
+ca_is_there(const struct config *c)
+{
+	char path[CA_PATH_BYTES];
+
+	(void)snprintf(path, sizeof(path), "%s/ca/" CA_FILE, c->cache_dir);
+	return c->intercept_ca_cert != NULL || access(path, F_OK) == 0;
 }
 
 struct ca *

@@ -9,6 +9,7 @@
  */
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "include/access.h"
 #include "include/config.h"
@@ -45,6 +46,13 @@ int64_t ca_not_after_s(const struct ca *ca);
 const char *ca_pem(const struct ca *ca);
 /* SHA-256 of the certificate, as openssl x509 -fingerprint shows it. */
 void ca_fingerprint(const struct ca *ca, char out[CA_FINGERPRINT_BYTES]);
+/*
+ * For people and for /-/ca.pem: the certificate, its fingerprint, and the lines that make apt,
+ * other clients and images trust it. url: the depot's. What is no certificate is a comment.
+ */
+void ca_print(FILE *out, const struct ca *ca, const struct globset *hosts, const char *url);
+/* Is there one already: given, or made at an earlier start? */
+bool ca_is_there(const struct config *c);
 /* The configured one. may_replace: as the daemon does; commands only look. */
 struct ca *ca_of_config(const struct config *c, bool may_replace, char **why) MUSTCHECK;
 

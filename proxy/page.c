@@ -245,9 +245,12 @@ page_make_apt_conf(FILE *out, const struct page_facts *f, struct page *page)
 static void
 page_make_ca(FILE *out, const struct page_facts *f, struct page *page)
 {
-	if (f->ca_pem != NULL) {
+	char url[PAGE_HOST_BYTES + 16];
+
+	if (f->ca != NULL) {
 		page->type = "application/x-pem-file";
-		(void)fputs(f->ca_pem, out);
+		(void)snprintf(url, sizeof(url), "http%s://%s", f->tls ? "s" : "", f->host);
+		ca_print(out, f->ca, f->intercept_hosts, url);
 		return;
 	}
 	page->reason = REASON_NOT_FOUND_LOCAL;
@@ -473,8 +476,8 @@ page_facts_init(struct page_facts *f, const struct depot *d, int64_t now_s)
 	f->version = depot_version;
 	f->stopping = atomic_load(&d->stopping);
 	f->connect = d->config->connect == CONNECT_TUNNEL;
-	if (d->tls != NULL && tlsconf_ca(d->tls) != NULL)
-		f->ca_pem = ca_pem(tlsconf_ca(d->tls));
+	f->ca = d->tls != NULL ? tlsconf_ca(d->tls) : NULL;
+	f->intercept_hosts = &d->config->intercept_hosts;
 	f->now_s = now_s;
 	f->started_s = d->started_s;
 	cache_totals(d->cache, &f->cache);

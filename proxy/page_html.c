@@ -466,11 +466,11 @@ page_put_forms(FILE *out, const struct page_facts *f)
 	    "Fetched over TLS and cached, without a proxy line.");
 	page_put_form(out, "http://", f->host, "/host/path",
 	    "Fetched over plain http and cached, without a proxy line.");
-	if (f->ca_pem != NULL)
+	if (f->ca != NULL)
 		page_put_form(out, "https://", "intercepted host", "/path",
 		    "Cached too, for the hosts that this depot is told to intercept, with the proxy "
 		    "line and with <a href=\"/-/ca.pem\">its authority</a> trusted.");
-	page_put_form(out, "https://", f->ca_pem != NULL ? "other host" : "host", "/path", f->connect ?
+	page_put_form(out, "https://", f->ca != NULL ? "other host" : "host", "/path", f->connect ?
 	    "Passed through in a tunnel with the proxy line: works, but is not cached." :
 	    "Not through this depot: tunnels are refused here.");
 	(void)fputs("</table>\n", out);

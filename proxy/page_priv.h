@@ -17,7 +17,9 @@ enum {
 	PAGE_HOST_BYTES = 288,		/* host[:port] and NUL */
 };
 
+struct ca;
 struct depot;
+struct globset;
 struct req;
 
 /* What a page shows; made for one request. */
@@ -29,7 +31,8 @@ struct page_facts {
 	bool stopping;
 	bool connect;			/* CONNECT is tunnelled */
 	bool tls;			/* this client speaks TLS to us */
-	const char *ca_pem;		/* what clients of intercepted hosts must trust; NULL: none */
+	const struct ca *ca;		/* what clients of intercepted hosts must trust; NULL: none */
+	const struct globset *intercept_hosts;
 	bool paused;			/* ?refresh=0: the page does not reload itself */
 	int64_t now_s, started_s;
 	struct cache_totals cache;

@@ -298,7 +298,7 @@ END_TEST
 /* What is refused, and in which words. */
 START_TEST(ca_is_refused)
 {
-	static const char *const words[] = {"others", "certificate", "certificate"};
+	static const char *const words[] = {"others", "certificate", "certificate", "chmod 700"};
 	char *why = NULL;
 	FILE *f;
 
@@ -306,6 +306,8 @@ START_TEST(ca_is_refused)
 	env_close();
 	if (_i == 0)
 		ck_assert_int_eq(chmod(env.file, 0644), 0);
+	else if (_i == 3)
+		ck_assert_int_eq(chmod(env.ca_dir, 0722), 0);
 	else {
 		f = fopen(env.file, _i == 1 ? "w" : "r+");
 		ck_assert_ptr_nonnull(f);
@@ -403,7 +405,7 @@ check_mint_suite(void)
 	tcase_add_test(tc, leaves_are_bounded);
 	tcase_add_test(tc, ca_is_kept);
 	tcase_add_test(tc, ca_is_replaced);
-	tcase_add_loop_test(tc, ca_is_refused, 0, 3);
+	tcase_add_loop_test(tc, ca_is_refused, 0, 4);
 	tcase_add_test(tc, ca_given_is_checked);
 	tcase_add_loop_test(tc, ca_tells_what_it_can, 0, (int)NELEM(constrain_rows));
 	suite_add_tcase(s, tc);

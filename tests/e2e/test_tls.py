@@ -351,22 +351,26 @@ def test_authority(env):
     none = env.depot()
     expect_error(none.get("/-/ca.pem"), 404, words=["intercept_hosts"])
     depot = env.depot(intercept_hosts=HOST)
-    pem = depot.get("/-/ca.pem").text
-    assert pem.startswith("-----BEGIN CERTIFICATE-----") and "PRIVATE" not in pem
+    page = depot.get("/-/ca.pem").text
+    pem, rest = page.partition("-----END CERTIFICATE-----\n")[::2]
+    pem += "-----END CERTIFICATE-----\n"
+    assert pem.startswith("-----BEGIN CERTIFICATE-----") and "PRIVATE" not in page
+    assert all(line[:1] in ("", "#") for line in rest.splitlines()), rest
+    assert "ADD http://" in rest and f":{depot.port}/-/ca.pem" in rest
     args = ["ca", "-o", f"cache_dir={depot.cache_dir}", "-o", f"intercept_hosts={HOST}"]
     said = run_command(*args)
     assert said.returncode == 0 and pem in said.stdout
     for word in ("SHA-256", "update-ca-certificates", "CaInfo", "COPY", HOST):
-        assert word in said.stdout, said.stdout
+        assert word in said.stdout and word in rest, said.stdout
     found = json.loads(run_command(*args, "--json").stdout)
-    assert found["pem"] == pem and found["sha256"] in said.stdout
+    assert found["pem"] == pem and found["sha256"] in said.stdout and found["sha256"] in rest
     key = os.path.join(depot.cache_dir, "ca", "key-and-cert.pem")
     assert os.stat(key).st_mode & 0o777 == 0o600
     depot.restart()
-    assert depot.get("/-/ca.pem").text == pem
+    assert depot.get("/-/ca.pem").text == page
     depot.options["intercept_hosts"] = [HOST, "deb.example"]
     depot.restart()
-    assert depot.get("/-/ca.pem").text != pem
+    assert pem not in depot.get("/-/ca.pem").text
     wait_until(lambda: "REFUSE EVERY INTERCEPTED HOST" in depot.log_text(), "the warning")
     assert [name for name in os.listdir(os.path.dirname(key)) if ".old-" in name]
     assert run_command("ca").returncode == 1

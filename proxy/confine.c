@@ -64,8 +64,7 @@ confine_find_user(struct confine *cf)
 
 /* ---- as root: files ---- */
 
-/* Nothing in it, or just what a new file system has? */
-static bool
+bool
 confine_dir_is_empty(int dirfd)
 {
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

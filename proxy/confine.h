@@ -27,6 +27,8 @@ struct confine {
 
 /* Each says on stderr what is wrong, and what to do, where it is false. */
 bool confine_find_user(struct confine *cf) MUSTCHECK;
+/* Nothing in the open directory, or just what a new file system has? */
+bool confine_dir_is_empty(int dirfd) MUSTCHECK;
 /* Makes and looks at cache_dir; makes logs and pid_file, and gives them to the user. */
 bool confine_open_files(struct confine *cf) MUSTCHECK;
 /* Becomes the user for good, and makes sure that what is read later can be. */

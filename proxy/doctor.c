@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -25,7 +26,9 @@
 
 #include "include/clock.h"
 #include "proxy/authfile.h"
+#include "proxy/ca.h"
 #include "proxy/cmd.h"
+#include "proxy/confine.h"
 #include "proxy/control.h"
 #include "proxy/depot.h"
 #include "proxy/page_priv.h"
@@ -81,11 +84,30 @@ doctor_say(struct doctor *d, enum doctor_result r, const char *check, const char
 
 /* ---- the cache directory ---- */
 
+/* Can't the user that the depot is to become write there? Root gives it an empty one. */
+static bool
+doctor_is_another_users(const char *dir, const struct stat *st, const char *user)
+{
+	const struct passwd *pw = user != NULL ? getpwnam(user) : NULL;
+	bool empty;
+	int fd;
+
+	if (pw == NULL || pw->pw_uid == st->st_uid)
+		return false;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	empty = fd >= 0 && confine_dir_is_empty(fd);
+	if (fd >= 0)
+		(void)close(fd);
+	return !empty;
+}
+
 /* Is there one to write to, and to nobody else? */
 static bool
 doctor_check_dir(struct doctor *d)
 {
-	const char *dir = d->config->cache_dir;
+	const struct config *c = d->config;
+	const char *dir = c->cache_dir;
+	char mend[4200];
 	struct stat st;
 
 	if (stat(dir, &st) != 0) {
@@ -106,7 +128,11 @@ doctor_check_dir(struct doctor *d)
 		doctor_say(d, DOCTOR_FAIL, "cache_dir", "chmod o-w on it",
 		    "%s may be written by everybody (mode %03o): anyone on this machine could "
 		    "change packages", dir, st.st_mode & 0777);
-	else if (access(dir, R_OK | W_OK | X_OK) != 0)
+	else if (doctor_is_another_users(dir, &st, c->user)) {
+		(void)snprintf(mend, sizeof(mend), "chown -R %s %s", c->user, dir);
+		doctor_say(d, DOCTOR_FAIL, "cache_dir", mend, "%s belongs to uid %u, not to user = %s",
+		    dir, st.st_uid, c->user);
+	} else if (access(dir, R_OK | W_OK | X_OK) != 0)
 		doctor_say(d, DOCTOR_WARN, "cache_dir", "run this as the depot's user, or give the "
 		    "directory to it", "%s belongs to uid %u, mode %03o: not writable for uid %u", dir,
 		    st.st_uid, st.st_mode & 0777, geteuid());
@@ -114,6 +140,27 @@ doctor_check_dir(struct doctor *d)
 		doctor_say(d, DOCTOR_OK, "cache_dir", NULL, "%s, uid %u, mode %03o", dir, st.st_uid,
 		    st.st_mode & 0777);
 	return true;
+}
+
+/* The key that signs for intercepted hosts: usable, and nobody else's? */
+static void
+doctor_check_authority(struct doctor *d)
+{
+	char *why = NULL;
+	struct ca *ca;
+
+	if (d->config->intercept_hosts.patterns.n == 0 || !ca_is_there(d->config))
+		return;
+	ca = ca_of_config(d->config, false, &why);
+	if (ca != NULL)
+		doctor_say(d, DOCTOR_OK, "authority", NULL, "for %zu entries of intercept_hosts",
+		    d->config->intercept_hosts.patterns.n);
+	else
+		doctor_say(d, DOCTOR_FAIL, "authority", "chmod 600 on its key, 700 on its directory; or "
+		    "another one in intercept_ca_cert and intercept_ca_key", "%s", why != NULL ? why :
+		    "out of memory");
+	ca_free(&ca);
+	free(why);
 }
 
 /* A size for a person. */
@@ -139,7 +186,8 @@ doctor_check_space(struct doctor *d)
 	uint64_t total, avail, max, least;
 
 	if (statvfs(c->cache_dir, &v) != 0) {
-		doctor_say(d, DOCTOR_FAIL, "space", NULL, "%s: %s", c->cache_dir, strerror(errno));
+		doctor_say(d, DOCTOR_FAIL, "space", "cache_dir = /another/directory", "%s: %s",
+		    c->cache_dir, strerror(errno));
 		return;
 	}
 	total = (uint64_t)v.f_blocks * v.f_frsize;
@@ -398,6 +446,7 @@ cmd_doctor(const struct cmd_call *call)
 		if (doctor_check_dir(d)) {
 			doctor_check_space(d);
 			doctor_check_fs(d);
+			doctor_check_authority(d);
 		}
 		doctor_check_descriptors(d);
 		doctor_check_listeners(d);

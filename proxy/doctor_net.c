@@ -113,7 +113,8 @@ doctor_resolve(struct doctor *d, const char *check, const struct doctor_place *a
 	    .ai_family = d->up->address_family == FAMILY_4 ? AF_INET :
 	    d->up->address_family == FAMILY_6 ? AF_INET6 : AF_UNSPEC};
 	struct addrinfo *ai;
-	char port[8], text[1024] = "", one[INET6_ADDRSTRLEN + 16], mend[128];
+	char port[8], text[1024] = "", one[INET6_ADDRSTRLEN + 16], mend[128] = "";
+	enum access_verdict v;
 	size_t n = 0;
 	int err;
 
@@ -121,22 +122,26 @@ doctor_resolve(struct doctor *d, const char *check, const struct doctor_place *a
 	(void)snprintf(port, sizeof(port), "%u", at->port);
 	err = getaddrinfo(at->host, port, &hints, &out->list);
 	if (err != 0) {
-		doctor_say(d, DOCTOR_FAIL, check, "/etc/resolv.conf; or, behind a proxy that resolves "
-		    "for us: parent_proxy = http://proxy.example:3128", "%s: %s", at->host,
-		    gai_strerror(err));
+		doctor_say(d, DOCTOR_FAIL, check, d->up->address_family != FAMILY_ANY ?
+		    "address_family = any, if it has no address of that family" :
+		    "/etc/resolv.conf; or, behind a proxy that resolves for us: parent_proxy = "
+		    "http://proxy.example:3128", "%s: %s", at->host, gai_strerror(err));
 		return false;
 	}
 	for (ai = out->list; ai != NULL && out->n < DOCTOR_ADDRESSES_MAX; ai = ai->ai_next, out->n++) {
-		out->refused[out->n] = judge && !access_address_ok(&d->config->allow_addresses,
-		    &d->config->deny_addresses, ai->ai_addr);
-		out->allowed_n += !out->refused[out->n];
+		v = judge ? access_judge_address(&d->config->allow_addresses,
+		    &d->config->deny_addresses, ai->ai_addr) : ACCESS_OK;
+		out->refused[out->n] = v != ACCESS_OK;
+		out->allowed_n += v == ACCESS_OK;
 		access_address_text(ai->ai_addr, one, sizeof(one));
+		if (v != ACCESS_OK)
+			(void)snprintf(mend, sizeof(mend), v == ACCESS_DENIED ? "deny_addresses "
+			    "without %s" : "allow_addresses = %s", one);
 		if (n < sizeof(text))
 			n += (size_t)snprintf(text + n, sizeof(text) - n, "%s%s%s", n > 0 ? ", " : "",
 			    one, out->refused[out->n] ? " (refused)" : "");
 	}
 	if (out->allowed_n == 0) {
-		(void)snprintf(mend, sizeof(mend), "allow_addresses = %s", one);
 		doctor_say(d, DOCTOR_FAIL, check, mend, "%s is %s: private, loopback or in "
 		    "deny_addresses", at->host, text);
 		freeaddrinfo(out->list);
@@ -266,6 +271,9 @@ doctor_parse_parent(const char *text, struct doctor_parent *p)
 	return true;
 }
 
+static const char doctor_mend_parent[] = "parent_proxy = http://host:port of an HTTP proxy, or "
+    "https://host:port where it speaks TLS";
+
 /* What the parent said to CONNECT. */
 static bool
 doctor_judge_connect(struct doctor *d, const struct doctor_parent *p, const char *head)
@@ -275,8 +283,8 @@ doctor_judge_connect(struct doctor *d, const struct doctor_parent *p, const char
 
 	(void)snprintf(line, sizeof(line), "%.*s", (int)strcspn(head, "\r\n"), head);
 	if (sscanf(head, "HTTP/1.%*d %d", &status) != 1)
-		doctor_say(d, DOCTOR_FAIL, "parent", NULL, "%s:%u is no HTTP proxy: it said \"%s\"",
-		    p->at.host, p->at.port, line);
+		doctor_say(d, DOCTOR_FAIL, "parent", doctor_mend_parent, "%s:%u is no HTTP proxy: it "
+		    "said \"%s\"", p->at.host, p->at.port, line);
 	else if (status / 100 == 2)
 		return true;
 	else if (status == 407)
@@ -284,10 +292,17 @@ doctor_judge_connect(struct doctor *d, const struct doctor_parent *p, const char
 		    "(escape : / @ in them as %3A %2F %40)", "%s %s: \"%s\"", p->at.host,
 		    p->basic[0] != '\0' ? "does not accept user and password" :
 		    "wants user and password", line);
-	else
+	else if (status >= 500 && status != 501)
+		doctor_say(d, DOCTOR_FAIL, "parent", "ask who runs that proxy; or name another one in "
+		    "parent_proxy", "%s does not get through to %.*s:%u: \"%s\"", p->at.host,
+		    SLICE_ARG(d->url.host), d->url.port, line);
+	else if (status == 403)
 		doctor_say(d, DOCTOR_FAIL, "parent", "ask who runs it to let CONNECT to this host "
 		    "and port through; or no_proxy = HOST where there is a direct way", "%s refuses "
 		    "CONNECT to %.*s:%u: \"%s\"", p->at.host, SLICE_ARG(d->url.host), d->url.port, line);
+	else
+		doctor_say(d, DOCTOR_FAIL, "parent", doctor_mend_parent, "%s:%u does not know CONNECT, "
+		    "as a proxy would: \"%s\"", p->at.host, p->at.port, line);
 	return false;
 }
 
@@ -303,7 +318,8 @@ doctor_ask_tunnel(struct doctor *d, const struct doctor_parent *p, const struct 
 	    v6 ? "[" : "", SLICE_ARG(d->url.host), v6 ? "]" : "", d->url.port, p->basic);
 
 	if (n < 0 || (size_t)n >= sizeof(ask) || doctor_write(s, ssl, ask, (size_t)n) != 0) {
-		doctor_say(d, DOCTOR_FAIL, "parent", NULL, "%s took no request", p->at.host);
+		doctor_say(d, DOCTOR_FAIL, "parent", doctor_mend_parent, "%s:%u took no request",
+		    p->at.host, p->at.port);
 		return false;
 	}
 	/* A byte at a time: what follows the head is the origin's. */
@@ -314,7 +330,8 @@ doctor_ask_tunnel(struct doctor *d, const struct doctor_parent *p, const struct 
 		head[++got] = '\0';
 	}
 	if (got == 0) {
-		doctor_say(d, DOCTOR_FAIL, "parent", NULL, "%s:%u says nothing to CONNECT",
+		doctor_say(d, DOCTOR_FAIL, "parent", n == 0 ? doctor_mend_parent : "ask who runs that "
+		    "proxy, or name another one in parent_proxy", "%s:%u says nothing to CONNECT",
 		    p->at.host, p->at.port);
 		return false;
 	}
@@ -350,10 +367,10 @@ doctor_check_parent(struct doctor *d, const char *text)
 	if (ok && d->parent == NULL && !d->direct) {
 		d->parent = text;
 		d->reached = true;
-		if (d->url.tls && ssl == NULL)
-			doctor_check_tls(d, &s);
+		if (d->url.tls)
+			doctor_check_tls(d, &s, ssl);
 		else
-			d->trusted = true;	/* the fetches say, through the parent's own TLS */
+			d->trusted = true;
 	}
 	SSL_free(ssl);
 	(void)close(s.fd);
@@ -369,6 +386,9 @@ doctor_check_allowed(struct doctor *d)
 	    &d->config->allow_ports);
 	char mend[400];
 
+	if (d->config->offline)
+		doctor_say(d, DOCTOR_WARN, "allowed", "offline = no", "the depot asks no upstream "
+		    "(offline = yes); the way is looked at all the same");
 	if (r == REASON_OK) {
 		doctor_say(d, DOCTOR_OK, "allowed", NULL, "%.*s", SLICE_ARG(d->url.text));
 		return true;
@@ -402,7 +422,7 @@ doctor_check_direct(struct doctor *d)
 		d->reached = true;
 		s.until_ms = clock_mono_ms() + d->up->connect_timeout;
 		if (d->url.tls)
-			doctor_check_tls(d, &s);
+			doctor_check_tls(d, &s, NULL);
 		else
 			d->trusted = true;
 	}

@@ -18,6 +18,8 @@
 
 enum doctor_result { DOCTOR_OK, DOCTOR_WARN, DOCTOR_FAIL, DOCTOR_NOTE };
 
+struct ssl_st;				/* OpenSSL's SSL */
+
 struct doctor {
 	const struct config *config;
 	const struct config_upstream *up;	/* for the URL's host */
@@ -64,11 +66,16 @@ bool doctor_wait(const struct doctor_socket *s, short events);
 /* ---- doctor_tls.c ---- */
 /* Are there any public CAs on this machine? */
 void doctor_check_store(struct doctor *d);
-/* The handshake on a fresh connection, the chain as seen, and what is wrong with it. */
-void doctor_check_tls(struct doctor *d, const struct doctor_socket *s);
+/*
+ * The handshake on a fresh connection, or inside of the session with a parent proxy; the chain
+ * as seen, and what is wrong with it.
+ */
+void doctor_check_tls(struct doctor *d, const struct doctor_socket *s, struct ssl_st *under);
+/* What mends such an error of OpenSSL's; NULL: not known. */
+const char *doctor_mend_tls(const char *error);
 /*
  * A TLS session with a parent proxy, for what is said inside of it; NULL: after a line that
- * says why. (The type is OpenSSL's SSL.)
+ * says why.
  */
 struct ssl_st *doctor_tls_to_parent(struct doctor *d, const struct doctor_socket *s,
     const char *host);

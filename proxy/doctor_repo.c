@@ -8,6 +8,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 #include "proxy/authfile.h"
 #include "proxy/doctor_priv.h"
 #include "proxy/httpmsg.h"
+#include "proxy/upway.h"
 
 enum {
 	DOCTOR_BODY_MAX = 64 << 20,	/* of a Release or Packages */
@@ -34,7 +36,8 @@ struct doctor_fetch {
 	char *body;			/* malloced */
 	size_t body_n, body_max;
 	bool cut;			/* more than body_max came */
-	bool denied;			/* an address was refused */
+	bool denied;			/* an address was refused: */
+	char address[INET6_ADDRSTRLEN];
 	int64_t date_s;
 	char type[128], location[512];
 	double first_byte_s, total_s;
@@ -102,6 +105,7 @@ doctor_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *add
 	if (!access_address_ok(&f->d->config->allow_addresses, &f->d->config->deny_addresses,
 	    &addr->addr)) {
 		f->denied = true;
+		access_address_text(&addr->addr, f->address, sizeof(f->address));
 		return CURL_SOCKET_BAD;
 	}
 	return socket(addr->family, addr->socktype | SOCK_CLOEXEC, addr->protocol);
@@ -149,6 +153,20 @@ doctor_set_way(struct doctor_fetch *f, CURL *curl, struct curl_slist *connect_to
 	}
 }
 
+/* It broke on the way, although the hops were fine. */
+static void
+doctor_say_broken(const struct doctor_fetch *f, CURLcode rc)
+{
+	const char *words = upway_tls_words(f->error), *mend = doctor_mend_tls(f->error);
+
+	if (mend == NULL)
+		mend = rc == CURLE_OPERATION_TIMEDOUT ? "read_timeout = 60s where it is only slow; "
+		    "else ask who runs the server, or a proxy on the way" :
+		    "ask who runs the server, or a proxy on the way";
+	doctor_say(f->d, DOCTOR_FAIL, "http", mend, "%s: %s%s%s", f->url, f->error[0] != '\0' ?
+	    f->error : curl_easy_strerror(rc), words != NULL ? ": " : "", words != NULL ? words : "");
+}
+
 /* Fetches f->url, whole or up to body_max. False: no answer; a line said why. */
 static bool
 doctor_get(struct doctor_fetch *f)
@@ -194,9 +212,11 @@ doctor_get(struct doctor_fetch *f)
 	curl_slist_free_all(fields);
 	if (rc == CURLE_OK || f->cut)
 		return true;
-	doctor_say(f->d, DOCTOR_FAIL, "http", f->denied ? "allow_addresses = its address" : NULL,
-	    "%s: %s", f->url, f->denied ? "its address is refused" : f->error[0] != '\0' ? f->error :
-	    curl_easy_strerror(rc));
+	if (f->denied)
+		doctor_say(f->d, DOCTOR_FAIL, "http", "allow_addresses, deny_addresses", "%s: the "
+		    "address %s is refused", f->url, f->address);
+	else
+		doctor_say_broken(f, rc);
 	return false;
 }
 
@@ -258,13 +278,13 @@ doctor_say_status(struct doctor *d, const struct doctor_fetch *f)
 		    "auth = FILE with a line: machine HOST login USER password PASSWORD";
 	else if (f->status == 407)
 		mend = "parent_proxy = http://USER:PASSWORD@host:port";
-	else if (f->status == 403)
-		mend = "ask who runs the server or the proxy";
+	else if (f->status == 403 || f->status >= 500)
+		mend = "ask who runs the server, or the proxy on the way";
 	else if (f->status == 404)
 		mend = "the URL: a repository's directory ends in / and holds InRelease or Release";
 	if (f->status / 100 == 3)
-		doctor_say(d, DOCTOR_WARN, "http", "use the new place in sources", "%s: %ld, moved to %s",
-		    f->url, f->status, f->location);
+		doctor_say(d, DOCTOR_WARN, "http", "apt-depot doctor NEW-URL looks at that place; the "
+		    "depot goes there by itself", "%s: %ld, moved to %s", f->url, f->status, f->location);
 	else
 		doctor_say(d, DOCTOR_FAIL, "http", mend, "%s: %ld %s", f->url, f->status,
 		    http_phrase((int)f->status));
@@ -358,7 +378,8 @@ doctor_check_release(struct doctor *d, const struct doctor_fetch *f)
 	if (doctor_is_page(f))
 		doctor_say_page(d, f);
 	else if (inspect_release(f->body, f->body_n, r, why) != REASON_OK)
-		doctor_say(d, DOCTOR_FAIL, "release", NULL, "%s is no Release: %s", f->url, why);
+		doctor_say(d, DOCTOR_FAIL, "release", "the URL of a repository, or ask who runs it",
+		    "%s is no Release: %s", f->url, why);
 	else {
 		if (r->valid_until_s != INT64_MIN && r->valid_until_s < clock_wall_s())
 			doctor_say(d, DOCTOR_WARN, "release", "the clock; or a mirror that is no longer "

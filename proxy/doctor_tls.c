@@ -18,7 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "include/clock.h"
 #include "proxy/doctor_priv.h"
+#include "proxy/upway.h"
 
 enum { DOCTOR_NAME_BYTES = 256 };
 
@@ -196,8 +198,7 @@ doctor_is_unknown_issuer(int err)
 	return err == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT ||
 	    err == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY ||
 	    err == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE ||
-	    err == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN ||
-	    err == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT;
+	    err == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN;
 }
 
 /* Writes the certificate nearest to the root, for ca_file. */
@@ -230,50 +231,60 @@ doctor_save(struct doctor *d, STACK_OF(X509) *chain)
 
 /* Nobody here knows the issuer: most likely somebody breaks TLS open. */
 static void
-doctor_say_intercepted(struct doctor *d, STACK_OF(X509) *chain, int err)
+doctor_say_intercepted(struct doctor *d, const char *check, STACK_OF(X509) *chain, int err)
 {
 	const char *box = doctor_find_box(chain), *ca_file = d->up->ca_file;
 	char name[DOCTOR_NAME_BYTES];
 	X509 *top = sk_X509_value(chain, sk_X509_num(chain) - 1);
 
-	doctor_say(d, DOCTOR_FAIL, "certificate", d->save_ca != NULL ? NULL :
+	doctor_say(d, DOCTOR_FAIL, check, d->save_ca != NULL ? NULL :
 	    "ca_file = /etc/ssl/that-ca.pem; get it from who runs the proxy, or with "
 	    "\"apt-depot doctor --save-ca FILE URL\"",
 	    "not accepted by %s (%s)", ca_file != NULL ? "the system's CAs, nor with ca_file" :
 	    "the system's CAs", X509_verify_cert_error_string(err));
 	(void)doctor_name(X509_get_issuer_name(top), name);
 	if (box != NULL)
-		doctor_note(d, "certificate", "it is issued by %s: %s on the way breaks TLS open and "
+		doctor_note(d, check, "it is issued by %s: %s on the way breaks TLS open and "
 		    "signs with a CA of its own", name, box);
 	else
-		doctor_note(d, "certificate", "it is issued by %s, no CA that this system knows: a "
+		doctor_note(d, check, "it is issued by %s, no CA that this system knows: a "
 		    "proxy or firewall on the way probably breaks TLS open, or the server sends no "
 		    "intermediate certificates", name);
-	doctor_save(d, chain);
+}
+
+/* Nobody signed it: that can be right, if the operator knows so. */
+static void
+doctor_say_self_signed(struct doctor *d, const char *check, X509 *leaf)
+{
+	char name[DOCTOR_NAME_BYTES];
+
+	doctor_say(d, DOCTOR_FAIL, check, "ca_file = it, if you know it to be the right one; "
+	    "\"apt-depot doctor --save-ca FILE URL\" gets it", "it is self-signed (%s)",
+	    doctor_name(X509_get_subject_name(leaf), name));
 }
 
 /* What is wrong, and whose business it is. */
 static void
-doctor_say_refused(struct doctor *d, STACK_OF(X509) *chain, int err)
+doctor_say_refused(struct doctor *d, const char *check, const char *host, STACK_OF(X509) *chain,
+    int err)
 {
-	X509 *leaf = sk_X509_value(chain, 0);
 	char names[1024];
 
-	if (doctor_is_unknown_issuer(err)) {
-		doctor_say_intercepted(d, chain, err);
-		return;
-	}
-	if (err == X509_V_ERR_HOSTNAME_MISMATCH || err == X509_V_ERR_IP_ADDRESS_MISMATCH) {
-		doctor_names(leaf, names, sizeof(names));
-		doctor_say(d, DOCTOR_FAIL, "certificate", "the host's name; or connect_to, a hosts "
-		    "file or a proxy that leads to another server", "it is for %s, not for %.*s",
-		    names[0] != '\0' ? names : "no name", SLICE_ARG(d->url.host));
+	if (err == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT)
+		doctor_say_self_signed(d, check, sk_X509_value(chain, 0));
+	else if (doctor_is_unknown_issuer(err))
+		doctor_say_intercepted(d, check, chain, err);
+	else if (err == X509_V_ERR_HOSTNAME_MISMATCH || err == X509_V_ERR_IP_ADDRESS_MISMATCH) {
+		doctor_names(sk_X509_value(chain, 0), names, sizeof(names));
+		doctor_say(d, DOCTOR_FAIL, check, "the host's name; or connect_to, a hosts "
+		    "file or a proxy that leads to another server", "it is for %s, not for %s",
+		    names[0] != '\0' ? names : "no name", host);
 	} else if (err == X509_V_ERR_CERT_HAS_EXPIRED || err == X509_V_ERR_CERT_NOT_YET_VALID)
-		doctor_say(d, DOCTOR_FAIL, "certificate", "this machine's clock; if it is right, only "
+		doctor_say(d, DOCTOR_FAIL, check, "this machine's clock; if it is right, only "
 		    "who runs the server can mend it", "%s", X509_verify_cert_error_string(err));
 	else
-		doctor_say(d, DOCTOR_FAIL, "certificate", NULL, "not accepted: %s",
-		    X509_verify_cert_error_string(err));
+		doctor_say(d, DOCTOR_FAIL, check, "only who runs the server, or a proxy on the way, "
+		    "can mend it", "not accepted: %s", X509_verify_cert_error_string(err));
 	doctor_save(d, chain);
 }
 
@@ -297,53 +308,100 @@ doctor_show_chain(struct doctor *d, STACK_OF(X509) *chain)
 	}
 }
 
-/* Judges the chain as the depot would, and says why. */
-static void
-doctor_judge_chain(struct doctor *d, STACK_OF(X509) *chain)
+/* Judges the chain as the depot would, and says why it is not accepted. */
+static bool
+doctor_judge_chain(struct doctor *d, const char *check, const char *host, STACK_OF(X509) *chain)
 {
-	char host[300];
-	const char *box = doctor_find_box(chain);
-	int system, ours;
+	const char *box = doctor_find_box(chain), *by = "the system's CAs";
+	int err = doctor_verify(chain, host, NULL);
 
-	(void)snprintf(host, sizeof(host), "%.*s", SLICE_ARG(d->url.host));
-	system = doctor_verify(chain, host, NULL);
-	ours = d->up->ca_file != NULL && system != X509_V_OK ?
-	    doctor_verify(chain, host, d->up->ca_file) : system;
-	d->trusted = ours == X509_V_OK;
-	if (!d->trusted) {
-		doctor_say_refused(d, chain, ours);
-		return;
+	if (err != X509_V_OK && d->up->ca_file != NULL) {
+		err = doctor_verify(chain, host, d->up->ca_file);
+		by = "ca_file, and not by the system's CAs alone";
 	}
-	doctor_say(d, DOCTOR_OK, "certificate", NULL, "accepted by %s", system == X509_V_OK ?
-	    "the system's CAs" : "ca_file, and not by the system's CAs alone");
+	if (err != X509_V_OK) {
+		doctor_say_refused(d, check, host, chain, err);
+		return false;
+	}
+	doctor_say(d, DOCTOR_OK, check, NULL, "accepted by %s", by);
 	if (box != NULL)
-		doctor_note(d, "certificate", "%s on the way breaks TLS open: the origin's own "
+		doctor_note(d, check, "%s on the way breaks TLS open: the origin's own "
 		    "certificate is not seen from here", box);
 	doctor_save(d, chain);
+	return true;
 }
 
 /* ---- handshakes ---- */
 
-/* A session that takes any certificate and any version; NULL: no handshake, and why. */
-static SSL *
-doctor_handshake(const struct doctor_socket *s, const char *host, SSL_CTX **ctx_p, char *why,
-    size_t why_cap)
+const char *
+doctor_mend_tls(const char *error)
+{
+	const char *words = upway_tls_words(error);
+
+	if (strstr(error, "alert handshake failure") != NULL || (words != NULL &&
+	    strstr(words, "client_cert") != NULL))
+		return "client_cert = /etc/ssl/depot.pem and client_key, of a certificate that the "
+		    "server accepts";
+	if (words != NULL)
+		return "only who runs the server, or a proxy on the way, can mend it";
+	return NULL;
+}
+
+/* The server wants a certificate of ours, and there is none. */
+static int
+doctor_client_cert_cb(SSL *ssl, X509 **cert, EVP_PKEY **key)
+{
+	struct doctor *d = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+
+	(void)cert;
+	(void)key;
+	doctor_say(d, DOCTOR_WARN, "tls", "client_cert = /etc/ssl/depot.pem and client_key, of a "
+	    "certificate that the server accepts", "it asks for a client certificate, and none is set");
+	return 0;
+}
+
+/* A context that takes any certificate and any version, and shows ours where one is asked for. */
+static SSL_CTX *
+doctor_context(struct doctor *d, bool to_origin)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
-	struct in6_addr address;
-	SSL *ssl = NULL;
-	int ret = -1;
-	unsigned long err;
+	const struct config_upstream *up = d->up;
+	const char *key = up->client_key != NULL ? up->client_key : up->client_cert;
 
-	*ctx_p = ctx;
-	ERR_clear_error();
-	if (ctx != NULL) {
-		(void)SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION);
-		SSL_CTX_set_security_level(ctx, 0);
-		SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
-		ssl = SSL_new(ctx);
+	if (ctx == NULL)
+		return NULL;
+	(void)SSL_CTX_set_min_proto_version(ctx, TLS1_VERSION);
+	SSL_CTX_set_security_level(ctx, 0);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_NONE, NULL);
+	(void)SSL_CTX_set_app_data(ctx, d);
+	if (to_origin)
+		SSL_CTX_set_client_cert_cb(ctx, doctor_client_cert_cb);
+	/* What is wrong with these files, the configuration's check has said. */
+	if (to_origin && up->client_cert != NULL) {
+		(void)SSL_CTX_use_certificate_chain_file(ctx, up->client_cert);
+		(void)SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM);
 	}
-	if (ssl != NULL && SSL_set_fd(ssl, s->fd) == 1) {
+	ERR_clear_error();
+	return ctx;
+}
+
+/* A session with the host on the socket, or inside of another one; NULL: why there is none. */
+static SSL *
+doctor_handshake(const struct doctor_socket *s, SSL *under, SSL_CTX *ctx, const char *host,
+    char *why, size_t why_cap)
+{
+	SSL *ssl = ctx != NULL ? SSL_new(ctx) : NULL;
+	BIO *bio = ssl == NULL ? NULL : under != NULL ? BIO_new(BIO_f_ssl()) :
+	    BIO_new_socket(s->fd, BIO_NOCLOSE);
+	struct in6_addr address;
+	unsigned long err;
+	int ret = -1;
+
+	ERR_clear_error();
+	if (bio != NULL) {
+		if (under != NULL)
+			(void)BIO_set_ssl(bio, under, BIO_NOCLOSE);
+		SSL_set_bio(ssl, bio, bio);
 		if (inet_pton(AF_INET, host, &address) != 1 && inet_pton(AF_INET6, host, &address) != 1)
 			(void)SSL_set_tlsext_host_name(ssl, host);
 		do
@@ -354,25 +412,41 @@ doctor_handshake(const struct doctor_socket *s, const char *host, SSL_CTX **ctx_
 		return ssl;
 	err = ERR_peek_last_error();
 	(void)snprintf(why, why_cap, "%s", err != 0 && ERR_reason_error_string(err) != NULL ?
-	    ERR_reason_error_string(err) : "no answer, or the connection was closed");
+	    ERR_reason_error_string(err) : clock_mono_ms() >= s->until_ms ?
+	    "no answer in time (connect_timeout)" : "the connection was closed");
 	SSL_free(ssl);
+	ERR_clear_error();
 	return NULL;
 }
 
-void
-doctor_check_tls(struct doctor *d, const struct doctor_socket *s)
+/* No handshake: in words, and with what mends it where it speaks no TLS at all, or is silent. */
+static void
+doctor_say_no_tls(struct doctor *d, const char *check, const char *host, const char *why,
+    const char *mend_clear, const char *mend_silent)
 {
+	const char *words = upway_tls_words(why), *mend = doctor_mend_tls(why);
+
+	if (strstr(why, "wrong version number") != NULL)
+		mend = mend_clear;
+	doctor_say(d, DOCTOR_FAIL, check, mend != NULL ? mend : mend_silent, "no TLS with %s: %s%s%s",
+	    host, why, words != NULL ? ": " : "", words != NULL ? words : "");
+}
+
+void
+doctor_check_tls(struct doctor *d, const struct doctor_socket *s, SSL *under)
+{
+	SSL_CTX *ctx = doctor_context(d, true);
 	char host[300], why[256];
 	STACK_OF(X509) *chain;
-	SSL_CTX *ctx;
 	SSL *ssl;
 
 	(void)snprintf(host, sizeof(host), "%.*s", SLICE_ARG(d->url.host));
-	ssl = doctor_handshake(s, host, &ctx, why, sizeof(why));
+	ssl = doctor_handshake(s, under, ctx, host, why, sizeof(why));
+	SSL_CTX_free(ctx);	/* the session holds it */
 	if (ssl == NULL) {
-		doctor_say(d, DOCTOR_FAIL, "tls", "a firewall that lets only a proxy speak TLS? "
-		    "parent_proxy = http://proxy.example:3128", "no TLS with %s: %s", host, why);
-		SSL_CTX_free(ctx);
+		doctor_say_no_tls(d, "tls", host, why, "the URL: another port, or http:// for a "
+		    "server without TLS", "the firewall: where only a proxy may speak TLS, "
+		    "parent_proxy = http://proxy.example:3128");
 		return;
 	}
 	if (SSL_version(ssl) < TLS1_2_VERSION)
@@ -384,40 +458,34 @@ doctor_check_tls(struct doctor *d, const struct doctor_socket *s)
 	chain = SSL_get_peer_cert_chain(ssl);
 	if (sk_X509_num(chain) > 0) {
 		doctor_show_chain(d, chain);
-		doctor_judge_chain(d, chain);
-		d->trusted = d->trusted && SSL_version(ssl) >= TLS1_2_VERSION;
+		d->trusted = doctor_judge_chain(d, "certificate", host, chain) &&
+		    SSL_version(ssl) >= TLS1_2_VERSION;
 	}
 	SSL_free(ssl);
-	SSL_CTX_free(ctx);
 }
 
 SSL *
 doctor_tls_to_parent(struct doctor *d, const struct doctor_socket *s, const char *host)
 {
+	SSL_CTX *ctx = doctor_context(d, false);
 	STACK_OF(X509) *chain;
 	char why[256];
-	SSL_CTX *ctx;
-	SSL *ssl = doctor_handshake(s, host, &ctx, why, sizeof(why));
-	int err;
+	SSL *ssl = doctor_handshake(s, NULL, ctx, host, why, sizeof(why));
 
-	if (ssl == NULL)
-		doctor_say(d, DOCTOR_FAIL, "parent", "parent_proxy = http://... where it speaks no TLS",
-		    "no TLS with %s: %s", host, why);
-	else {
-		chain = SSL_get_peer_cert_chain(ssl);
-		doctor_show_chain(d, chain);
-		err = sk_X509_num(chain) > 0 ? doctor_verify(chain, host, d->up->ca_file) :
-		    X509_V_ERR_UNSPECIFIED;
-		if (err != X509_V_OK) {
-			doctor_say(d, DOCTOR_FAIL, "parent", "ca_file = /etc/ssl/its-ca.pem",
-			    "the certificate of %s is not accepted: %s", host,
-			    X509_verify_cert_error_string(err));
-			SSL_free(ssl);
-			ssl = NULL;
-		}
+	SSL_CTX_free(ctx);
+	if (ssl == NULL) {
+		doctor_say_no_tls(d, "parent", host, why, "parent_proxy = http://... where it speaks "
+		    "no TLS", "ask who runs that proxy, or name another one in parent_proxy");
+		return NULL;
 	}
-	SSL_CTX_free(ctx);	/* the session holds it */
-	return ssl;
+	chain = SSL_get_peer_cert_chain(ssl);
+	if (sk_X509_num(chain) > 0) {
+		doctor_show_chain(d, chain);
+		if (doctor_judge_chain(d, "parent", host, chain))
+			return ssl;
+	}
+	SSL_free(ssl);
+	return NULL;
 }
 
 void

@@ -3,13 +3,15 @@
 """doctor: each hop is looked at, what is wrong is said with what mends it, and the exit status."""
 import json
 import os
+import ssl
 import subprocess
 
 from body import Pattern
-from depot import BINARY, SLOW
+from depot import BINARY, SLOW, run_command
 from origin import Answer
 from parent import Parent
 import ports
+from test_parents import answer_ok, old_context, strict_context, tls_server
 
 NEEDS_PACKAGES = True
 
@@ -124,6 +126,79 @@ def test_certificates(env):
     doctor(depot, "https://wrong.example/x.deb").expect("certificate", "FAIL",
                                                         "somebody-else.example")
     doctor(depot, "https://expired.example/x.deb").expect("certificate", "FAIL", "expired", "clock")
+    doctor(depot, "https://selfsigned.example/x.deb").expect("certificate", "FAIL", "self-signed",
+                                                             "ca_file", "--save-ca")
+
+
+def test_handshakes(env):
+    """No TLS there, too old, silent, or it wants a certificate: what it is, and the key that mends it."""
+    depot = env.new_depot()
+    silent, clear = ports.listen(), tls_server(answer_ok, None, clear=True)
+
+    def at(port, **changed):
+        return doctor(depot, "https://cuda.example/x.deb",
+                      connect_to=f"cuda.example:443:127.0.0.1:{port}", **changed)
+    at(clear).expect("tls", "FAIL", "does not speak TLS", "another port")
+    at(silent.getsockname()[1], connect_timeout="300ms").expect("tls", "FAIL", "connect_timeout",
+                                                                "parent_proxy")
+    at(tls_server(answer_ok, old_context(env))).expect("tls", "FAIL", "TLSv1.1", "TLS 1.2")
+    client = env.certificates.file("client.pem")
+    for version, check in ((ssl.TLSVersion.TLSv1_2, "tls"), (ssl.TLSVersion.TLSv1_3, "http")):
+        port = tls_server(answer_ok, strict_context(env, version))
+        report = at(port)
+        assert report.fails() == [check], report.rows
+        report.expect("tls", "FAIL" if check == "tls" else "WARN", "client certificate",
+                      "client_cert = ")
+        report = at(port, client_cert=client)
+        assert report.fails() == [], report.rows
+
+
+def test_every_failure_has_what_mends_it(env):
+    """Hops that break in other ways: no FAIL without a line that says what to do."""
+    env.origin.serve("/x.deb", b"x")
+    env.origin.serve("/busy.deb", Answer(b"", 503))
+    depot = env.new_depot()
+    url = "https://cuda.example/x.deb"
+
+    def behind(port, url=url):
+        return doctor(depot, url, connect_to=None, parent_proxy=f"http://127.0.0.1:{port}")
+    reports = [
+        behind(Parent(env.origin, refuse=403).port).expect("parent", "FAIL", "403", "no_proxy"),
+        behind(Parent(env.origin, refuse=502).port).expect("parent", "FAIL", "does not get through",
+                                                           "name another one"),
+        behind(Parent(env.origin, "us:pw").port, "http://cuda.example/x.deb").expect(
+            "http", "FAIL", "407", "parent_proxy = http://USER:PASSWORD@"),
+        behind(env.origin.plain_port).expect("parent", "FAIL", "does not know CONNECT",
+                                             "parent_proxy = "),
+        behind(env.origin.tls_port).expect("parent", "FAIL", "says nothing", "parent_proxy"),
+        doctor(depot, "https://cuda.example/busy.deb").expect("http", "FAIL", "503", "ask who runs"),
+        doctor(depot, url, deny_addresses="127.0.0.1").expect("resolve", "FAIL",
+                                                              "deny_addresses without 127.0.0.1"),
+        doctor(depot, url, address_family="6", connect_to="cuda.example:443:127.0.0.1:1").expect(
+            "resolve", "FAIL", "address_family = any"),
+    ]
+    doctor(depot, url, offline="yes").expect("allowed", "WARN", "offline = no")
+    for report in reports:
+        assert report.status == 1
+        for row in report.rows:
+            assert row["result"] != "FAIL" or row.get("mend"), row
+
+
+def test_parent_proxy_over_tls(env):
+    """https:// to it: its certificate is judged, and the origin's inside of the same session."""
+    repo = env.flat_repo()
+    parent = Parent(env.origin, "us:pw", tls=env.certificates.file("parent.pem"))
+    depot = env.new_depot(connect_to=None, parent_proxy=f"https://us:pw@127.0.0.1:{parent.port}")
+    report = doctor(depot, url_of(repo))
+    assert report.fails() == [], report.rows
+    report.expect("parent", "OK", "makes a tunnel").expect("certificate", "OK", "ca_file")
+    report.expect("packages", "OK", "agrees")
+    doctor(depot, "https://wrong.example/x.deb").expect("certificate", "FAIL",
+                                                        "somebody-else.example")
+    report = doctor(depot, url_of(repo), ca_file=None)
+    report.expect("parent", "FAIL", "not accepted", "ca_file = ")
+    report = doctor(depot, url_of(repo), parent_proxy=f"https://127.0.0.1:{Parent(env.origin).port}")
+    report.expect("parent", "FAIL", "does not speak TLS", "parent_proxy = http://")
 
 
 def test_save_ca(env):
@@ -242,6 +317,16 @@ def test_this_machine(env):
     os.chmod(depot.cache_dir, 0o777)
     doctor(depot, url).expect("cache_dir", "FAIL", "chmod o-w")
     os.chmod(depot.cache_dir, 0o750)
+    if os.geteuid() == 0:
+        with open(os.path.join(depot.cache_dir, "x"), "w", encoding="ascii"):
+            doctor(depot, url, user="nobody").expect("cache_dir", "FAIL", "chown -R nobody")
+    authority = os.path.join(depot.cache_dir, "ca")
+    doctor(depot, url, intercept_hosts="cuda.example")
+    assert not os.path.exists(authority)
+    assert run_command("ca", *options_of(depot), "-o", "intercept_hosts=*.example").returncode == 0
+    doctor(depot, url, intercept_hosts="*.example").expect("authority", "OK")
+    os.chmod(authority, 0o777)
+    doctor(depot, url, intercept_hosts="*.example").expect("authority", "FAIL", "chmod 700")
     doctor(depot, url, cache_max="900T").expect("space", "WARN", "cache_max")
     path = os.path.join(env.path, "file")
     with open(path, "w", encoding="ascii"):

@@ -289,13 +289,13 @@ def test_names_behind_a_parent(env):
 # ---- certificates and handshakes ----
 
 
-def tls_server(handle, context):
-    """Serves each connection with handle(tls_socket); returns its port."""
+def tls_server(handle, context, clear=False):
+    """Serves each connection with handle(tls_socket); clear: without TLS. Returns its port."""
     listener = ports.listen()
 
     def run(sock):
         try:
-            with context.wrap_socket(sock, server_side=True) as tls:
+            with sock if clear else context.wrap_socket(sock, server_side=True) as tls:
                 handle(tls)
         except OSError:
             pass

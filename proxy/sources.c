@@ -69,7 +69,8 @@ sources_cut(struct slice uri, const struct sources_how *how, const char **instea
 			return 0;
 		while (n < uri.n && uri.p[n] == '/')
 			n++;
-		return n < uri.n ? n : 0;
+		/* A repository as it was (@DATE) is to be had through a depot only. */
+		return n < uri.n && uri.p[n] != '@' ? n : 0;
 	}
 	return how->all && sources_has_prefix(uri, "http://") ? sizeof("http://") - 1 : 0;
 }

@@ -68,6 +68,8 @@ static const struct {
 	{true, false, "deb http://HTTPS//h.example/x /\n", "deb https://h.example/x /\n"},
 	{true, false, "deb http://Https:443////h.example/x /\n", "deb https://h.example/x /\n"},
 	{true, false, "deb http://HTTPS/// /\n", "deb http://HTTPS/// /\n"},
+	{true, false, "deb http://HTTPS///@2026-11-01/h.example/x /\n",
+	    "deb http://HTTPS///@2026-11-01/h.example/x /\n"},
 	{true, false, "deb http://HTTPS:x/h /\n", "deb http://HTTPS:x/h /\n"},
 	{true, false, "deb http://HTTPSX///h /\n", "deb http://HTTPSX///h /\n"},
 	{true, false, "deb http://h.example/x /\n", "deb http://h.example/x /\n"},

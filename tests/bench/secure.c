@@ -30,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { SECURE_PIECE = 4 << 20, SECURE_AHEAD = 16, SECURE_RECORD = 16384 };
+enum { SECURE_PIECE = 4 << 20, SECURE_AHEAD = 64, SECURE_RECORD = 16384 };
 
 static char secure_buf[SECURE_PIECE];
 

@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
-#include <openssl/evp.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -235,28 +234,11 @@ struct doctor_parent {
 	char basic[1024];		/* the Proxy-Authorization line, or "" */
 };
 
-/* user:password of the URL as the Basic scheme wants them. */
-static void
-doctor_make_basic(struct slice userinfo, char *out, size_t cap)
-{
-	char plain[512];
-	unsigned char coded[4 * sizeof(plain) / 3 + 8];
-	size_t n;
-
-	out[0] = '\0';
-	if (userinfo.n == 0 || userinfo.n >= sizeof(plain))
-		return;
-	n = url_decode(userinfo, plain);
-	if (memchr(plain, ':', n) == NULL)
-		plain[n++] = ':';
-	(void)EVP_EncodeBlock(coded, (const unsigned char *)plain, (int)n);
-	(void)snprintf(out, cap, "Proxy-Authorization: Basic %s\r\n", (const char *)coded);
-}
-
 static bool
 doctor_parse_parent(const char *text, struct doctor_parent *p)
 {
 	struct slice rest = slice_of(text), userinfo, authority, path, host;
+	char *basic = NULL;
 
 	memset(p, 0, sizeof(*p));
 	if (!url_take_scheme(&rest, &p->tls))
@@ -267,7 +249,9 @@ doctor_parse_parent(const char *text, struct doctor_parent *p)
 	if (p->at.port == 0)
 		p->at.port = p->tls ? 443 : 80;
 	(void)snprintf(p->at.host, sizeof(p->at.host), "%.*s", SLICE_ARG(host));
-	doctor_make_basic(userinfo, p->basic, sizeof(p->basic));
+	if (userinfo.n > 0 && (basic = upway_basic(userinfo)) != NULL)
+		(void)snprintf(p->basic, sizeof(p->basic), "Proxy-Authorization: %s\r\n", basic);
+	free(basic);
 	return true;
 }
 

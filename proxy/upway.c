@@ -13,6 +13,7 @@
  */
 #include "proxy/upway.h"
 
+#include <openssl/crypto.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <stdio.h>
@@ -242,12 +243,11 @@ upway_parent_of(struct upstream *u, const char *text)
 {
 	struct slice rest = slice_of(text), userinfo, authority, path;
 	struct upway_parent *p;
-	struct arena a;
 
 	for (p = u->parents; p != NULL; p = p->next)
 		if (strcmp(p->text, text) == 0)
 			return p;
-	p = calloc(1, sizeof(*p) + strlen(text) * 2 + 8);
+	p = calloc(1, sizeof(*p));
 	if (p == NULL)
 		return NULL;
 	p->text = text;
@@ -255,8 +255,10 @@ upway_parent_of(struct upstream *u, const char *text)
 		url_split(rest, &userinfo, &authority, &path);
 	else
 		userinfo = authority = SLICE_NONE;
-	arena_init(&a, p->memory, strlen(text) * 2 + 8);
-	p->has_user = upway_userinfo(userinfo, &a, &p->user, &p->password);
+	if (userinfo.n > 0 && (p->basic = upway_basic(userinfo)) == NULL) {
+		free(p);
+		return NULL;
+	}
 	(void)snprintf(p->authority, sizeof(p->authority), "%.*s", SLICE_ARG(authority));
 	(void)snprintf(p->url, sizeof(p->url), "%s://%s", p->tls ? "https" : "http", p->authority);
 	p->next = u->parents;
@@ -455,9 +457,40 @@ upway_close(struct upway *way)
 	way->proxy_headers = NULL;
 }
 
+/* Adds a line that the parent proxy alone gets; false: out of memory. */
+static bool
+upway_add_header(struct upway *way, const char *line)
+{
+	struct curl_slist *more = curl_slist_append(way->proxy_headers, line);
+
+	if (more != NULL)
+		way->proxy_headers = more;
+	return more != NULL;
+}
+
+/* What the chosen parent proxy is told: our credentials there, and with CONNECT where it came by. */
+static bool
+upway_make_headers(struct upway *way, bool tunnel)
+{
+	const struct upway_parent *p = way->parent;
+	char *line = NULL;
+	bool ok;
+
+	upway_close(way);	/* those of the last try, for another one */
+	if (p == NULL)
+		return true;
+	ok = !tunnel || upway_add_header(way, way->via);
+	if (ok && p->basic != NULL) {
+		ok = asprintf(&line, "Proxy-Authorization: %s", p->basic) >= 0 &&
+		    upway_add_header(way, line);
+		free(line);
+	}
+	return ok;
+}
+
 /* Through a parent proxy, or directly. */
 static void
-upway_set_parent(const struct upway *way, CURL *curl, bool tunnel)
+upway_set_parent(const struct upway *way, CURL *curl)
 {
 	const struct upway_parent *p = way->parent;
 
@@ -466,16 +499,10 @@ upway_set_parent(const struct upway *way, CURL *curl, bool tunnel)
 	if (p == NULL)
 		return;
 	(void)curl_easy_setopt(curl, CURLOPT_NOPROXY, "");
-	if (p->has_user) {
-		(void)curl_easy_setopt(curl, CURLOPT_PROXYAUTH, (long)CURLAUTH_BASIC);
-		(void)curl_easy_setopt(curl, CURLOPT_PROXYUSERNAME, p->user.p);
-		(void)curl_easy_setopt(curl, CURLOPT_PROXYPASSWORD, p->password.p);
-	}
 	(void)curl_easy_setopt(curl, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	/* Our request's fields are for the origin; the parent learns what CONNECT needs. */
+	/* Our request's fields are for the origin; the parent learns what it needs itself. */
 	(void)curl_easy_setopt(curl, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
-	if (tunnel)
-		(void)curl_easy_setopt(curl, CURLOPT_PROXYHEADER, way->proxy_headers);
+	(void)curl_easy_setopt(curl, CURLOPT_PROXYHEADER, way->proxy_headers);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAINFO, NULL);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAPATH, NULL);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
@@ -514,9 +541,7 @@ upway_prepare(struct upway *way, struct upstream *u, const struct upway_host *wh
 	way->fd = -1;
 	way->cert_error = 0;
 	way->cert_seen[0] = '\0';
-	if (way->proxy_headers == NULL)
-		way->proxy_headers = curl_slist_append(NULL, way->via);
-	if (way->proxy_headers == NULL || !upway_choose(way))
+	if (!upway_choose(way) || !upway_make_headers(way, tunnel))
 		return false;
 	(void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
 	(void)curl_easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -537,7 +562,7 @@ upway_prepare(struct upway *way, struct upstream *u, const struct upway_host *wh
 		(void)curl_easy_setopt(curl, CURLOPT_CONNECT_TO, wh->connect_to);
 	(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, upway_open_socket_cb);
 	(void)curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, way);
-	upway_set_parent(way, curl, tunnel);
+	upway_set_parent(way, curl);
 	return true;
 }
 
@@ -568,6 +593,9 @@ upway_fini(struct upstream *u)
 	}
 	while ((p = u->parents) != NULL) {
 		u->parents = p->next;
+		if (p->basic != NULL)
+			OPENSSL_cleanse(p->basic, strlen(p->basic));
+		free(p->basic);
 		free(p);
 	}
 }

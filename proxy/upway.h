@@ -36,7 +36,7 @@ struct upway {
 	struct upstream *u;
 	const struct upway_host *host;
 	const char *via;		/* the client's Via, with our own behind it; the owner's */
-	struct curl_slist *proxy_headers;	/* for CONNECT */
+	struct curl_slist *proxy_headers;	/* for the parent proxy alone */
 	struct upway_parent *parent;	/* asked for this try; NULL: directly */
 	unsigned index;			/* in parent_proxy */
 	uint32_t tried;			/* members of parent_proxy that failed this transfer */
@@ -118,9 +118,11 @@ bool upway_failed(struct upway *way, enum upway_blame blame) MUSTCHECK;
 /* Bytes came: what failed before is forgiven. */
 void upway_progress(struct upway *way);
 
-/* user:password of a URL, decoded; false: there is none. Text in the arena. */
-bool upway_userinfo(struct slice userinfo, struct arena *a, struct slice *user,
-    struct slice *password);
+/*
+ * user:password of a URL, each decoded once, as the Basic scheme wants them; malloced, NULL: out
+ * of memory. libcurl is not told of them: depending on its version it decodes them once more.
+ */
+char *upway_basic(struct slice userinfo) MUSTCHECK;
 
 /* Why TLS failed, from what OpenSSL said (libcurl's error text); NULL: it does not say. Pure. */
 const char *upway_tls_words(const char *error);

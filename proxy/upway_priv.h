@@ -16,12 +16,11 @@ struct upway_store {
 struct upway_parent {
 	struct upway_parent *next;
 	const char *text;		/* the configuration's, with password */
-	bool tls, has_user;
+	bool tls;
 	char url[300], authority[280];	/* without user and password */
-	struct slice user, password;	/* decoded; in memory */
+	char *basic;			/* those two, for Proxy-Authorization; NULL: none */
 	int64_t out_until_ms;		/* left out until then; 0: it is not */
 	unsigned silent_n;		/* time-outs since it last worked */
-	char memory[];
 };
 
 /* Control bytes and others that have no place in a message become '?'. */

@@ -5,10 +5,12 @@
  * hop refused (a parent proxy or the origin), why, and which key to set. The
  * words end in a client's error page and in the log. upway.c notes the facts.
  */
+#include <openssl/crypto.h>
 #include <openssl/x509_vfy.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "proxy/authfile.h"
 #include "proxy/upway_priv.h"
 
 /* One failure while it is put into words. */
@@ -113,18 +115,25 @@ upway_decode(struct slice s, struct arena *a)
 	return (struct slice){p, (size_t)(w - p)};
 }
 
-bool
-upway_userinfo(struct slice userinfo, struct arena *a, struct slice *user, struct slice *password)
+char *
+upway_basic(struct slice userinfo)
 {
 	const char *colon = userinfo.n != 0 ? memchr(userinfo.p, ':', userinfo.n) : NULL;
-	size_t n = colon != NULL ? (size_t)(colon - userinfo.p) : userinfo.n;
+	size_t n = colon != NULL ? (size_t)(colon - userinfo.p) : userinfo.n, cap = userinfo.n + 8;
+	char *memory = malloc(cap), *value = NULL;
+	struct slice user, password;
+	struct arena a;
 
-	*user = *password = SLICE_NONE;
-	if (userinfo.n == 0)
-		return false;
-	*user = upway_decode((struct slice){userinfo.p, n}, a);
-	*password = upway_decode(slice_skip(userinfo, n + 1), a);
-	return user->p != NULL && password->p != NULL;
+	if (memory == NULL)
+		return NULL;
+	arena_init(&a, memory, cap);
+	user = upway_decode((struct slice){userinfo.p, n}, &a);
+	password = upway_decode(slice_skip(userinfo, n + 1), &a);
+	if (user.p != NULL && password.p != NULL)
+		value = authfile_basic(user, password);
+	OPENSSL_cleanse(memory, cap);
+	free(memory);
+	return value;
 }
 
 const char *

@@ -45,6 +45,10 @@ def test_odd_characters_in_user_and_password(env):
     text += depot.log_text() + "\n".join(depot.access_lines())
     for secret in (ODD_ESCAPED, "us,er#@1", "us%2cer", "Basic "):
         assert secret not in text, secret
+    # What looks like an escape only then is none.
+    depot = behind(env, f"http://u%253as:p%2541w@127.0.0.1:{Parent(env.origin, 'u%3as:p%41w').port}")
+    expect_body(depot.fetch(URL), b"data")
+    expect_body(depot.fetch("http://cuda.example/x.deb"), b"data")
 
 
 def test_connect_carries_nothing_of_the_request(env):
@@ -133,9 +137,10 @@ def test_parents_in_turn(env):
     env.origin.serve("/x.deb", b"data")
     for n in range(8):
         env.origin.serve(f"/{n}.deb", b"data")
-    good = Parent(env.origin)
+    strict, refusing = Parent(env.origin, "second:pw"), Parent(env.origin, "us:pw")
+    good = f"http://second:pw@127.0.0.1:{strict.port}"
     cases = {"refused": f"http://127.0.0.1:{ports.hold_port()}",
-             "407": Parent(env.origin, "us:pw"), "502": Parent(env.origin, refuse=502),
+             "407": f"http://us:wrong@127.0.0.1:{refusing.port}", "502": Parent(env.origin, refuse=502),
              "garbage": Parent(env.origin, tls=env.certificates.file("parent.pem"))}
     for name, first in cases.items():
         depot = behind(env, first, good)
@@ -143,10 +148,11 @@ def test_parents_in_turn(env):
         assert depot.counter("parent_switches_total") == 1, name
         depot.stop()
     depot = behind(env, f"http://127.0.0.1:{ports.hold_port()}", cases["407"], good)
-    before = cases["407"].accepted
+    before = refusing.accepted
     for n in range(8):
         expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), b"data")
-    assert cases["407"].accepted == before + 1
+    assert refusing.accepted == before + 1
+    assert len([head for head in refusing.heads if "Basic dXM6d3Jvbmc=" in head]) == before + 1
     counters = depot.counters()
     assert counters["parent_failures_total"] == 2 and counters["parent_switches_total"] == 2
     assert "can't be used" in depot.log_text()

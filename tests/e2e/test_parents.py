@@ -16,6 +16,7 @@ from origin import Answer, redirect
 from parent import Parent
 from support import Skip, patient, together
 
+NEEDS_PACKAGES = True
 URL = "https://cuda.example/x.deb"
 ODD = "d:e@p,o#t%/ ü"
 ODD_ESCAPED = "d%3ae%40p%2Co%23t%25%2F%20%C3%BC"
@@ -489,17 +490,28 @@ def test_ipv6_listener_and_upstream(env):
     expect_error(closed.fetch(f"http://[::1]:{port}/x.run"), 403, words=["allow_addresses"])
 
 
-def test_curl_through_a_depot_behind_an_inspecting_parent(env):
-    """The whole way with a real client: curl, depot, parent with Basic that breaks TLS open."""
-    if shutil.which("curl") is None:
-        raise Skip("curl is not installed")
+def test_real_clients_behind_an_inspecting_parent(env):
+    """The whole way: apt, curl or wget, depot, parent with Basic that breaks TLS open."""
+    if shutil.which("curl") is None or shutil.which("wget") is None:
+        raise Skip("curl or wget is not installed")
     env.origin.serve("/x.deb", Pattern(1 << 20))
+    repo = env.flat_repo()
     parent = Parent(env.origin, "us:pw", intercept=env.certificates.file("corp.pem"))
     depot = behind(env, f"http://us:pw@127.0.0.1:{parent.port}",
                    ca_file=env.certificates.file("corp-ca.pem"))
+    apt = env.apt(depot, repo.source())
+    apt.update().expect_success()
+    apt.install("cuda-keyring").expect_success()
+    depot.wait_idle()
+    stored = depot.counter("blobs_stored_total")
     out = os.path.join(env.path, "x.deb")
     subprocess.run(["curl", "-sSf", "-m", "20", "-x", f"http://127.0.0.1:{depot.port}", "-o", out,
                     "http://HTTPS///cuda.example/x.deb"], check=True, timeout=60)
     with open(out, "rb") as got:
         assert got.read() == Pattern(1 << 20).bytes()
-    wait_until(lambda: depot.counter("blobs_stored_total") == 1, "it is stored")
+    wait_until(lambda: depot.counter("blobs_stored_total") == stored + 1, "it is stored")
+    env.origin.stop()
+    done = subprocess.run(["wget", "-q", "-O", "-", "http://HTTPS///cuda.example/x.deb"],
+                          stdout=subprocess.PIPE, check=True, timeout=60,
+                          env={**os.environ, "http_proxy": f"http://127.0.0.1:{depot.port}"})
+    assert done.stdout == Pattern(1 << 20).bytes()

@@ -11,6 +11,7 @@ from client import expect_body, expect_error
 from depot import run_command, wait_until
 from origin import Answer, redirect
 from support import together
+from tlsclient import intercepted
 
 URL = "https://cuda.example/pool/x.deb"
 NEEDS_PACKAGES = True
@@ -85,6 +86,20 @@ def test_clients_credentials_are_theirs_alone(env):
     depot.wait_idle()
     assert depot.counter("cache_blobs") == 0 and not depot.blob_paths()
     expect_secrets_kept(depot, "ann:s3cr3t-a", "bob:s3cr3t-b")
+
+
+def test_credentials_inside_an_intercepted_connection(env):
+    """The same through TLS that the depot ends: that client's alone, nothing of it is kept."""
+    env.origin.serve("/pool/x.deb", guarded(b"data", "ann:s3cr3t-a"))
+    depot = env.depot(intercept_hosts="cuda.example", log_level="debug")
+    with intercepted(env, depot, "cuda.example") as conn:
+        answer = conn.get("/pool/x.deb", "Authorization: " + basic("ann:s3cr3t-a"),
+                          host="cuda.example")
+        assert "fwd=bypass" in expect_body(answer, b"data").cache_status
+        expect_error(conn.get("/pool/x.deb", host="cuda.example"), 401)
+    depot.wait_idle()
+    assert depot.counter("cache_blobs") == 0
+    expect_secrets_kept(depot, "ann:s3cr3t-a")
 
 
 def test_a_cut_private_body_is_resumed_for_its_client_only(env):

@@ -450,6 +450,22 @@ def test_listener_with_curl(env):
     depot.wait_counter("tunnels_open", "==", 0)
 
 
+def test_listener_with_apt(env):
+    """Acquire::http::Proxy "https://depot:3143": HTTPS/// sources cached, https:// ones tunnelled."""
+    repo = env.flat_repo()
+    depot, port = tls_depot(env)
+    shutil.copy(env.certificates.file("parent.pem"), depot.options["tls_cert"])
+    depot.restart()
+    options = f'Acquire::http::Proxy "https://127.0.0.1:{port}";\n' \
+        f'Acquire::https::CaInfo "{env.certificates.ca}";'
+    for form in ("http://HTTPS///", "https://"):
+        apt = env.apt(depot, repo.source(form), extra=options, proxy=False)
+        apt.update().expect_success()
+        apt.install("cuda-keyring").expect_success()
+        assert (depot.counter("tunnels_total") > 0) == (form == "https://")
+    assert depot.counter("tls_handshakes_total") >= 2
+
+
 def test_listener_pages_and_hits(env):
     """The same as on the plain port: pages, pipelined hits, big bodies, slow readers."""
     body = Pattern(20 << 20)

@@ -94,28 +94,50 @@ authfile_next(struct authfile_words *w)
 
 /* ---- entries ---- */
 
-char *
-authfile_basic(struct slice user, struct slice password)
+/* "Basic " and user:password in base64; the plain text is wiped and freed. */
+static char *
+authfile_encode(char *plain, size_t n)
 {
-	size_t n = user.n + 1 + password.n;
-	char *plain = malloc(n + 1), *value = malloc(6 + (n + 2) / 3 * 4 + 1);
+	char *value = malloc(6 + (n + 2) / 3 * 4 + 1);
 
-	if (plain != NULL && value != NULL) {
-		if (user.n != 0)
-			memcpy(plain, user.p, user.n);
-		plain[user.n] = ':';
-		if (password.n != 0)
-			memcpy(plain + user.n + 1, password.p, password.n);
+	if (value != NULL) {
 		memcpy(value, "Basic ", 6);
 		(void)EVP_EncodeBlock((unsigned char *)value + 6, (unsigned char *)plain, (int)n);
-	} else {
-		free(value);
-		value = NULL;
 	}
-	if (plain != NULL)
-		OPENSSL_cleanse(plain, n);
+	OPENSSL_cleanse(plain, n);
 	free(plain);
 	return value;
+}
+
+/* The value of a hex digit, or -1. */
+static int
+authfile_hex(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+	    c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+char *
+authfile_basic(struct slice userinfo)
+{
+	char *plain = malloc(userinfo.n + 2);
+	bool colon = false;
+	size_t n = 0, i;
+	int high, low;
+
+	if (plain == NULL)
+		return NULL;
+	for (i = 0; i < userinfo.n; i++) {
+		high = userinfo.p[i] == '%' && i + 2 < userinfo.n ? authfile_hex(userinfo.p[i + 1]) : -1;
+		low = high >= 0 ? authfile_hex(userinfo.p[i + 2]) : -1;
+		colon |= userinfo.p[i] == ':';
+		plain[n++] = low >= 0 ? (char)(high << 4 | low) : userinfo.p[i];
+		if (low >= 0)
+			i += 2;
+	}
+	if (!colon)
+		plain[n++] = ':';
+	return authfile_encode(plain, n);
 }
 
 /* Wipes and frees a text that holds a secret. */
@@ -202,8 +224,9 @@ authfile_read_entry(struct authfile *af, struct authfile_words *w, bool *more,
 {
 	struct authfile_entry e = {NULL, NULL, 0, OVER_TLS, NULL};
 	unsigned line = w->word_line;
-	char *login = NULL, *password = NULL;
+	char *login = NULL, *password = NULL, *plain;
 	bool ok;
+	int n;
 
 	ok = authfile_next(w) && authfile_parse_machine(&e, w->word);
 	if (!ok)
@@ -223,7 +246,8 @@ authfile_read_entry(struct authfile *af, struct authfile_words *w, bool *more,
 	if (ok && (login == NULL || password == NULL))
 		ok = authfile_say(why, line, "no login or no password for this machine");
 	if (ok) {
-		e.value = authfile_basic(slice_of(login), slice_of(password));
+		n = asprintf(&plain, "%s:%s", login, password);
+		e.value = n >= 0 ? authfile_encode(plain, (size_t)n) : NULL;
 		if (strchr(login, ':') != NULL)
 			ok = authfile_say(why, line, "the login has a colon, which Basic can't carry");
 		else if (e.value == NULL || !authfile_add(af, &e))

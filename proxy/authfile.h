@@ -35,7 +35,10 @@ void authfile_free(struct authfile **af_p);
 enum authfile_match authfile_find(const struct authfile *af, const struct url *url,
     const char **value);
 
-/* "Basic " and user:password in base64 (RFC 7617); malloced, NULL: out of memory. */
-char *authfile_basic(struct slice user, struct slice password) MUSTCHECK;
+/*
+ * The value of Authorization that user:password of a URL mean (RFC 9110 11.4, RFC 7617), each
+ * escape decoded once; malloced, NULL: out of memory.
+ */
+char *authfile_basic(struct slice userinfo) MUSTCHECK;
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "include/clock.h"
+#include "proxy/authfile.h"
 #include "proxy/depot.h"
 #include "proxy/doctor_priv.h"
 #include "proxy/upway.h"
@@ -249,7 +250,7 @@ doctor_parse_parent(const char *text, struct doctor_parent *p)
 	if (p->at.port == 0)
 		p->at.port = p->tls ? 443 : 80;
 	(void)snprintf(p->at.host, sizeof(p->at.host), "%.*s", SLICE_ARG(host));
-	if (userinfo.n > 0 && (basic = upway_basic(userinfo)) != NULL)
+	if (userinfo.n > 0 && (basic = authfile_basic(userinfo)) != NULL)
 		(void)snprintf(p->basic, sizeof(p->basic), "Proxy-Authorization: %s\r\n", basic);
 	free(basic);
 	return true;

@@ -7,7 +7,9 @@
  */
 #include "proxy/forward.h"
 
-#include <openssl/evp.h>
+#include <stdlib.h>
+
+#include "proxy/authfile.h"
 
 /* Is it a field between the client and the depot, by one of the client's Connection lines? */
 static bool
@@ -58,28 +60,22 @@ forward_fields(struct req *req)
 	return (struct slice){req->text.base + start, req->text.used - start};
 }
 
-/* user:password of a URL as the Authorization that it means (RFC 9110 11.4, RFC 7617). */
+/* user:password of a URL as the field that they mean; empty without memory. */
 static struct slice
 forward_basic(struct req *req)
 {
-	static const char name[] = "Authorization: Basic ";
-	const size_t name_n = sizeof(name) - 1;
-	char *plain = arena_text(&req->text, req->route.userinfo.n + 1), *p;
-	size_t plain_n, coded_n;
+	static const char name[] = "Authorization: ";
+	char *value = authfile_basic(req->route.userinfo), *p;
+	size_t n = value != NULL ? strlen(value) : 0;
 
-	if (plain == NULL)
-		return SLICE_NONE;
-	plain_n = url_decode(req->route.userinfo, plain);
-	if (memchr(plain, ':', plain_n) == NULL)
-		plain[plain_n++] = ':';
-	p = arena_text(&req->text, name_n + (plain_n + 2) / 3 * 4 + 2);
-	if (p == NULL)
-		return SLICE_NONE;
-	memcpy(p, name, name_n);
-	coded_n = (size_t)EVP_EncodeBlock((unsigned char *)p + name_n,
-	    (const unsigned char *)plain, (int)plain_n);
-	memcpy(p + name_n + coded_n, "\r\n", 2);
-	return (struct slice){p, name_n + coded_n + 2};
+	p = value != NULL ? arena_text(&req->text, sizeof(name) - 1 + n + 2) : NULL;
+	if (p != NULL) {
+		memcpy(p, name, sizeof(name) - 1);
+		memcpy(p + sizeof(name) - 1, value, n);
+		memcpy(p + sizeof(name) - 1 + n, "\r\n", 2);
+	}
+	free(value);
+	return p != NULL ? (struct slice){p, sizeof(name) - 1 + n + 2} : SLICE_NONE;
 }
 
 struct slice

@@ -20,6 +20,7 @@
 
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/authfile.h"
 #include "proxy/listener.h"
 #include "proxy/upstream_priv.h"
 #include "proxy/upway_priv.h"
@@ -255,7 +256,8 @@ upway_parent_of(struct upstream *u, const char *text)
 		url_split(rest, &userinfo, &authority, &path);
 	else
 		userinfo = authority = SLICE_NONE;
-	if (userinfo.n > 0 && (p->basic = upway_basic(userinfo)) == NULL) {
+	/* libcurl is not told of them: depending on its version it decodes them once more. */
+	if (userinfo.n > 0 && (p->basic = authfile_basic(userinfo)) == NULL) {
 		free(p);
 		return NULL;
 	}

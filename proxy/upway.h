@@ -118,12 +118,6 @@ bool upway_failed(struct upway *way, enum upway_blame blame) MUSTCHECK;
 /* Bytes came: what failed before is forgiven. */
 void upway_progress(struct upway *way);
 
-/*
- * user:password of a URL, each decoded once, as the Basic scheme wants them; malloced, NULL: out
- * of memory. libcurl is not told of them: depending on its version it decodes them once more.
- */
-char *upway_basic(struct slice userinfo) MUSTCHECK;
-
 /* Why TLS failed, from what OpenSSL said (libcurl's error text); NULL: it does not say. Pure. */
 const char *upway_tls_words(const char *error);
 

@@ -5,12 +5,10 @@
  * hop refused (a parent proxy or the origin), why, and which key to set. The
  * words end in a client's error page and in the log. upway.c notes the facts.
  */
-#include <openssl/crypto.h>
 #include <openssl/x509_vfy.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "proxy/authfile.h"
 #include "proxy/upway_priv.h"
 
 /* One failure while it is put into words. */
@@ -80,60 +78,6 @@ upway_clean(char *text)
 		if ((unsigned char)*text < ' ' || (unsigned char)*text >= 0x7f || *text == '<' ||
 		    *text == '>')
 			*text = '?';
-}
-
-/* The value of a hex digit, or -1. */
-static int
-upway_hex(char c)
-{
-	const char *digits = "0123456789abcdef", *at;
-
-	if (c == '\0')
-		return -1;
-	at = strchr(digits, c >= 'A' && c <= 'F' ? c | 0x20 : c);
-	return at != NULL ? (int)(at - digits) : -1;
-}
-
-/* A copy with %XX decoded, once. */
-static struct slice
-upway_decode(struct slice s, struct arena *a)
-{
-	char *p = arena_text(a, s.n + 1), *w = p;
-	size_t i;
-
-	if (p == NULL)
-		return SLICE_NONE;
-	for (i = 0; i < s.n; i++) {
-		int high = s.p[i] == '%' && i + 2 < s.n ? upway_hex(s.p[i + 1]) : -1;
-		int low = high >= 0 ? upway_hex(s.p[i + 2]) : -1;
-
-		if (low >= 0)
-			i += 2;
-		*w++ = low >= 0 ? (char)(high << 4 | low) : s.p[i];
-	}
-	*w = '\0';
-	return (struct slice){p, (size_t)(w - p)};
-}
-
-char *
-upway_basic(struct slice userinfo)
-{
-	const char *colon = userinfo.n != 0 ? memchr(userinfo.p, ':', userinfo.n) : NULL;
-	size_t n = colon != NULL ? (size_t)(colon - userinfo.p) : userinfo.n, cap = userinfo.n + 8;
-	char *memory = malloc(cap), *value = NULL;
-	struct slice user, password;
-	struct arena a;
-
-	if (memory == NULL)
-		return NULL;
-	arena_init(&a, memory, cap);
-	user = upway_decode((struct slice){userinfo.p, n}, &a);
-	password = upway_decode(slice_skip(userinfo, n + 1), &a);
-	if (user.p != NULL && password.p != NULL)
-		value = authfile_basic(user, password);
-	OPENSSL_cleanse(memory, cap);
-	free(memory);
-	return value;
 }
 
 const char *

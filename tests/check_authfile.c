@@ -4,6 +4,8 @@
 #include "proxy/authfile.h"
 
 #include <check.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
 
 Suite *check_authfile_suite(void);
 
@@ -122,6 +124,35 @@ START_TEST(refuses_long_words)
 }
 END_TEST
 
+/* Each escape once: what comes out may look like one. */
+static const char *const userinfos[][2] = {
+	{"us:pw", "us:pw"},
+	{"us", "us:"},
+	{"us:", "us:"},
+	{":pw", ":pw"},
+	{"us%40er:p%3Aw", "us@er:p:w"},
+	{"u%2Cs:%23%25%2f%20", "u,s:#%/ "},
+	{"us:a:b@c", "us:a:b@c"},
+	{"us:%2541", "us:%41"},
+	{"us:%zz%4", "us:%zz%4"},
+	{"us:%", "us:%"},
+};
+
+START_TEST(makes_basic)
+{
+	const char *want = userinfos[_i][1];
+	char *got = authfile_basic(slice_of(userinfos[_i][0]));
+	unsigned char plain[64];
+	int n = EVP_DecodeBlock(plain, (unsigned char *)got + 6, (int)strlen(got) - 6);
+
+	ck_assert_int_eq(strncmp(got, "Basic ", 6), 0);
+	ck_assert_int_ge(n, (int)strlen(want));
+	ck_assert_int_eq(memcmp(plain, want, strlen(want)), 0);
+	ck_assert_uint_eq(strlen(got), 6 + (strlen(want) + 2) / 3 * 4);
+	free(got);
+}
+END_TEST
+
 Suite *
 check_authfile_suite(void)
 {
@@ -131,6 +162,7 @@ check_authfile_suite(void)
 	tcase_add_loop_test(t, finds_the_entry, 0, NELEM(rows));
 	tcase_add_loop_test(t, refuses_bad_files, 0, NELEM(bad));
 	tcase_add_test(t, refuses_long_words);
+	tcase_add_loop_test(t, makes_basic, 0, NELEM(userinfos));
 	suite_add_tcase(s, t);
 	return s;
 }

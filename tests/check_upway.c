@@ -4,42 +4,11 @@
 #include "proxy/upway.h"
 
 #include <check.h>
-#include <openssl/evp.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "proxy/depot.h"
 
 Suite *check_upway_suite(void);
-
-/* Each escape once: what comes out may look like one. */
-static const char *const userinfos[][2] = {
-	{"us:pw", "us:pw"},
-	{"us", "us:"},
-	{"us:", "us:"},
-	{":pw", ":pw"},
-	{"us%40er:p%3Aw", "us@er:p:w"},
-	{"u%2Cs:%23%25%2f%20", "u,s:#%/ "},
-	{"us:a:b@c", "us:a:b@c"},
-	{"us:%2541", "us:%41"},
-	{"us:%zz%4", "us:%zz%4"},
-	{"us:%", "us:%"},
-};
-
-START_TEST(makes_basic)
-{
-	const char *want = userinfos[_i][1];
-	char *got = upway_basic(slice_of(userinfos[_i][0]));
-	unsigned char plain[64];
-	int n = EVP_DecodeBlock(plain, (unsigned char *)got + 6, (int)strlen(got) - 6);
-
-	ck_assert_int_eq(strncmp(got, "Basic ", 6), 0);
-	ck_assert_int_ge(n, (int)strlen(want));
-	ck_assert_int_eq(memcmp(plain, want, strlen(want)), 0);
-	ck_assert_uint_eq(strlen(got), 6 + (strlen(want) + 2) / 3 * 4);
-	free(got);
-}
-END_TEST
 
 START_TEST(explains_tls)
 {
@@ -144,7 +113,6 @@ check_upway_suite(void)
 	Suite *s = suite_create("upway");
 	TCase *t = tcase_create("upway");
 
-	tcase_add_loop_test(t, makes_basic, 0, NELEM(userinfos));
 	tcase_add_test(t, explains_tls);
 	tcase_add_loop_test(t, judges_hosts, 0, NELEM(hosts));
 	suite_add_tcase(s, t);

@@ -10,7 +10,7 @@ from body import Pattern
 from client import expect_body, expect_error
 from depot import run_command, wait_until
 from origin import Answer, redirect
-from support import together
+from support import patient, together
 from tlsclient import intercepted
 
 URL = "https://cuda.example/pool/x.deb"
@@ -170,6 +170,7 @@ def test_a_clients_own_credentials_win(env):
     assert [r.get("Authorization") for r in env.origin.requests()] == [basic("ann:pw")]
 
 
+@patient
 def test_changed_credentials_come_into_force(env):
     """By SIGHUP at once; a file with a mistake changes nothing, and is told in the log."""
     env.origin.serve("/pool/x.deb", guarded(b"data", "depot:n3w"))

@@ -187,7 +187,7 @@ def test_parent_that_takes_requests_and_hangs(env):
     """A plain request that a parent never answers goes to the next one."""
     env.origin.serve("/x.deb", b"data")
     depot = behind(env, Parent(env.origin, hang="request"), Parent(env.origin),
-                   read_timeout="500ms")
+                   read_timeout="1s")
     expect_body(depot.fetch("http://cuda.example/x.deb"), b"data")
     assert depot.counter("parent_switches_total") == 1
     assert depot.counter("parent_failures_total") == 0
@@ -389,6 +389,7 @@ def test_handshakes_that_fail(env):
     expect_body(shown.fetch("https://mirror.example/x.deb"), b"data")
 
 
+@patient
 def test_handshakes_that_are_right_again(env):
     """TLS 1.1 alone, then a stall, then as it should be: served at once, nothing is remembered."""
     good = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -406,7 +407,7 @@ def test_handshakes_that_are_right_again(env):
                 pass
     threading.Thread(target=accept, daemon=True).start()
     depot = env.depot(connect_to=to("cuda.example", listener.getsockname()[1]),
-                      connect_timeout="500ms")
+                      connect_timeout="1s")
     expect_error(depot.fetch(URL), 504, words=["TLS handshake", "connect_timeout"])
     contexts.append(old_context(env))
     expect_error(depot.fetch(URL), 502, words=["TLS 1.0 or 1.1"])

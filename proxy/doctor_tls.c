@@ -108,26 +108,6 @@ doctor_name(const X509_NAME *name, char out[DOCTOR_NAME_BYTES])
 	return out;
 }
 
-/* The DNS names that a certificate is for. */
-static void
-doctor_names(X509 *cert, char *out, size_t cap)
-{
-	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
-	size_t n = 0;
-	int i;
-
-	out[0] = '\0';
-	for (i = 0; i < sk_GENERAL_NAME_num(names) && n + 1 < cap; i++) {
-		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
-
-		if (g->type == GEN_DNS)
-			n += (size_t)snprintf(out + n, cap - n, "%s%.*s", n > 0 ? ", " : "",
-			    ASN1_STRING_length(g->d.dNSName),
-			    (const char *)ASN1_STRING_get0_data(g->d.dNSName));
-	}
-	GENERAL_NAMES_free(names);
-}
-
 /* The product that signs such certificates, or NULL. */
 static const char *
 doctor_find_box(STACK_OF(X509) *chain)
@@ -275,7 +255,7 @@ doctor_say_refused(struct doctor *d, const char *check, const char *host, STACK_
 	else if (doctor_is_unknown_issuer(err))
 		doctor_say_intercepted(d, check, chain, err);
 	else if (err == X509_V_ERR_HOSTNAME_MISMATCH || err == X509_V_ERR_IP_ADDRESS_MISMATCH) {
-		doctor_names(sk_X509_value(chain, 0), names, sizeof(names));
+		upway_cert_names(sk_X509_value(chain, 0), names, sizeof(names));
 		doctor_say(d, DOCTOR_FAIL, check, "the host's name; or connect_to, a hosts "
 		    "file or a proxy that leads to another server", "it is for %s, not for %s",
 		    names[0] != '\0' ? names : "no name", host);

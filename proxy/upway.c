@@ -13,6 +13,7 @@
  */
 #include "proxy/upway.h"
 
+#include <arpa/inet.h>
 #include <openssl/crypto.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
@@ -28,6 +29,7 @@
 enum {
 	UPWAY_OUT_MS = 30000,
 	UPWAY_SILENT_MAX = 2,		/* in a row */
+	UPWAY_NAMES_MAX = 8,		/* of a certificate that are told */
 	UPWAY_IDLE_S = 12,		/* kept connections: below any server's own limit */
 };
 
@@ -73,29 +75,42 @@ upway_store_add(struct upstream *u, const char *file)
 	return false;
 }
 
-/* Names of a leaf for people: "a.example, b.example". */
-static void
-upway_note_names(X509 *cert, char *out, size_t cap)
+/* One of the names that a certificate is for: a host's, or an address; else NULL. */
+static const char *
+upway_host_of(const GENERAL_NAME *name, char address[INET6_ADDRSTRLEN], int *n)
+{
+	const ASN1_STRING *s = name->type == GEN_DNS ? name->d.dNSName :
+	    name->type == GEN_IPADD ? name->d.iPAddress : NULL;
+	const char *text = s != NULL ? (const char *)ASN1_STRING_get0_data(s) : NULL;
+
+	*n = s != NULL ? ASN1_STRING_length(s) : 0;
+	if (name->type != GEN_IPADD)
+		return *n > 0 ? text : NULL;
+	text = *n == 4 || *n == 16 ? inet_ntop(*n == 4 ? AF_INET : AF_INET6, text, address,
+	    INET6_ADDRSTRLEN) : NULL;
+	*n = text != NULL ? (int)strlen(text) : 0;
+	return text;
+}
+
+void
+upway_cert_names(const X509 *cert, char *out, size_t cap)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	char address[INET6_ADDRSTRLEN];
 	size_t at = 0;
 	int i, n;
 
 	out[0] = '\0';
 	for (i = 0; names != NULL && i < sk_GENERAL_NAME_num(names); i++) {
-		const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
-		const unsigned char *p;
+		const char *p = upway_host_of(sk_GENERAL_NAME_value(names, i), address, &n);
 
-		if (name->type != GEN_DNS)
+		if (p == NULL)
 			continue;
-		p = ASN1_STRING_get0_data(name->d.dNSName);
-		n = ASN1_STRING_length(name->d.dNSName);
-		if (n <= 0 || at + (size_t)n + 8 > cap || i >= 4) {
+		if (at + (size_t)n + 8 > cap || i >= UPWAY_NAMES_MAX) {
 			(void)snprintf(out + at, cap - at, "%s...", at > 0 ? ", " : "");
 			break;
 		}
-		at += (size_t)snprintf(out + at, cap - at, "%s%.*s", at > 0 ? ", " : "", n,
-		    (const char *)p);
+		at += (size_t)snprintf(out + at, cap - at, "%s%.*s", at > 0 ? ", " : "", n, p);
 	}
 	GENERAL_NAMES_free(names);
 	upway_clean(out);
@@ -131,7 +146,7 @@ upway_verify_cb(int good, X509_STORE_CTX *ctx)
 		upway_note_issuer(cert, way->cert_seen, sizeof(way->cert_seen));
 	} else if (X509_STORE_CTX_get_error_depth(ctx) == 0) {
 		/* libcurl compares the name later; what else it is good for is known now. */
-		upway_note_names(cert, way->cert_seen, sizeof(way->cert_seen));
+		upway_cert_names(cert, way->cert_seen, sizeof(way->cert_seen));
 	}
 	return good;
 }

@@ -118,6 +118,8 @@ bool upway_failed(struct upway *way, enum upway_blame blame) MUSTCHECK;
 /* Bytes came: what failed before is forgiven. */
 void upway_progress(struct upway *way);
 
+/* The hosts and addresses that a certificate is for, for people: "a.example, 192.0.2.1". */
+void upway_cert_names(const X509 *cert, char *out, size_t cap);
 /* Why TLS failed, from what OpenSSL said (libcurl's error text); NULL: it does not say. Pure. */
 const char *upway_tls_words(const char *error);
 

@@ -13,7 +13,7 @@ from body import Pattern
 from client import expect_body, expect_error
 from depot import run_command, wait_until
 from origin import Answer, redirect
-from parent import Parent
+from parent import Parent, server_context
 from support import Skip, patient, together
 
 NEEDS_PACKAGES = True
@@ -358,6 +358,9 @@ def test_each_certificate_has_its_words(env):
         expect_error(depot.fetch(f"https://{host}/x.deb"), 502, words=words)
     assert not env.origin.requests()
     assert depot.counter("upstream_retries_total") == 0
+    port = tls_server(answer_ok, server_context(env.certificates.file("parent.pem")))
+    other = env.depot(connect_to=to("cuda.example", port))
+    expect_error(other.fetch(URL), 502, words=["it is for localhost, 127.0.0.1, and not for cuda"])
 
 
 def test_handshakes_that_fail(env):

@@ -109,33 +109,16 @@ authfile_encode(char *plain, size_t n)
 	return value;
 }
 
-/* The value of a hex digit, or -1. */
-static int
-authfile_hex(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 :
-	    c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 char *
 authfile_basic(struct slice userinfo)
 {
 	char *plain = malloc(userinfo.n + 2);
-	bool colon = false;
-	size_t n = 0, i;
-	int high, low;
+	size_t n;
 
 	if (plain == NULL)
 		return NULL;
-	for (i = 0; i < userinfo.n; i++) {
-		high = userinfo.p[i] == '%' && i + 2 < userinfo.n ? authfile_hex(userinfo.p[i + 1]) : -1;
-		low = high >= 0 ? authfile_hex(userinfo.p[i + 2]) : -1;
-		colon |= userinfo.p[i] == ':';
-		plain[n++] = low >= 0 ? (char)(high << 4 | low) : userinfo.p[i];
-		if (low >= 0)
-			i += 2;
-	}
-	if (!colon)
+	n = url_decode(userinfo, plain);
+	if (userinfo.n == 0 || memchr(userinfo.p, ':', userinfo.n) == NULL)
 		plain[n++] = ':';
 	return authfile_encode(plain, n);
 }

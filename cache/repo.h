@@ -10,11 +10,19 @@
  * adopted whole (stage.c) and never changes, so a client that was given one
  * can be served from it until it asks for a newer InRelease.
  *
- *   repo.c        the registry, what a URL means in it, which generation a client sees
- *   repo_gen.c    one generation and its tables
- *   repo_hold.c   which generations a client address was given lately
- *   repo_store.c  records: loading at start, adopting, expiring
- *   repo_pin.c    pins, and what commands list
+ *   repo.c         the registry
+ *   repo_set.c     snapshots of it, by directories of URLs
+ *   repo_ask.c     what a URL means in a snapshot
+ *   repo_select.c  which generation a client sees
+ *   repo_hold.c    which generations a client address was given lately
+ *   repo_view.c    one thread's way to look
+ *   repo_gen.c     one generation
+ *   repo_table.c   the packages that its indexes name
+ *   repo_store.c   records: loading at start, adopting
+ *   repo_expire.c  generations that go
+ *   repo_keep.c    what eviction takes last
+ *   repo_pin.c     pins, and what commands list
+ *   repo_time.c    times as people write them
  *
  * Readers look without a lock: each view holds an immutable snapshot, and
  * takes a newer one when the epoch has moved. Everything else is under the
@@ -64,7 +72,7 @@ struct repos_conf {
 enum reason repos_open(struct repos **rs_p, const struct repos_conf *conf) MUSTCHECK;
 void repos_close(struct repos **rs_p);
 
-/* ---- one thread's way to look (repo.c) ---- */
+/* ---- one thread's way to look (repo_view.c, repo_ask.c) ---- */
 struct repo_view *repo_view_open(struct repos *rs) MUSTCHECK;
 void repo_view_close(struct repo_view **v_p);
 /* Once a second or so: lets go of what is no longer current. */

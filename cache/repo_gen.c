@@ -267,3 +267,15 @@ repo_gen_find(const struct repo_gen *g, struct slice rel, struct flight_expect *
 	}
 	return PKGTABLE_ABSENT;
 }
+
+bool
+repo_gen_says(const struct repo_gen *g, struct slice rel, bool package,
+    struct flight_expect *out)
+{
+	const struct release_file *rf;
+
+	if (package && repo_gen_find(g, rel, out) == PKGTABLE_FOUND)
+		return true;
+	rf = release_find_url(g->release, rel);
+	return rf != NULL && repo_file_expect(rf, out);
+}

@@ -86,7 +86,7 @@ repo_gen_named(const struct repo *repo, struct slice at)
 		for (unsigned p = 0; p < repo->gens[i]->pins_n; p++)
 			if (slice_eq(slice_of(repo->gens[i]->pins[p]), at))
 				return repo->gens[i];
-	if (!repo_parse_time(at, &upto_s))
+	if (!repo_time_parse(at, &upto_s))
 		return NULL;
 	for (unsigned i = 0; i < repo->gens_n; i++)
 		if (repo->gens[i]->adopted_at_s <= upto_s)
@@ -195,7 +195,7 @@ repo_pin(struct repos *rs, struct slice url, struct slice at, struct slice name,
 	else if (!repo_pin_name_ok(name))
 		(void)snprintf(why, why_cap, "a name has letters, digits and .-_: only, at most %d",
 		    REPO_PIN_BYTES - 1);
-	else if (name.p != when && repo_parse_time(name, &upto_s))
+	else if (name.p != when && repo_time_parse(name, &upto_s))
 		(void)snprintf(why, why_cap, "%.*s would be read as a time: choose another name",
 		    SLICE_ARG(name));
 	else if (repo_pin_holder(repo, name) != NULL && repo_pin_holder(repo, name) != g) {

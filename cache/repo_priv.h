@@ -2,7 +2,7 @@
  * Copyright (c) 2026 the apt-depot contributors */
 #ifndef REPO_PRIV_H
 #define REPO_PRIV_H
-/* What repo.c, repo_gen.c, repo_hold.c, repo_store.c and their tests share. */
+/* What the sources of the registry (see repo.h) and their tests share. */
 #include <pthread.h>
 #include <sys/queue.h>
 
@@ -19,6 +19,7 @@ enum {
 	REPO_UP_MAX = 3,		/* parents of a flat root that file names may start from */
 	REPO_DEPTH_MAX = 32,		/* directories of a URL that are looked at */
 	REPO_HELD_MAX = 16,		/* repositories of which one connection holds a generation */
+	REPO_GEN_KEY_BYTES = KEY_BYTES + 8,
 	REPO_MEMO = 1024,		/* answers that a view remembers; a power of two */
 };
 
@@ -108,6 +109,16 @@ struct repo_set {
 	uint32_t *buckets;		/* a power of two */
 };
 
+/* A URL taken apart at its slashes. */
+struct repo_path {
+	struct slice url;		/* without query */
+	unsigned n;
+	struct {
+		size_t n;
+		uint64_t hash;
+	} dirs[REPO_DEPTH_MAX];		/* shortest first */
+};
+
 struct repo_holds;
 
 struct repos {
@@ -154,8 +165,30 @@ struct repo *repo_find_or_add(struct repos *rs, struct slice root);
 /* Makes a new snapshot of what the registry says now, and moves the epoch. */
 void repo_publish(struct repos *rs);
 
-/* "2026-11-01" is that day's last second; RFC 3339 is what it says. False: neither. */
-bool repo_parse_time(struct slice at, int64_t *out_s) MUSTCHECK;
+/* Remembers until the root's next staging that this index is wanted. Takes the lock. */
+void repo_note_member(struct repos *rs, struct repo *repo, struct slice path, int64_t now_s);
+
+/* repo_set.c; NULL: out of memory (lock held) */
+struct repo_set *repo_set_new(struct repos *rs) MUSTCHECK;
+void repo_set_unref(struct repo_set *set);
+void repo_set_split(struct repo_path *p, struct slice url);
+/* The directory entries that are just this prefix of the URL: begin with first, until NULL. */
+uint32_t repo_set_first(const struct repo_set *set, const struct repo_path *p, unsigned depth);
+const struct repo_dir *repo_set_next_dir(const struct repo_set *set, const struct repo_path *p,
+    unsigned depth, uint32_t *at);
+
+/* repo_view.c: the newest snapshot */
+const struct repo_set *repo_view_refresh(struct repo_view *v);
+
+/* repo_select.c */
+/* This connection's, this address's, the newest. NULL: none at that time. */
+struct repo_gen *repo_select(struct repo_view *v, const struct repo_snap *snap,
+    const struct repo_ask *ask, struct slice rel, bool package);
+/* Does this client see the newest of everything? */
+bool repo_select_is_current(const struct repo_view *v, const struct repo_ask *ask);
+
+/* repo_time.c: "2026-11-01" is that day's last second; RFC 3339 is what it says. False: neither. */
+bool repo_time_parse(struct slice at, int64_t *out_s) MUSTCHECK;
 
 /* repo_gen.c: takes release over, also when it fails (NULL) */
 struct repo_gen *repo_gen_new(struct repo *repo, uint64_t seq, struct release *release) MUSTCHECK;
@@ -166,8 +199,17 @@ const struct release_file *repo_gen_by_digest(const struct repo_gen *g, enum apt
 void repo_gen_add_table(struct repo_gen *g, struct repo_table *t);
 enum pkgtable_found repo_gen_find(const struct repo_gen *g, struct slice rel,
     struct flight_expect *out);
-/* The last one unmaps it. Its file is repo_store.c's. */
+/* What it says of a path, as index or as package; false: nothing. */
+bool repo_gen_says(const struct repo_gen *g, struct slice rel, bool package,
+    struct flight_expect *out) MUSTCHECK;
+/* The last one unmaps it. Its file is repo_table.c's. */
 void repo_table_unref(struct repo_table *t);
+
+/* repo_table.c */
+/* Opens what is in tables/; what no generation needs, or is damaged, goes. */
+void repo_table_load(struct repos *rs, struct index_view *view);
+/* The tables that are here already for what it lists (lock held). */
+void repo_table_take(struct repos *rs, struct repo_gen *g);
 
 /* repo_hold.c */
 struct repo_holds *repo_holds_new(void) MUSTCHECK;
@@ -188,4 +230,7 @@ enum reason repo_store_load(struct repos *rs) MUSTCHECK;
 /* Writes the record of the root with its members; of a generation. Lock held. */
 void repo_store_root(struct repos *rs, const struct repo *repo);
 void repo_store_gen(struct repos *rs, const struct repo_gen *g, index_done_f *done, void *arg);
+/* Root's key, then the number with its high byte first, so that they sort. */
+void repo_store_gen_key(const struct repo *repo, uint64_t seq, uint8_t out[REPO_GEN_KEY_BYTES]);
+void repo_store_drop_gen(struct repos *rs, const uint8_t key[REPO_GEN_KEY_BYTES]);
 #endif

@@ -7,10 +7,6 @@
  * itself is a body among others, read and parsed again at start. Adopting a
  * generation is the write of its one record: what it refers to was stored
  * before, and the highest number is the current one.
- *
- * Tables of packages lie in cache_dir/tables, named by the digest of the
- * index they were made from. They can be made again from it at any time, so
- * a missing or damaged one is no loss.
  */
 #include "cache/repo_priv.h"
 
@@ -29,9 +25,7 @@
 #include "include/log.h"
 
 enum {
-	REPO_GEN_KEY_BYTES = KEY_BYTES + 8,
 	REPO_RECORD_VERSION = 1,
-	REPO_TABLE_GRACE_MS = 600 * 1000,
 };
 
 /* ---- bytes of records ---- */
@@ -87,9 +81,8 @@ repo_read_text(struct slice *in, struct slice *out)
 	return true;
 }
 
-/* Root's key, then the number with its high byte first, so that they sort. */
-static void
-repo_gen_key(const struct repo *repo, uint64_t seq, uint8_t out[REPO_GEN_KEY_BYTES])
+void
+repo_store_gen_key(const struct repo *repo, uint64_t seq, uint8_t out[REPO_GEN_KEY_BYTES])
 {
 	memcpy(out, repo->key.b, KEY_BYTES);
 	for (unsigned i = 0; i < 8; i++)
@@ -137,14 +130,13 @@ repo_store_gen(struct repos *rs, const struct repo_gen *g, index_done_f *done, v
 	for (unsigned i = 0; i < g->pins_n; i++)
 		repo_write_text(&w, slice_of(g->pins[i]));
 	MUST(w.ok);
-	repo_gen_key(g->repo, g->seq, key);
+	repo_store_gen_key(g->repo, g->seq, key);
 	index_put_repo(rs->conf.index, key, sizeof(key), out,
 	    record_repo_seal(out, w.n, key, sizeof(key)), done, arg);
 }
 
-/* The record goes. */
-static void
-repo_drop_gen_record(struct repos *rs, const uint8_t key[REPO_GEN_KEY_BYTES])
+void
+repo_store_drop_gen(struct repos *rs, const uint8_t key[REPO_GEN_KEY_BYTES])
 {
 	index_put_repo(rs->conf.index, key, REPO_GEN_KEY_BYTES, NULL, 0, NULL, NULL);
 }
@@ -344,7 +336,7 @@ repo_load_gen(struct repos *rs, const struct repo_row *row)
 	if (g == NULL) {
 		log_warning("generation %llu of %.*s is dropped: %s", (unsigned long long)seq,
 		    repo != NULL ? (int)repo->root.n : 0, repo != NULL ? repo->root.p : "", why);
-		repo_drop_gen_record(rs, row->key);
+		repo_store_drop_gen(rs, row->key);
 		return;
 	}
 	g->adopted_at_s = adopted_at_s;
@@ -355,213 +347,6 @@ repo_load_gen(struct repos *rs, const struct repo_row *row)
 	repo_load_pins(g, in);
 	if (!repo_push_gen(repo, g))
 		repo_gen_unref(&g);
-}
-
-/* ---- tables ---- */
-
-static struct repo_table *
-repo_table_find(struct repos *rs, const uint8_t sha256[32])
-{
-	struct repo_table *t;
-
-	TAILQ_FOREACH(t, &rs->tables, link)
-		if (memcmp(t->digest, sha256, 32) == 0)
-			return t;
-	return NULL;
-}
-
-/*
- * Does the generation list the index of this SHA-256? Where only SHA-512 is
- * listed, the stored version of the URL says which body it is.
- */
-static const struct release_file *
-repo_gen_lists(struct index_view *view, const struct repo_gen *g, const uint8_t sha256[32])
-{
-	const struct release_file *rf = repo_gen_by_digest(g, APTFILE_SHA256, sha256);
-	char text[OBJECT_TEXT_MAX];
-
-	if (rf != NULL || g->by_sha256.n == g->release->files_n || view == NULL)
-		return rf;
-	for (size_t i = 0; i < g->release->files_n; i++) {
-		const struct release_file *f = &g->release->files[i];
-		char url[8192];
-		struct flight_expect e;
-		struct object_rec rec;
-		struct release_index ri;
-		struct key key;
-		int n;
-
-		release_index_of(&ri, f->path);
-		if (f->has_sha256 || ri.list == RELEASE_OTHER || !repo_file_expect(f, &e))
-			continue;
-		n = snprintf(url, sizeof(url), "%.*s%.*s", SLICE_ARG(g->repo->root),
-		    SLICE_ARG(f->path));
-		if (n <= 0 || (size_t)n >= sizeof(url))
-			continue;
-		repo_version_key((struct slice){url, (size_t)n}, &e, &key);
-		if (index_get_object(view, &key, &rec, text) == REASON_OK &&
-		    memcmp(rec.digest, sha256, 32) == 0)
-			return f;
-	}
-	return NULL;
-}
-
-/* Gives the table to every generation that lists its index; how many (lock held). */
-static unsigned
-repo_table_hand_out(struct repos *rs, struct index_view *view, struct repo_table *t)
-{
-	unsigned n = 0;
-
-	for (uint32_t i = 0; i < rs->repos_n; i++)
-		for (unsigned k = 0; k < rs->repos[i]->gens_n; k++) {
-			if (repo_gen_lists(view, rs->repos[i]->gens[k], t->digest) == NULL)
-				continue;
-			repo_gen_add_table(rs->repos[i]->gens[k], t);
-			n++;
-		}
-	return n;
-}
-
-/* Opens tables/<hex>; NULL: not there, or damaged. */
-static struct repo_table *
-repo_table_open(struct repos *rs, const uint8_t sha256[32])
-{
-	char hex[KEY_HEX_BYTES];
-	struct repo_table *t = calloc(1, sizeof(*t));
-
-	key_hex(sha256, hex);
-	if (t == NULL || pkgtable_open(rs->tables_fd, hex, &t->t) != REASON_OK) {
-		free(t);
-		return NULL;
-	}
-	memcpy(t->digest, sha256, 32);
-	t->made_ms = clock_mono_ms();
-	atomic_init(&t->refs, 1);
-	return t;
-}
-
-/* Opens what is in tables/; what no generation needs, or is damaged, goes. */
-static void
-repo_load_tables(struct repos *rs, struct index_view *view)
-{
-	int fd = fcntl(rs->tables_fd, F_DUPFD_CLOEXEC, 0);
-	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-	struct dirent *de;
-	uint8_t digest[32];
-
-	if (dir == NULL && fd >= 0)
-		(void)close(fd);
-	while (dir != NULL && (de = readdir(dir)) != NULL) {
-		struct repo_table *t = NULL;
-
-		if (de->d_name[0] == '.')
-			continue;
-		if (key_from_hex(slice_of(de->d_name), digest))
-			t = repo_table_open(rs, digest);
-		if (t != NULL && repo_table_hand_out(rs, view, t) > 0) {
-			TAILQ_INSERT_TAIL(&rs->tables, t, link);
-			continue;
-		}
-		if (t != NULL)
-			repo_table_unref(t);
-		(void)unlinkat(rs->tables_fd, de->d_name, 0);
-	}
-	if (dir != NULL)
-		(void)closedir(dir);
-}
-
-bool
-repo_has_table(struct repos *rs, const uint8_t sha256[32])
-{
-	bool has;
-
-	AZ(pthread_mutex_lock(&rs->lock));
-	has = repo_table_find(rs, sha256) != NULL;
-	AZ(pthread_mutex_unlock(&rs->lock));
-	return has;
-}
-
-int
-repo_tables_dirfd(const struct repos *rs)
-{
-	return rs->tables_fd;
-}
-
-bool
-repo_table_wanted(struct repos *rs, const uint8_t sha256[32], char path[1024],
-    uint64_t *size_bytes)
-{
-	struct index_view *view = index_view_open(rs->conf.index);
-	const struct release_file *rf = NULL;
-	struct release_index ri;
-	bool wanted = false;
-
-	AZ(pthread_mutex_lock(&rs->lock));
-	if (repo_table_find(rs, sha256) == NULL)
-		for (uint32_t i = 0; i < rs->repos_n && !wanted; i++)
-			for (unsigned k = 0; k < rs->repos[i]->gens_n && !wanted; k++) {
-				const struct repo_gen *g = rs->repos[i]->gens[k];
-
-				rf = repo_gen_lists(view, g, sha256);
-				if (rf == NULL || rf->path.n >= 1024)
-					continue;
-				release_index_of(&ri, rf->path);
-				wanted = ri.list != RELEASE_OTHER && ri.kind != UNPACK_UNKNOWN;
-				memcpy(path, rf->path.p, rf->path.n);
-				path[rf->path.n] = '\0';
-				*size_bytes = release_unpacked_bytes(g->release, rf);
-			}
-	AZ(pthread_mutex_unlock(&rs->lock));
-	index_view_close(&view);
-	return wanted;
-}
-
-enum reason
-repo_table_attach(struct repos *rs, const uint8_t sha256[32])
-{
-	struct repo_table *t = repo_table_open(rs, sha256);
-	struct index_view *view = index_view_open(rs->conf.index);
-
-	if (t == NULL) {
-		index_view_close(&view);
-		return REASON_DISK_ERROR;
-	}
-	AZ(pthread_mutex_lock(&rs->lock));
-	if (repo_table_find(rs, sha256) == NULL) {
-		TAILQ_INSERT_TAIL(&rs->tables, t, link);
-		if (repo_table_hand_out(rs, view, t) > 0)
-			repo_publish(rs);
-	} else
-		repo_table_unref(t);
-	AZ(pthread_mutex_unlock(&rs->lock));
-	index_view_close(&view);
-	return REASON_OK;
-}
-
-void
-repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg)
-{
-	struct index_view *view = index_view_open(rs->conf.index);
-	struct blob_rec blob;
-
-	AZ(pthread_mutex_lock(&rs->lock));
-	for (uint32_t i = 0; view != NULL && i < rs->repos_n; i++)
-		for (unsigned k = 0; k < rs->repos[i]->gens_n; k++) {
-			const struct repo_gen *g = rs->repos[i]->gens[k];
-
-			for (size_t f = 0; f < g->release->files_n; f++) {
-				const struct release_file *rf = &g->release->files[f];
-				struct release_index ri;
-
-				release_index_of(&ri, rf->path);
-				if (ri.list != RELEASE_OTHER && rf->has_sha256 &&
-				    repo_table_find(rs, rf->sha256) == NULL &&
-				    index_get_blob(view, rf->sha256, &blob) == REASON_OK)
-					fn(arg, rf->sha256);
-			}
-		}
-	AZ(pthread_mutex_unlock(&rs->lock));
-	index_view_close(&view);
 }
 
 /* ---- opening ---- */
@@ -595,7 +380,7 @@ repo_store_load(struct repos *rs)
 		if (rs->repos[i]->gens_n > 0)
 			COUNT(generations_current);
 	if (rs->tables_fd >= 0)
-		repo_load_tables(rs, view);
+		repo_table_load(rs, view);
 	index_view_close(&view);
 	return rows.failed ? REASON_NO_MEMORY : REASON_OK;
 }
@@ -633,19 +418,6 @@ repo_store_gen_now(struct repos *rs, const struct repo_gen *g)
 	return w.r;
 }
 
-/* The tables that are here already for what it lists (lock held). */
-static void
-repo_gen_take_tables(struct repos *rs, struct repo_gen *g)
-{
-	struct index_view *view = index_view_open(rs->conf.index);
-	struct repo_table *t;
-
-	TAILQ_FOREACH(t, &rs->tables, link)
-		if (repo_gen_lists(view, g, t->digest) != NULL)
-			repo_gen_add_table(g, t);
-	index_view_close(&view);
-}
-
 enum reason
 repo_adopt(struct repos *rs, struct repo_new *n)
 {
@@ -679,7 +451,7 @@ repo_adopt(struct repos *rs, struct repo_new *n)
 		return r;
 	}
 	AZ(pthread_mutex_lock(&rs->lock));
-	repo_gen_take_tables(rs, g);
+	repo_table_take(rs, g);
 	if (!repo_push_gen(repo, g)) {
 		repo_gen_unref(&g);
 		r = REASON_NO_MEMORY;
@@ -704,288 +476,4 @@ repo_attach_file(struct repos *rs, struct repo_gen *g, enum repo_file which,
 	repo_publish(rs);
 	AZ(pthread_mutex_unlock(&rs->lock));
 	return repo_store_gen_now(rs, g);
-}
-
-/* ---- expiring ---- */
-
-/* Does another kept generation say the same of this path? (lock held) */
-static bool
-repo_others_list(const struct repo *repo, const struct repo_gen *but, struct slice path,
-    const struct flight_expect *e)
-{
-	for (unsigned i = 0; i < repo->gens_n; i++) {
-		const struct release_file *rf;
-		struct flight_expect other;
-
-		if (repo->gens[i] == but)
-			continue;
-		rf = release_find(repo->gens[i]->release, path);
-		if (rf != NULL && repo_file_expect(rf, &other) && other.hash == e->hash &&
-		    memcmp(other.digest, e->digest, sizeof(e->digest)) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Was another kept generation the same publication, with this very file? (lock held) */
-static bool
-repo_others_have(const struct repo *repo, const struct repo_gen *but, unsigned which)
-{
-	for (unsigned i = 0; i < repo->gens_n; i++) {
-		const struct repo_gen *g = repo->gens[i];
-
-		if (g != but && atomic_load(&g->has[which]) &&
-		    memcmp(g->digest[which], but->digest[which], 32) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* The stored version of a file of the generation is wanted no longer. */
-static void
-repo_forget_version(struct repos *rs, const struct repo *repo, struct slice path,
-    const struct flight_expect *e)
-{
-	char url[8192];
-	struct key key;
-	int n = snprintf(url, sizeof(url), "%.*s%.*s", SLICE_ARG(repo->root), SLICE_ARG(path));
-
-	if (n <= 0 || (size_t)n >= sizeof(url))
-		return;
-	repo_version_key((struct slice){url, (size_t)n}, e, &key);
-	index_forget(rs->conf.index, &key);
-}
-
-/* Takes it out of registry and index, with what only it refers to (lock held). */
-static void
-repo_expire_gen(struct repos *rs, struct repo *repo, unsigned at)
-{
-	struct repo_gen *g = repo->gens[at];
-	uint8_t key[REPO_GEN_KEY_BYTES];
-	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
-
-	log_info("generation %llu of %.*s goes: newer ones are kept", (unsigned long long)g->seq,
-	    SLICE_ARG(repo->root));
-	COUNT(generations_expired_total);
-	for (unsigned i = 0; i < REPO_FILE_N; i++) {
-		if (!atomic_load(&g->has[i]) || repo_others_have(repo, g, i))
-			continue;
-		memcpy(e.digest, g->digest[i], 32);
-		repo_forget_version(rs, repo, repo_file_names[i], &e);
-	}
-	for (unsigned i = 0; i < repo->members_n; i++) {
-		struct slice path = slice_of(repo->members[i].path);
-		const struct release_file *rf = release_find(g->release, path);
-
-		if (rf != NULL && repo_file_expect(rf, &e) && !repo_others_list(repo, g, path, &e))
-			repo_forget_version(rs, repo, path, &e);
-	}
-	repo_gen_key(repo, g->seq, key);
-	repo_drop_gen_record(rs, key);
-	repo->gens_n--;
-	memmove(&repo->gens[at], &repo->gens[at + 1],
-	    (repo->gens_n - at) * sizeof(struct repo_gen *));
-	repo_gen_unref(&g);
-}
-
-/* Tables that no generation refers to go, with their files. */
-static void
-repo_expire_tables(struct repos *rs)
-{
-	int64_t before_ms = clock_mono_ms() - REPO_TABLE_GRACE_MS;
-	TAILQ_HEAD(, repo_table) gone = TAILQ_HEAD_INITIALIZER(gone);
-	struct repo_table *t, *next;
-	char hex[KEY_HEX_BYTES];
-
-	AZ(pthread_mutex_lock(&rs->lock));
-	for (t = TAILQ_FIRST(&rs->tables); t != NULL; t = next) {
-		next = TAILQ_NEXT(t, link);
-		if (atomic_load(&t->refs) != 1 || t->made_ms > before_ms)
-			continue;
-		TAILQ_REMOVE(&rs->tables, t, link);
-		TAILQ_INSERT_TAIL(&gone, t, link);
-	}
-	AZ(pthread_mutex_unlock(&rs->lock));
-	while ((t = TAILQ_FIRST(&gone)) != NULL) {
-		TAILQ_REMOVE(&gone, t, link);
-		key_hex(t->digest, hex);
-		(void)unlinkat(rs->tables_fd, hex, 0);
-		repo_table_unref(t);
-	}
-}
-
-void
-repo_expire(struct repos *rs)
-{
-	bool changed = false;
-
-	AZ(pthread_mutex_lock(&rs->lock));
-	for (uint32_t i = 0; i < rs->repos_n; i++) {
-		struct repo *repo = rs->repos[i];
-
-		for (unsigned k = repo->gens_n; k-- > 1;) {
-			if (k < rs->conf.keep_n || repo->gens[k]->pins_n > 0 ||
-			    repo_hold_is_held(rs->holds, repo, repo->gens[k]->seq,
-			    clock_mono_ms() - rs->conf.hold_ms))
-				continue;
-			repo_expire_gen(rs, repo, k);
-			changed = true;
-		}
-	}
-	if (changed)
-		repo_publish(rs);
-	AZ(pthread_mutex_unlock(&rs->lock));
-	repo_expire_tables(rs);
-}
-
-/* ---- what eviction takes last ---- */
-
-struct repo_keep_one {
-	uint8_t digest[32];
-	enum repo_keeping keeping;
-};
-
-struct repo_keep {
-	struct repo_keep_one *v;
-	size_t n, cap;
-	bool full;
-};
-
-static void
-repo_keep_add(struct repo_keep *k, const uint8_t *digest, enum repo_keeping keeping)
-{
-	if (k->n == k->cap) {
-		size_t cap = k->cap != 0 ? k->cap * 2 : 256;
-		struct repo_keep_one *v = realloc(k->v, cap * sizeof(*v));
-
-		k->full |= v == NULL;
-		if (v == NULL)
-			return;
-		k->v = v;
-		k->cap = cap;
-	}
-	memcpy(k->v[k->n].digest, digest, 32);
-	k->v[k->n++].keeping = keeping;
-}
-
-/* All that a pinned generation's tables name. */
-static bool
-repo_keep_entry(void *arg, const struct pkgtable_entry *e)
-{
-	if (e->digest_n == 32)
-		repo_keep_add(arg, e->digest, REPO_KEEP_PINNED);
-	return true;
-}
-
-static void
-repo_keep_gen(struct repo_keep *k, const struct repo *repo, struct repo_gen *g)
-{
-	enum repo_keeping keeping = g->pins_n > 0 ? REPO_KEEP_PINNED : REPO_KEEP_LONG;
-
-	for (unsigned i = 0; i < REPO_FILE_N; i++)
-		if (atomic_load(&g->has[i]))
-			repo_keep_add(k, g->digest[i], keeping);
-	for (unsigned i = 0; i < repo->members_n; i++) {
-		const struct release_file *rf = release_find(g->release,
-		    slice_of(repo->members[i].path));
-
-		if (rf != NULL && rf->has_sha256)
-			repo_keep_add(k, rf->sha256, keeping);
-	}
-	for (uint32_t i = 0; i < atomic_load(&g->tables_n); i++)
-		repo_keep_add(k, g->tables[i]->digest, keeping);
-}
-
-/* A reference to each pinned generation: their tables are on disk, which is not read with the lock. */
-static struct repo_gen **
-repo_keep_pinned(struct repos *rs, size_t *n)
-{
-	struct repo_gen **v = NULL;
-	size_t cap = 0;
-
-	for (uint32_t i = 0; i < rs->repos_n; i++)
-		for (unsigned g = 0; g < rs->repos[i]->gens_n; g++)
-			cap += rs->repos[i]->gens[g]->pins_n > 0;
-	v = calloc(cap + 1, sizeof(struct repo_gen *));
-	for (uint32_t i = 0; v != NULL && i < rs->repos_n; i++)
-		for (unsigned g = 0; g < rs->repos[i]->gens_n; g++)
-			if (rs->repos[i]->gens[g]->pins_n > 0)
-				v[(*n)++] = repo_gen_ref(rs->repos[i]->gens[g]);
-	return v;
-}
-
-/* By digest, the stronger word first. */
-static int
-repo_keep_compare(const void *a, const void *b)
-{
-	const struct repo_keep_one *ka = a, *kb = b;
-	int c = memcmp(ka->digest, kb->digest, 32);
-
-	return c != 0 ? c : (int)kb->keeping - (int)ka->keeping;
-}
-
-struct repo_keep *
-repo_keep_new(struct repos *rs)
-{
-	struct repo_keep *k = calloc(1, sizeof(*k));
-	struct repo_gen **pinned;
-	size_t n = 0, pinned_n = 0;
-
-	if (k == NULL)
-		return NULL;
-	AZ(pthread_mutex_lock(&rs->lock));
-	for (uint32_t i = 0; i < rs->repos_n; i++)
-		for (unsigned g = 0; g < rs->repos[i]->gens_n; g++)
-			repo_keep_gen(k, rs->repos[i], rs->repos[i]->gens[g]);
-	pinned = repo_keep_pinned(rs, &pinned_n);
-	AZ(pthread_mutex_unlock(&rs->lock));
-	k->full |= pinned == NULL;
-	for (size_t i = 0; i < pinned_n; i++) {
-		for (uint32_t t = 0; t < atomic_load(&pinned[i]->tables_n); t++)
-			pkgtable_each(pinned[i]->tables[t]->t, repo_keep_entry, k);
-		repo_gen_unref(&pinned[i]);
-	}
-	free(pinned);
-	if (k->full) {
-		repo_keep_free(&k);
-		return NULL;
-	}
-	if (k->n > 1)
-		qsort(k->v, k->n, sizeof(*k->v), repo_keep_compare);
-	for (size_t i = 0; i < k->n; i++)
-		if (n == 0 || memcmp(k->v[n - 1].digest, k->v[i].digest, 32) != 0)
-			k->v[n++] = k->v[i];
-	k->n = n;
-	return k;
-}
-
-void
-repo_keep_free(struct repo_keep **k_p)
-{
-	struct repo_keep *k = *k_p;
-
-	*k_p = NULL;
-	if (k == NULL)
-		return;
-	free(k->v);
-	free(k);
-}
-
-enum repo_keeping
-repo_keep_find(const struct repo_keep *k, const uint8_t digest[32])
-{
-	size_t from = 0, to = k->n;
-
-	while (from < to) {
-		size_t mid = from + (to - from) / 2;
-		int c = memcmp(k->v[mid].digest, digest, 32);
-
-		if (c == 0)
-			return k->v[mid].keeping;
-		if (c < 0)
-			from = mid + 1;
-		else
-			to = mid;
-	}
-	return REPO_KEEP_NO;
 }

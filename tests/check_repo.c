@@ -491,7 +491,7 @@ START_TEST(times)
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, time_rows[_i].text, n);
 	copy = realloc(copy, n != 0 ? n : 1);
-	ok = repo_parse_time((struct slice){copy, n}, &s);
+	ok = repo_time_parse((struct slice){copy, n}, &s);
 	ck_assert_msg(ok == (time_rows[_i].s >= 0), "%s", time_rows[_i].text);
 	ck_assert_int_eq(s, time_rows[_i].s);
 	free(copy);

@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: BSD-2-Clause
+ * Copyright (c) 2026 the apt-depot contributors */
+/*
+ * One Release: parsed, judged by its date and signature, its set compared;
+ * then stored, recorded and made current, or refused. It is the job of a gated
+ * flight, whose readers wait for the outcome.
+ */
+#include "cache/stage_priv.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "include/clock.h"
+#include "include/counter.h"
+#include "include/log.h"
+
+/* The body of a whole flight. */
+static char *
+stage_release_read(const struct flight *f, size_t *n_p)
+{
+	uint64_t n = flight_committed(f);
+	char *text = n <= RELEASE_TEXT_MAX ? malloc((size_t)n + 1) : NULL;
+	size_t at = 0;
+
+	while (text != NULL && at < n) {
+		ssize_t k = pread(flight_fd(f), text + at, (size_t)n - at, (off_t)at);
+
+		if (k <= 0 && !(k < 0 && errno == EINTR)) {
+			free(text);
+			return NULL;
+		}
+		at += k > 0 ? (size_t)k : 0;
+	}
+	*n_p = at;
+	return text;
+}
+
+/* When upstream last showed the current generation. */
+static int64_t
+stage_release_seen_at_s(struct index_view *view, const struct repo_gen *g)
+{
+	char record[OBJECT_TEXT_MAX];
+	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
+	int64_t seen_s = 0;
+	char text[STAGE_URL_BYTES];
+	struct object_rec rec;
+	struct slice url;
+	struct key key;
+
+	for (unsigned i = 0; i < REPO_FILE_N; i++) {
+		if (!repo_gen_digest(g, (enum repo_file)i, e.digest) ||
+		    !stage_url(repo_gen_root(g), repo_file_names[i], text, &url))
+			continue;
+		repo_version_key(url, &e, &key);
+		if (index_get_object(view, &key, &rec, record) == REASON_OK &&
+		    rec.checked_at_ms / 1000 > seen_s)
+			seen_s = rec.checked_at_ms / 1000;
+	}
+	return seen_s;
+}
+
+/* Older than what is current: an edge of a CDN that lags? */
+static bool
+stage_release_is_too_old(struct stage_try *t, const struct release *r)
+{
+	int64_t wait_s = cache_adopt_older_s(t->st->cache, t->root), seen_s;
+	char ours[32], theirs[32];
+
+	if (t->current == NULL || r->date_s >= repo_gen_release(t->current)->date_s)
+		return false;
+	seen_s = stage_release_seen_at_s(t->view, t->current);
+	repo_time_text(repo_gen_release(t->current)->date_s, ours);
+	repo_time_text(r->date_s, theirs);
+	(void)snprintf(t->why, t->why_cap, "upstream shows a Release of %s, ours is of %s, seen there "
+	    "%lld s ago; adopt_older is %lld s", theirs, ours,
+	    (long long)(clock_wall_s() - seen_s), (long long)wait_s);
+	return clock_wall_s() - seen_s < wait_s;
+}
+
+/* Not adopted: the readers get what is current, or the reason. */
+static void
+stage_release_refuse(struct stage_try *t, struct flight *f, enum reason r)
+{
+	COUNT(releases_refused_total);
+	log_warning("%.*s: Release not adopted: %s", SLICE_ARG(t->root), t->why);
+	flight_fail(f, r, 0, false, "%s", t->why);
+}
+
+/* Makes the body findable under the key of this version. False: it could not be stored. */
+static bool
+stage_release_store(struct stage_try *t, struct flight *f, struct slice url)
+{
+	struct stage_reader sr = {.bell = &t->bell, .reader.wake = stage_wait_ring};
+	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
+	struct key key;
+	bool stored;
+
+	flight_attach(f, &sr.reader, false);
+	flight_store_gated(f);
+	(void)stage_wait_all(&t->bell, &sr, 1, clock_mono_ms() + STAGE_FETCH_MS);
+	stored = flight_is_stored(f);
+	flight_detach(&sr.reader);
+	if (!stored)
+		return false;
+	memcpy(e.digest, f->digest, 32);
+	repo_version_key(url, &e, &key);
+	flight_link(f, &key);
+	return true;
+}
+
+/* Waits for Release.gpg. A client's flight that we joined may only have confirmed what it had. */
+static struct flight *
+stage_release_wait_signature(struct stage_try *t)
+{
+	for (unsigned tries = 0; tries < 3; tries++) {
+		stage_set_drop(t);
+		stage_set_fetch(t, repo_file_names[REPO_SIGNATURE], NULL);
+		if (t->n == 0)
+			return NULL;
+		(void)stage_wait_all(&t->bell, t->v, t->n,
+		    clock_mono_ms() + STAGE_FETCH_MS);
+		if (flight_state(t->v[0].reader.f) != FLIGHT_CONFIRMED)
+			break;
+	}
+	return t->v[0].reader.f;
+}
+
+/* Release.gpg beside a Release, as it is upstream now. False: it can't be told whether there is. */
+static bool
+stage_release_fetch_signature(struct stage_try *t)
+{
+	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
+	char text[STAGE_URL_BYTES];
+	struct slice url;
+	struct flight *f;
+	struct key key;
+	bool ok = true;
+
+	if (!stage_url(t->root, repo_file_names[REPO_SIGNATURE], text, &url))
+		return true;
+	f = stage_release_wait_signature(t);
+	if (f == NULL)
+		return true;
+	if (flight_state(f) == FLIGHT_COMPLETE && flight_is_stored(f)) {
+		t->has_signature = true;
+		memcpy(t->signature, f->digest, 32);
+		t->signature_fd = fcntl(flight_fd(f), F_DUPFD_CLOEXEC, 0);
+		memcpy(e.digest, f->digest, 32);
+		repo_version_key(url, &e, &key);
+		flight_link(f, &key);
+	} else if (flight_state(f) != FLIGHT_FAILED ||
+	    (flight_reason(f) != REASON_UP_NOT_FOUND && flight_reason(f) != REASON_UP_GONE)) {
+		(void)snprintf(t->why, t->why_cap, "Release.gpg: %s", flight_state(f) ==
+		    FLIGHT_FAILED ? flight_detail(f) : "has not come");
+		ok = false;
+	}
+	stage_set_drop(t);
+	return ok;
+}
+
+/* Who signed it, and does the configuration accept that? */
+static bool
+stage_release_signature_ok(struct stage_try *t, struct flight *f, enum repo_file which)
+{
+	bool hold_changes;
+	struct sign *sign = cache_sign(t->st->cache, &hold_changes);
+	struct sign_input in = {.text_fd = flight_fd(f), .signature_fd = -1};
+	const struct sign_signers none = {0};
+	char words[SIGN_WORDS_BYTES] = "";
+	struct sign_result now = {.verdict = SIGN_NO_SIGNATURE};
+
+	if (sign == NULL)
+		return true;
+	if (which == REPO_RELEASE)
+		in.signature_fd = t->signature_fd;
+	if (which == REPO_INRELEASE || in.signature_fd >= 0)
+		(void)sign_verify(sign, &in, &now);
+	else
+		(void)snprintf(now.words, sizeof(now.words), "there is no Release.gpg beside it");
+	switch (sign_decide(&now, t->current != NULL ? repo_gen_signers(t->current) : &none,
+	    hold_changes, words)) {
+	case SIGN_ADOPT:
+		break;
+	case SIGN_ADOPT_REPORT:
+		log_warning("%.*s: signature: %s", SLICE_ARG(t->root), words);
+		break;
+	case SIGN_HOLD:
+		(void)snprintf(t->why, t->why_cap, "signature: %s", words);
+		return false;
+	}
+	t->signers = now.signers;
+	return true;
+}
+
+/* The set agrees: stored, recorded, current. */
+static void
+stage_release_adopt(struct stage_try *t, struct flight *f, struct release *release,
+    enum repo_file which)
+{
+	struct repos *repos = t->st->repos;
+	struct repo_new n = {.root = t->root, .release = release, .signers = t->signers,
+	    .adopted_at_s = clock_wall_s()};
+	char when[32];
+	enum reason r;
+
+	repo_time_text(release->date_s, when);
+	if (!stage_release_store(t, f, f->url)) {
+		release_free(&release);
+		(void)snprintf(t->why, t->why_cap, "the Release of %s can't be stored", when);
+		if (t->current != NULL)
+			flight_fail(f, REASON_NO_DISK, 0, false, "%s", t->why);
+		else
+			flight_open_gate(f);
+		return;
+	}
+	n.has[which] = true;
+	memcpy(n.digest[which], f->digest, 32);
+	n.has[REPO_SIGNATURE] = t->has_signature;
+	memcpy(n.digest[REPO_SIGNATURE], t->signature, 32);
+	r = repo_adopt(repos, &n);
+	if (r != REASON_OK) {
+		log_error("%.*s: the Release of %s can't be recorded: %s", SLICE_ARG(t->root), when,
+		    reason_text(r));
+		if (t->current != NULL)
+			flight_fail(f, r, 0, false, "%s", reason_text(r));
+		else
+			flight_open_gate(f);
+		return;
+	}
+	COUNT(generations_adopted_total);
+	log_info("%.*s: the Release of %s is current now", SLICE_ARG(t->root), when);
+	flight_open_gate(f);
+	repo_expire(repos);
+	repo_watch_validity(repos, clock_wall_s());
+}
+
+/* The current publication once more, perhaps in another form. */
+static void
+stage_release_confirm(struct stage_try *t, struct flight *f, enum repo_file which)
+{
+	uint8_t digest[32];
+
+	if (!stage_release_store(t, f, f->url)) {
+		flight_open_gate(f);
+		return;
+	}
+	if (!repo_gen_digest(t->current, which, digest) || memcmp(digest, f->digest, 32) != 0) {
+		log_info("%.*s: %.*s in another form", SLICE_ARG(t->root),
+		    SLICE_ARG(repo_file_names[which]));
+		(void)!repo_attach_file(t->st->repos, t->current, which, f->digest);
+	}
+	if (t->has_signature && (!repo_gen_digest(t->current, REPO_SIGNATURE, digest) ||
+	    memcmp(digest, t->signature, 32) != 0))
+		(void)!repo_attach_file(t->st->repos, t->current, REPO_SIGNATURE, t->signature);
+	flight_open_gate(f);
+}
+
+/* Waits a moment before the next look; false: the depot stops. */
+static bool
+stage_pause(struct stage *st, int64_t until_ms)
+{
+	struct timespec ts = stage_wait_deadline(until_ms);
+	bool quiet;
+
+	AZ(pthread_mutex_lock(&st->lock));
+	while (!st->quiet && clock_mono_ms() < until_ms)
+		(void)pthread_cond_timedwait(&st->news, &st->lock, &ts);
+	quiet = st->quiet;
+	AZ(pthread_mutex_unlock(&st->lock));
+	return !quiet;
+}
+
+/* Compares until it agrees, or as long as its readers may be held. */
+static enum stage_verdict
+stage_release_compare(struct stage_try *t, struct stage_root *root)
+{
+	enum stage_verdict v;
+	int64_t next_ms;
+
+	if (stage_root_tried_now(t->st, root, t->release, t->why, t->why_cap))
+		return STAGE_UNREACHABLE;
+	if (stage_root_is_broken(t, root))
+		return STAGE_BROKEN;
+	for (;;) {
+		next_ms = clock_mono_ms() + STAGE_RETRY_MS;
+		v = stage_set_compare(t);
+		if (v == STAGE_BROKEN)
+			stage_root_note_broken(t, root);
+		if (v == STAGE_AGREES || v == STAGE_BROKEN)
+			return v;
+		stage_root_disagree(t->st, root, t->release, t->why, t->current != NULL);
+		/* Later looks are the background's; only first visitors have nothing else. */
+		if (t->current != NULL || next_ms - root->first_ms >= STAGE_FIRST_MS ||
+		    !stage_pause(t->st, next_ms))
+			return v;
+		t->no_cache = true;
+	}
+}
+
+/* Its signature, where there is one beside it, and what is thought of it. False: *r says why. */
+static bool
+stage_release_is_signed(struct stage_try *t, struct flight *f, enum repo_file which, enum reason *r)
+{
+	*r = REASON_REPO_DISAGREES;
+	if (which == REPO_RELEASE && !stage_release_fetch_signature(t))
+		return false;
+	*r = REASON_REPO_SIGNATURE;
+	return stage_release_signature_ok(t, f, which);
+}
+
+/* A parsed Release that is not the current one. */
+static void
+stage_release_candidate(struct stage_try *t, struct stage_root *root, struct flight *f,
+    struct release *release, enum repo_file which)
+{
+	enum reason r = REASON_OK;
+
+	if (stage_release_is_too_old(t, release))
+		r = REASON_REPO_OLDER;
+	else if (!stage_release_is_signed(t, f, which, &r))
+		;
+	else
+		switch (stage_release_compare(t, root)) {
+		case STAGE_AGREES:
+			stage_root_settle(t->st, root);
+			stage_release_adopt(t, f, release, which);
+			return;
+		case STAGE_BROKEN:
+			r = REASON_LIST_BAD;
+			break;
+		case STAGE_DISAGREES:
+		case STAGE_UNREACHABLE:
+			r = REASON_REPO_DISAGREES;
+			break;
+		}
+	release_free(&release);
+	if (t->current == NULL) {
+		if (r != REASON_REPO_DISAGREES) {
+			COUNT(releases_refused_total);
+			log_warning("%.*s: no generation is made of it: %s", SLICE_ARG(t->root), t->why);
+		}
+		flight_open_gate(f);	/* what upstream has, as it is */
+	} else if (r == REASON_REPO_DISAGREES)
+		flight_fail(f, r, 0, false, "%s", t->why);
+	else
+		stage_release_refuse(t, f, r);
+}
+
+void
+stage_release_job(struct stage *st, struct stage_job *job)
+{
+	char why[512] = "";
+	struct stage_try *t = calloc(1, sizeof(*t));
+	struct release *release = NULL;
+	struct flight *f = job->f;
+	enum repo_file which;
+	enum reason r = REASON_NO_MEMORY;
+	size_t n = 0;
+	char *text = stage_release_read(f, &n);
+
+	if (t != NULL)
+		t->view = index_view_open(cache_parts(st->cache)->index);
+	if (t == NULL || t->view == NULL || !repo_split_release(f->url, &t->root, &which)) {
+		flight_fail(f, REASON_NO_MEMORY, 0, false, "%s", reason_text(REASON_NO_MEMORY));
+		goto out;
+	}
+	t->st = st;
+	t->why = why;
+	t->why_cap = sizeof(why);
+	t->signature_fd = -1;
+	t->no_cache = job->root->disagrees;
+	t->first_ms = job->root->first_ms;
+	stage_wait_init(&t->bell);
+	repo_note_root(st->repos, t->root);
+	t->current = repo_current(st->repos, t->root);
+	if (text != NULL)
+		r = release_parse(&release, text, n, why, sizeof(why));
+	else {
+		r = REASON_RELEASE_BAD;
+		(void)snprintf(why, sizeof(why), "it has %llu bytes; %d are the limit",
+		    (unsigned long long)flight_committed(f), RELEASE_TEXT_MAX);
+	}
+	t->release = release;
+	if (r != REASON_OK && t->current != NULL)
+		stage_release_refuse(t, f, r);
+	else if (r != REASON_OK) {
+		COUNT(releases_refused_total);
+		log_warning("%.*s: no generation is made of it: %s", SLICE_ARG(t->root), why);
+		flight_open_gate(f);
+	} else if (t->current != NULL && memcmp(release->identity,
+	    repo_gen_release(t->current)->identity, 32) == 0) {
+		stage_root_settle(st, job->root);
+		if (stage_release_is_signed(t, f, which, &r))
+			stage_release_confirm(t, f, which);
+		else
+			stage_release_refuse(t, f, r);
+		release_free(&release);
+	} else
+		stage_release_candidate(t, job->root, f, release, which);
+	repo_gen_unref(&t->current);
+	if (t->signature_fd >= 0)
+		(void)close(t->signature_fd);
+	stage_wait_fini(&t->bell);
+out:
+	if (t != NULL)
+		index_view_close(&t->view);
+	free(text);
+	free(t);
+}

@@ -7,12 +7,10 @@
 #include "cache/repo_priv.h"
 
 #include <openssl/evp.h>
-#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "include/counter.h"
-#include "include/log.h"
 
 const struct slice repo_file_names[REPO_FILE_N] = {
 	[REPO_INRELEASE] = {"InRelease", sizeof("InRelease") - 1},

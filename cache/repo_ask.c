@@ -26,44 +26,36 @@ repo_ask_note(struct repo_view *v, struct repo_gen *g, const struct release_file
 	repo_note_member(v->rs, g->repo, rf->path, now_s);
 }
 
-static void
-repo_ask_listed(struct repo_answer *out, const struct repo_snap *snap, struct repo_gen *g,
-    const struct repo_ask *ask)
-{
-	out->role = REPO_ROLE_LISTED;
-	out->gen = g;
-	out->held = g != snap->gens[0];
-	repo_version_key(ask->url->text, &out->expect, &out->version_key);
-}
-
 /*
  * InRelease, Release: the newest generation's, or that of the time asked for. Release.gpg: that
  * of the generation whose Release the client has.
  */
 static void
-repo_ask_release(struct repo_view *v, const struct repo_set *set, const struct repo_path *p,
-    const struct repo_ask *ask, struct repo_answer *out)
+repo_ask_release(struct repo_view *v, const struct repo_path *p, const struct repo_ask *ask,
+    struct repo_answer *out)
 {
-	uint32_t at = repo_set_first(set, p, p->n - 1);
+	const struct repo_snap *snap;
 	const struct repo_dir *d;
+	struct repo_walk w;
 	struct slice root;
 	enum repo_file which;
 
-	while ((d = repo_set_next_dir(set, p, p->n - 1, &at)) != NULL)
-		if (d->up == 0)
-			break;
-	if (d == NULL || !repo_split_release(p->url, &root, &which))
+	repo_walk_begin(&w, v->set, p);
+	while ((d = repo_walk_next(&w)) != NULL && d->up != 0)
+		;
+	if (d == NULL || !repo_split_release(p->url, &root, &which) || d->text.n != root.n)
 		return;
+	snap = &v->set->repos[d->repo];
 	out->role = REPO_ROLE_UNKNOWN;
-	if (set->repos[d->repo].gens_n == 0)
+	if (snap->gens_n == 0)
 		return;
 	/* A signature belongs to the Release that this client was given, not to a newer one. */
-	out->gen = ask->at.n == 0 && which != REPO_SIGNATURE ? set->repos[d->repo].gens[0] :
-	    repo_select(v, &set->repos[d->repo], ask, repo_file_names[which], false);
+	out->gen = ask->at.n == 0 && which != REPO_SIGNATURE ? snap->gens[0] :
+	    repo_select_in(v, snap, ask);
 	if (out->gen == NULL)
 		return;
 	out->role = REPO_ROLE_UNLISTED;
-	out->held = out->gen != set->repos[d->repo].gens[0];
+	out->held = out->gen != snap->gens[0];
 	if (!repo_gen_digest(out->gen, which, out->expect.digest))
 		return;
 	out->role = REPO_ROLE_RELEASE;
@@ -93,15 +85,23 @@ repo_ask_hex(struct slice hex, uint8_t *out, size_t n)
  * tells the next staging to fetch it, and by which digest it is stored.
  */
 static void
-repo_ask_by_hash(struct repo_view *v, const struct repo_snap *snap, const struct repo_ask *ask,
+repo_ask_by_hash(struct repo_view *v, const struct repo_path *p, const struct repo_ask *ask,
     struct repo_answer *out)
 {
 	const struct release_file *rf = NULL;
+	const struct repo_snap *snap;
+	const struct repo_dir *d;
+	struct repo_walk w;
 	uint8_t digest[64];
 	unsigned i;
 
-	if (!repo_ask_hex(ask->af->hash_hex, digest, ask->af->hash == APTFILE_SHA512 ? 64 : 32))
+	repo_walk_begin(&w, v->set, p);
+	while ((d = repo_walk_next(&w)) != NULL && d->up != 0)
+		;
+	if (d == NULL || !repo_ask_hex(ask->af->hash_hex, digest,
+	    ask->af->hash == APTFILE_SHA512 ? 64 : 32))
 		return;
+	snap = &v->set->repos[d->repo];
 	for (i = 0; i < snap->gens_n && rf == NULL; i++)
 		rf = repo_gen_by_digest(snap->gens[i], ask->af->hash, digest);
 	if (rf == NULL)
@@ -113,99 +113,53 @@ repo_ask_by_hash(struct repo_view *v, const struct repo_snap *snap, const struct
 	    out->expect.hash == APTFILE_SHA256;
 }
 
-/* What lies below a root and may be listed in its Release. */
-static void
-repo_ask_member(struct repo_view *v, const struct repo_set *set, const struct repo_path *p,
-    const struct repo_ask *ask, struct repo_answer *out)
+/* An index or a package: what the generation says that this client sees. */
+static bool
+repo_ask_listed(struct repo_view *v, const struct repo_path *p, const struct repo_ask *ask,
+    bool is_current, struct repo_answer *out)
 {
-	for (unsigned depth = p->n; depth-- > 0 && out->role != REPO_ROLE_LISTED;) {
-		uint32_t at = repo_set_first(set, p, depth);
-		const struct repo_dir *d;
+	const struct release_file *rf;
+	struct repo_choice c;
 
-		while ((d = repo_set_next_dir(set, p, depth, &at)) != NULL) {
-			const struct repo_snap *snap = &set->repos[d->repo];
-			struct slice rel = slice_skip(p->url, p->dirs[depth].n);
-			const struct release_file *rf;
-			struct repo_gen *g;
-
-			if (d->up != 0)
-				continue;
-			if (ask->af->class == APTFILE_BYHASH) {
-				repo_ask_by_hash(v, snap, ask, out);
-				return;
-			}
-			if (out->role == REPO_ROLE_NONE)
-				out->role = REPO_ROLE_UNKNOWN;
-			g = snap->gens_n != 0 ? repo_select(v, snap, ask, rel, false) : NULL;
-			if (g == NULL)
-				continue;
-			out->role = REPO_ROLE_UNLISTED;
-			rf = release_find_url(g->release, rel);
-			if (rf == NULL || !repo_file_expect(rf, &out->expect))
-				continue;
-			repo_ask_note(v, g, rf, ask->now_s);
-			repo_ask_listed(out, snap, g, ask);
-			break;
-		}
+	if (!repo_select(&c, v, p, ask, is_current)) {
+		out->role = c.knows_gen ? REPO_ROLE_UNLISTED : c.knows_root ? REPO_ROLE_UNKNOWN :
+		    REPO_ROLE_NONE;
+		return true;
 	}
+	out->role = REPO_ROLE_LISTED;
+	out->gen = c.gen;
+	out->held = c.gen != c.snap->gens[0];
+	out->expect = c.expect;
+	repo_version_key(ask->url->text, &out->expect, &out->version_key);
+	rf = c.package ? NULL : release_find_url(c.gen->release, c.rel);
+	if (rf != NULL)
+		repo_ask_note(v, c.gen, rf, ask->now_s);
+	return !c.personal;
 }
 
-/* May a package of this name, counted from this directory, be the repository's? */
+/* By the kind of its name; false: another client may have to get another answer. */
 static bool
-repo_ask_may_name(const struct repo_dir *d, const struct repo_snap *snap, struct slice url,
-    struct slice rel)
+repo_ask_anew(struct repo_view *v, const struct repo_ask *ask, bool is_current,
+    struct repo_answer *out)
 {
-	/* Outside of a flat root a bare name is as likely to be a stranger's. */
-	return d->up == 0 || d->up == REPO_DIR_BASE || slice_starts(url, snap->repo->root) ||
-	    memchr(rel.p, '/', rel.n) != NULL;
-}
+	struct repo_path p;
 
-/* One repository's word on a package; false: it does not name it. */
-static bool
-repo_ask_snap(struct repo_view *v, const struct repo_snap *snap, const struct repo_ask *ask,
-    struct slice rel, struct repo_answer *out)
-{
-	struct repo_gen *g = repo_select(v, snap, ask, rel, true);
-
-	if (g == NULL)
+	repo_set_split(&p, ask->url->text);
+	if (p.n == 0)
+		return true;
+	switch (ask->af->class) {
+	case APTFILE_RELEASE:
+		repo_ask_release(v, &p, ask, out);
 		return false;
-	out->role = REPO_ROLE_UNLISTED;
-	if (repo_gen_says(g, rel, true, &out->expect)) {
-		repo_ask_listed(out, snap, g, ask);
+	case APTFILE_BYHASH:
+		repo_ask_by_hash(v, &p, ask, out);
 		return true;
+	case APTFILE_PACKAGE:
+	case APTFILE_INDEX:
+	case APTFILE_OTHER:
+		return repo_ask_listed(v, &p, ask, is_current, out);
 	}
-	for (unsigned i = 0; ask->at.n == 0 && i < snap->gens_n; i++) {
-		if (!repo_gen_says(snap->gens[i], rel, true, &out->expect))
-			continue;
-		repo_ask_listed(out, snap, snap->gens[i], ask);
-		return true;
-	}
-	return false;
-}
-
-/* A package: any repository whose names may start in one of its directories. */
-static void
-repo_ask_package(struct repo_view *v, const struct repo_set *set, const struct repo_path *p,
-    const struct repo_ask *ask, struct repo_answer *out)
-{
-	for (unsigned depth = p->n; depth-- > 0;) {
-		struct slice rel = slice_skip(p->url, p->dirs[depth].n);
-		uint32_t at = repo_set_first(set, p, depth);
-		const struct repo_dir *d;
-
-		while ((d = repo_set_next_dir(set, p, depth, &at)) != NULL) {
-			const struct repo_snap *snap = &set->repos[d->repo];
-
-			if (!repo_ask_may_name(d, snap, p->url, rel))
-				continue;
-			if (out->role == REPO_ROLE_NONE)
-				out->role = REPO_ROLE_UNKNOWN;
-			if (snap->gens_n != 0 && repo_ask_snap(v, snap, ask, rel, out)) {
-				COUNT(packages_expected_total);
-				return;
-			}
-		}
-	}
+	WRONG("not an aptfile_class");
 }
 
 void
@@ -215,77 +169,58 @@ repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answer *ou
 	struct repo_memo *memo = v->memos != NULL ? &v->memos[(ask->key->b[6] |
 	    (unsigned)ask->key->b[7] << 8) % REPO_MEMO] : NULL;
 	uint32_t day = (uint32_t)(ask->now_s / 86400);
-	struct repo_path p;
-	bool current;
+	bool is_current, is_for_all;
 
 	memset(out, 0, sizeof(*out));
 	if (set->repos_n == 0 && ask->at.n == 0)
 		return;
-	current = ask->af->class != APTFILE_RELEASE && repo_select_is_current(v, ask);
+	is_current = repo_select_is_current(v, ask);
 	/* A new day is looked up again: repo_ask_note writes down which indexes are wanted. */
-	if (current && memo != NULL && memo->epoch == set->epoch && memo->day == day &&
+	if (is_current && memo != NULL && memo->epoch == set->epoch && memo->day == day &&
 	    memcmp(&memo->key, ask->key, sizeof(memo->key)) == 0) {
 		*out = memo->answer;
-		if (out->role == REPO_ROLE_LISTED && ask->af->class == APTFILE_PACKAGE)
-			COUNT(packages_expected_total);
-		return;
-	}
-	repo_set_split(&p, ask->url->text);
-	if (p.n > 0) {
-		switch (ask->af->class) {
-		case APTFILE_RELEASE:
-			repo_ask_release(v, set, &p, ask, out);
-			break;
-		case APTFILE_PACKAGE:
-			repo_ask_package(v, set, &p, ask, out);
-			break;
-		case APTFILE_INDEX:
-		case APTFILE_BYHASH:
-		case APTFILE_OTHER:
-			repo_ask_member(v, set, &p, ask, out);
-			break;
-		}
-	}
+		is_for_all = false;	/* it is remembered already */
+	} else
+		is_for_all = repo_ask_anew(v, ask, is_current, out) && is_current;
+	if (out->role == REPO_ROLE_LISTED && ask->af->class == APTFILE_PACKAGE)
+		COUNT(packages_expected_total);
 	if (ask->at.n != 0 && (out->role == REPO_ROLE_NONE || out->role == REPO_ROLE_UNKNOWN))
 		out->role = REPO_ROLE_NO_SUCH_TIME;
-	if (current && !out->held && memo != NULL) {
+	if (is_for_all && !out->held && memo != NULL) {
 		memo->key = *ask->key;
 		memo->epoch = set->epoch;
 		memo->day = day;
 		memo->answer = *out;
-	} else if (current && !v->forgetful && memo == NULL)
+	} else if (is_for_all && !v->forgetful && memo == NULL)
 		v->memos = calloc(REPO_MEMO, sizeof(*v->memos));
 }
 
 void
 repo_list_times(struct repo_view *v, const struct url *url, char *out, size_t cap)
 {
-	const struct repo_set *set = repo_view_refresh(v);
+	const struct repo_dir *d;
 	struct repo_path p;
+	struct repo_walk w;
 	size_t n = 0;
 
 	out[0] = '\0';
 	repo_set_split(&p, url->text);
+	repo_walk_begin(&w, repo_view_refresh(v), &p);
 	AZ(pthread_mutex_lock(&v->rs->lock));
-	for (unsigned depth = p.n; depth-- > 0;) {
-		uint32_t at = repo_set_first(set, &p, depth);
-		const struct repo_dir *d;
+	while ((d = repo_walk_next(&w)) != NULL) {
+		const struct repo_snap *snap = &w.set->repos[d->repo];
 
-		while ((d = repo_set_next_dir(set, &p, depth, &at)) != NULL) {
-			const struct repo_snap *snap = &set->repos[d->repo];
+		for (unsigned i = 0; i < snap->gens_n && n + 128 < cap; i++) {
+			const struct repo_gen *g = snap->gens[i];
+			char when[32];
+			int k;
 
-			for (unsigned i = 0; i < snap->gens_n && n + 128 < cap; i++) {
-				const struct repo_gen *g = snap->gens[i];
-				char when[32];
-				int k;
-
-				repo_time_text(g->adopted_at_s, when);
-				k = snprintf(out + n, cap - n, "%s@%s", n != 0 ? ", " : "", when);
+			repo_time_text(g->adopted_at_s, when);
+			k = snprintf(out + n, cap - n, "%s@%s", n != 0 ? ", " : "", when);
+			n += k > 0 ? (size_t)k : 0;
+			for (unsigned j = 0; j < g->pins_n && n + 80 < cap; j++) {
+				k = snprintf(out + n, cap - n, " @%s", g->pins[j]);
 				n += k > 0 ? (size_t)k : 0;
-				for (unsigned j = 0; j < g->pins_n && n + 80 < cap; j++) {
-					k = snprintf(out + n, cap - n, " @%s", g->pins[j]);
-					n += k > 0 ? (size_t)k : 0;
-				}
 			}
 		}
 	}

@@ -19,10 +19,7 @@ struct repo_hold {
 	uint8_t address[16];
 	const struct repo *repo;	/* NULL: free */
 	int64_t used_ms;
-	struct {
-		uint64_t seq;
-		int64_t given_ms;
-	} gens[REPO_HOLD_GENS];		/* latest first; seq 0: none */
+	struct repo_given gens[REPO_HOLD_GENS];	/* latest first; seq 0: none */
 };
 
 struct repo_holds {
@@ -123,7 +120,7 @@ repo_hold_note(struct repo_holds *h, const uint8_t address[16], const struct rep
 
 unsigned
 repo_hold_find(struct repo_holds *h, const uint8_t address[16], const struct repo *repo,
-    int64_t since_ms, uint64_t seqs[REPO_HOLD_GENS])
+    int64_t since_ms, struct repo_given out[REPO_HOLD_GENS])
 {
 	unsigned set = repo_hold_set(address, repo), n = 0;
 	pthread_mutex_t *lock = &h->locks[set % HOLD_LOCKS];
@@ -133,7 +130,7 @@ repo_hold_find(struct repo_holds *h, const uint8_t address[16], const struct rep
 	e = repo_hold_at(h, set, address, repo);
 	for (unsigned i = 0; e != NULL && i < REPO_HOLD_GENS; i++)
 		if (e->gens[i].seq != 0 && e->gens[i].given_ms >= since_ms)
-			seqs[n++] = e->gens[i].seq;
+			out[n++] = e->gens[i];
 	AZ(pthread_mutex_unlock(lock));
 	return n;
 }

@@ -18,7 +18,7 @@ enum {
 	REPO_TABLES_MAX = 256,		/* indexes of packages in one generation */
 	REPO_UP_MAX = 3,		/* parents of a flat root that file names may start from */
 	REPO_DEPTH_MAX = 32,		/* directories of a URL that are looked at */
-	REPO_HELD_MAX = 16,		/* repositories of which one connection holds a generation */
+	REPO_HELD_MAX = 32,		/* repositories of which one connection holds a generation */
 	REPO_GEN_KEY_BYTES = KEY_BYTES + 8,
 	REPO_MEMO = 1024,		/* answers that a view remembers; a power of two */
 };
@@ -155,8 +155,8 @@ struct repo_view {
 
 /* What one connection was given; made at the first. */
 struct repo_held {
-	unsigned n, next;
-	struct repo_gen *gens[REPO_HELD_MAX];	/* references, one of each repository */
+	unsigned n;
+	struct repo_gen *gens[REPO_HELD_MAX];	/* references, one of each repository, latest first */
 };
 
 /* repo.c; all with the registry's lock held */
@@ -172,18 +172,42 @@ void repo_note_member(struct repos *rs, struct repo *repo, struct slice path, in
 struct repo_set *repo_set_new(struct repos *rs) MUSTCHECK;
 void repo_set_unref(struct repo_set *set);
 void repo_set_split(struct repo_path *p, struct slice url);
-/* The directory entries that are just this prefix of the URL: begin with first, until NULL. */
-uint32_t repo_set_first(const struct repo_set *set, const struct repo_path *p, unsigned depth);
-const struct repo_dir *repo_set_next_dir(const struct repo_set *set, const struct repo_path *p,
-    unsigned depth, uint32_t *at);
+/* Walks the snapshot's directories that a URL lies in, the longest first, until NULL. */
+struct repo_walk {
+	const struct repo_set *set;
+	const struct repo_path *p;
+	unsigned depth;
+	uint32_t at;
+	struct slice rel;		/* the URL behind the directory that was met last */
+};
+void repo_walk_begin(struct repo_walk *w, const struct repo_set *set, const struct repo_path *p);
+const struct repo_dir *repo_walk_next(struct repo_walk *w);
 
 /* repo_view.c: the newest snapshot */
 const struct repo_set *repo_view_refresh(struct repo_view *v);
 
 /* repo_select.c */
-/* This connection's, this address's, the newest. NULL: none at that time. */
-struct repo_gen *repo_select(struct repo_view *v, const struct repo_snap *snap,
-    const struct repo_ask *ask, struct slice rel, bool package);
+/* Whose word on a path counts for a client. */
+struct repo_choice {
+	bool package;
+	bool knows_root, knows_gen;	/* some repository, or generation, might name it */
+	bool disagree;			/* several that count as much say something else */
+	bool personal;			/* another client that holds nothing old may get another one */
+	struct repo_gen *gen;		/* the view's; NULL: none names it */
+	const struct repo_snap *snap;
+	struct slice rel;		/* the path as it is named */
+	struct flight_expect expect;
+	int64_t given_at;
+};
+/*
+ * Of an index or a package: the generation that this client sees of all that may name it. False:
+ * none does. is_current: it holds nothing old.
+ */
+bool repo_select(struct repo_choice *c, const struct repo_view *v, const struct repo_path *p,
+    const struct repo_ask *ask, bool is_current) MUSTCHECK;
+/* Of one repository, whatever it names. NULL: none at that time. */
+struct repo_gen *repo_select_in(const struct repo_view *v, const struct repo_snap *snap,
+    const struct repo_ask *ask);
 /* Does this client see the newest of everything? */
 bool repo_select_is_current(const struct repo_view *v, const struct repo_ask *ask);
 
@@ -216,10 +240,14 @@ struct repo_holds *repo_holds_new(void) MUSTCHECK;
 void repo_holds_free(struct repo_holds **h_p);
 void repo_hold_note(struct repo_holds *h, const uint8_t address[16], const struct repo *repo,
     uint64_t seq, int64_t now_ms);
-/* Sequence numbers that this address was given since `since_ms`, latest first. */
+/* What this address was given since `since_ms`, latest first; returns how many. */
 enum { REPO_HOLD_GENS = 4 };
+struct repo_given {
+	uint64_t seq;
+	int64_t given_ms;
+};
 unsigned repo_hold_find(struct repo_holds *h, const uint8_t address[16], const struct repo *repo,
-    int64_t since_ms, uint64_t seqs[REPO_HOLD_GENS]);
+    int64_t since_ms, struct repo_given out[REPO_HOLD_GENS]);
 
 /* Is this the generation that some address was given last, since `since_ms`? */
 bool repo_hold_is_held(struct repo_holds *h, const struct repo *repo, uint64_t seq,

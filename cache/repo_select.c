@@ -2,7 +2,10 @@
  * Copyright (c) 2026 the apt-depot contributors */
 /*
  * Which generation a client sees: that of a time or name that it asked for,
- * that of its connection, that which its address was given lately, the newest.
+ * that of its connection, that which its address was given lately, the newest,
+ * and for what that does not name, the newest kept one that does. Suites share
+ * a pool, so each step looks at all repositories that may name a package; where
+ * those disagree, the generation that was given last counts.
  */
 #include "cache/repo_priv.h"
 
@@ -48,18 +51,7 @@ repo_select_seq(const struct repo_snap *snap, uint64_t seq)
 	return NULL;
 }
 
-/* Do two generations say something else of this path? */
-static bool
-repo_select_disagree(const struct repo_gen *a, const struct repo_gen *b, struct slice rel,
-    bool package)
-{
-	struct flight_expect ea, eb;
-
-	return repo_gen_says(a, rel, package, &ea) && repo_gen_says(b, rel, package, &eb) &&
-	    (ea.hash != eb.hash || memcmp(ea.digest, eb.digest, sizeof(ea.digest)) != 0);
-}
-
-/* Notes in the connection's memory that it sees this generation. */
+/* Notes in the connection's memory that it sees this generation, in front of what it was given before. */
 static void
 repo_held_note(struct cache_client *client, struct repo_gen *gen)
 {
@@ -70,17 +62,16 @@ repo_held_note(struct cache_client *client, struct repo_gen *gen)
 		h = client->held = calloc(1, sizeof(*h));
 	if (h == NULL)
 		return;		/* then by address, or the newest */
-	for (i = 0; i < h->n; i++)
-		if (h->gens[i]->repo == gen->repo)
-			break;
-	if (i == h->n && h->n == REPO_HELD_MAX) {
-		i = h->next;
-		h->next = (h->next + 1) % REPO_HELD_MAX;
-	} else if (i == h->n)
+	for (i = 0; i < h->n && h->gens[i]->repo != gen->repo; i++)
+		;
+	if (i == REPO_HELD_MAX)
+		i--;
+	else if (i == h->n)
 		h->n++;
 	(void)repo_gen_ref(gen);
 	repo_gen_unref(&h->gens[i]);
-	h->gens[i] = gen;
+	memmove(&h->gens[1], &h->gens[0], i * sizeof(struct repo_gen *));
+	h->gens[0] = gen;
 }
 
 void
@@ -116,52 +107,6 @@ repo_select_flipped_lately(const struct repos *rs, int64_t now_ms)
 	return flipped_ms != 0 && now_ms - flipped_ms <= rs->conf.hold_ms;
 }
 
-/* What the client's address was given lately; NULL: nothing. */
-static struct repo_gen *
-repo_select_by_address(struct repo_view *v, const struct repo_snap *snap,
-    const struct repo_ask *ask, struct slice rel, bool package)
-{
-	uint64_t seqs[REPO_HOLD_GENS];
-	struct repo_gen *first = NULL, *g;
-	unsigned i, n;
-
-	if (!ask->client->has_address || !repo_select_flipped_lately(v->rs, ask->now_ms))
-		return NULL;
-	n = repo_hold_find(v->rs->holds, ask->client->address, snap->repo,
-	    ask->now_ms - v->rs->conf.hold_ms, seqs);
-	for (i = 0; i < n; i++) {
-		g = repo_select_seq(snap, seqs[i]);
-		if (g == NULL)
-			continue;
-		if (first == NULL)
-			first = g;
-		else if (repo_select_disagree(first, g, rel, package)) {
-			COUNT(generation_conflicts_total);
-			break;
-		}
-	}
-	if (first != NULL)
-		repo_held_note(ask->client, first);
-	return first;
-}
-
-struct repo_gen *
-repo_select(struct repo_view *v, const struct repo_snap *snap, const struct repo_ask *ask,
-    struct slice rel, bool package)
-{
-	const struct repo_held *h = ask->client != NULL ? ask->client->held : NULL;
-	struct repo_gen *g = NULL;
-
-	if (ask->at.n != 0)
-		return repo_select_at(v->rs, snap, ask->at);
-	for (unsigned i = 0; h != NULL && i < h->n; i++)
-		if (h->gens[i]->repo == snap->repo)
-			return h->gens[i];
-	if (ask->client != NULL)
-		g = repo_select_by_address(v, snap, ask, rel, package);
-	return g != NULL ? g : snap->gens[0];
-}
-
 bool
 repo_select_is_current(const struct repo_view *v, const struct repo_ask *ask)
 {
@@ -177,4 +122,175 @@ repo_select_is_current(const struct repo_view *v, const struct repo_ask *ask)
 		if (atomic_load_explicit(&c->held->gens[i]->superseded, memory_order_relaxed))
 			return false;
 	return true;
+}
+
+/* ---- who names a path ---- */
+
+/* Where a client's generation may come from, the best first. */
+enum repo_tier {
+	REPO_TIER_AT,			/* the time or name that it asks for, and nothing else */
+	REPO_TIER_CONNECTION,
+	REPO_TIER_ADDRESS,
+	REPO_TIER_CURRENT,
+	REPO_TIER_KEPT,			/* the newest that names the path */
+};
+
+/* May what lies in this directory be named by its repository, as index or as package? */
+static bool
+repo_select_may_name(const struct repo_walk *w, const struct repo_dir *d, bool package)
+{
+	if (!package)
+		return d->up == 0;
+	/* Outside of a flat root a bare name is as likely to be a stranger's. */
+	return d->up == 0 || d->up == REPO_DIR_BASE ||
+	    slice_starts(w->p->url, w->set->repos[d->repo].repo->root) ||
+	    memchr(w->rel.p, '/', w->rel.n) != NULL;
+}
+
+/* This generation has a say, since it was given then; false: it does not name the path. */
+static bool
+repo_select_offer(struct repo_choice *c, const struct repo_snap *snap, struct slice rel,
+    struct repo_gen *g, int64_t given_at)
+{
+	struct flight_expect e;
+
+	c->knows_gen = true;
+	if (!repo_gen_says(g, rel, c->package, &e))
+		return false;
+	if (c->gen != NULL && (e.hash != c->expect.hash ||
+	    memcmp(e.digest, c->expect.digest, sizeof(e.digest)) != 0))
+		c->disagree = true;
+	if (c->gen != NULL && given_at <= c->given_at)
+		return true;
+	c->gen = g;
+	c->snap = snap;
+	c->rel = rel;
+	c->expect = e;
+	c->given_at = given_at;
+	return true;
+}
+
+/* What the client's address was given lately of this repository. */
+static void
+repo_select_by_address(struct repo_choice *c, const struct repo_view *v,
+    const struct repo_ask *ask, const struct repo_snap *snap, struct slice rel)
+{
+	struct repo_given given[REPO_HOLD_GENS];
+	unsigned n = repo_hold_find(v->rs->holds, ask->client->address, snap->repo,
+	    ask->now_ms - v->rs->conf.hold_ms, given);
+
+	for (unsigned i = 0; i < n; i++) {
+		struct repo_gen *g = repo_select_seq(snap, given[i].seq);
+
+		if (g != NULL)
+			(void)repo_select_offer(c, snap, rel, g, given[i].given_ms);
+	}
+}
+
+/* What one repository offers. */
+static void
+repo_select_ask(struct repo_choice *c, const struct repo_view *v, const struct repo_ask *ask,
+    enum repo_tier tier, const struct repo_snap *snap, struct slice rel)
+{
+	const struct repo_held *h = ask->client != NULL ? ask->client->held : NULL;
+	struct repo_gen *g;
+
+	switch (tier) {
+	case REPO_TIER_AT:
+		g = repo_select_at(v->rs, snap, ask->at);
+		if (g != NULL)
+			(void)repo_select_offer(c, snap, rel, g, g->adopted_at_s);
+		break;
+	case REPO_TIER_CONNECTION:
+		for (unsigned i = 0; h != NULL && i < h->n; i++)
+			if (h->gens[i]->repo == snap->repo)
+				(void)repo_select_offer(c, snap, rel, h->gens[i], -(int64_t)i);
+		break;
+	case REPO_TIER_ADDRESS:
+		if (ask->client != NULL && ask->client->has_address &&
+		    repo_select_flipped_lately(v->rs, ask->now_ms))
+			repo_select_by_address(c, v, ask, snap, rel);
+		break;
+	case REPO_TIER_CURRENT:
+		if (snap->gens_n > 0)
+			(void)repo_select_offer(c, snap, rel, snap->gens[0],
+			    snap->gens[0]->adopted_at_s);
+		break;
+	case REPO_TIER_KEPT:
+		for (unsigned i = 1; i < snap->gens_n; i++)
+			if (repo_select_offer(c, snap, rel, snap->gens[i],
+			    snap->gens[i]->adopted_at_s))
+				break;
+		break;
+	}
+}
+
+/* What all repositories offer that may name the path; false: none does. */
+static bool
+repo_select_tier(struct repo_choice *c, const struct repo_view *v, const struct repo_path *p,
+    const struct repo_ask *ask, enum repo_tier tier)
+{
+	const struct repo_dir *d;
+	struct repo_walk w;
+
+	c->gen = NULL;
+	c->disagree = false;
+	repo_walk_begin(&w, v->set, p);
+	while ((d = repo_walk_next(&w)) != NULL) {
+		if (!repo_select_may_name(&w, d, c->package))
+			continue;
+		c->knows_root = true;
+		repo_select_ask(c, v, ask, tier, &v->set->repos[d->repo], w.rel);
+		/* An index is the innermost root's that lists it; a pool is shared. */
+		if (c->gen != NULL && !c->package)
+			break;
+	}
+	return c->gen != NULL;
+}
+
+bool
+repo_select(struct repo_choice *c, const struct repo_view *v, const struct repo_path *p,
+    const struct repo_ask *ask, bool is_current)
+{
+	memset(c, 0, sizeof(*c));
+	c->package = ask->af->class == APTFILE_PACKAGE;
+	if (ask->at.n != 0)
+		return repo_select_tier(c, v, p, ask, REPO_TIER_AT);
+	/* Where all that are current say the same, it is what such a client was given as well. */
+	if (is_current && repo_select_tier(c, v, p, ask, REPO_TIER_CURRENT) && !c->disagree)
+		return true;
+	c->personal = c->disagree;
+	for (enum repo_tier tier = REPO_TIER_CONNECTION; tier <= REPO_TIER_KEPT; tier++) {
+		if (!repo_select_tier(c, v, p, ask, tier))
+			continue;
+		if (c->disagree)
+			COUNT(generation_conflicts_total);
+		if (tier == REPO_TIER_ADDRESS)
+			repo_held_note(ask->client, c->gen);
+		return true;
+	}
+	return false;
+}
+
+struct repo_gen *
+repo_select_in(const struct repo_view *v, const struct repo_snap *snap,
+    const struct repo_ask *ask)
+{
+	const struct repo_held *h = ask->client != NULL ? ask->client->held : NULL;
+	struct repo_given given[REPO_HOLD_GENS];
+	struct repo_gen *g = NULL;
+	unsigned n = 0;
+
+	if (ask->at.n != 0)
+		return repo_select_at(v->rs, snap, ask->at);
+	for (unsigned i = 0; h != NULL && i < h->n; i++)
+		if (h->gens[i]->repo == snap->repo)
+			return h->gens[i];
+	if (ask->client != NULL && ask->client->has_address &&
+	    repo_select_flipped_lately(v->rs, ask->now_ms))
+		n = repo_hold_find(v->rs->holds, ask->client->address, snap->repo,
+		    ask->now_ms - v->rs->conf.hold_ms, given);
+	for (unsigned i = 0; i < n && g == NULL; i++)
+		g = repo_select_seq(snap, given[i].seq);
+	return g != NULL ? g : snap->gens[0];
 }

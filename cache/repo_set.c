@@ -139,24 +139,30 @@ repo_set_split(struct repo_path *p, struct slice url)
 	}
 }
 
-const struct repo_dir *
-repo_set_next_dir(const struct repo_set *set, const struct repo_path *p, unsigned depth,
-    uint32_t *at)
+void
+repo_walk_begin(struct repo_walk *w, const struct repo_set *set, const struct repo_path *p)
 {
-	struct slice dir = {p->url.p, p->dirs[depth].n};
-
-	while (*at != UINT32_MAX) {
-		const struct repo_dir *d = &set->dirs[*at];
-
-		*at = d->next;
-		if (d->hash == p->dirs[depth].hash && slice_eq(d->text, dir))
-			return d;
-	}
-	return NULL;
+	*w = (struct repo_walk){.set = set, .p = p, .depth = p->n, .at = UINT32_MAX};
 }
 
-uint32_t
-repo_set_first(const struct repo_set *set, const struct repo_path *p, unsigned depth)
+const struct repo_dir *
+repo_walk_next(struct repo_walk *w)
 {
-	return set->buckets[p->dirs[depth].hash & (set->buckets_n - 1)];
+	const struct repo_set *set = w->set;
+
+	for (;;) {
+		while (w->at != UINT32_MAX) {
+			const struct repo_dir *d = &set->dirs[w->at];
+			struct slice dir = {w->p->url.p, w->p->dirs[w->depth].n};
+
+			w->at = d->next;
+			if (d->hash != w->p->dirs[w->depth].hash || !slice_eq(d->text, dir))
+				continue;
+			w->rel = slice_skip(w->p->url, dir.n);
+			return d;
+		}
+		if (w->depth-- == 0)
+			return NULL;
+		w->at = set->buckets[w->p->dirs[w->depth].hash & (set->buckets_n - 1)];
+	}
 }

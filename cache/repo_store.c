@@ -10,7 +10,6 @@
  */
 #include "cache/repo_priv.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>

@@ -403,6 +403,108 @@ START_TEST(selects)
 }
 END_TEST
 
+#define POOL "https://d.example/debian/pool/p_1.deb"
+#define LATER "https://d.example/debian/dists/later/"
+
+/* Edition v of a suite, which names the pool's package or does not. */
+static void
+publish_suite(const char *root, bool names, int v, int64_t at_s)
+{
+	publish(root, "main/binary-amd64/Packages", names ? "pool/p_1.deb pool/q_1.deb" :
+	    "pool/q_1.deb", v, at_s);
+}
+
+static int
+sees_in_pool(struct cache_client *client)
+{
+	struct repo_answer a = ask(client, POOL);
+
+	return edition_of(&a, "pool/p_1.deb");
+}
+
+static void
+give_of(struct cache_client *client, const char *root)
+{
+	char url[128];
+	struct repo_answer a;
+
+	(void)snprintf(url, sizeof(url), "%sInRelease", root);
+	a = ask(client, url);
+	repo_note_given(view, client, a.gen, clock_mono_ms());
+}
+
+/*
+ * Two suites over one pool, whichever is found first: a generation that was
+ * given counts before one that is current, and that before an old one.
+ */
+START_TEST(shared_pool)
+{
+	const char *one = _i == 0 ? DISTS : LATER, *two = _i == 0 ? LATER : DISTS;
+	struct cache_client c = {.has_address = true, .address = {1}}, again = c;
+	struct cache_client stranger = {.has_address = true, .address = {2}};
+	int64_t conflicts_n;
+
+	publish_suite(one, true, 1, T0);
+	give_of(&c, one);
+	/* Only the old one names it: then that is its word. */
+	publish_suite(one, false, 2, T0 + 10);
+	ck_assert_int_eq(sees_in_pool(NULL), 1);
+	publish_suite(two, true, 3, T0 + 5);
+	conflicts_n = counter_read(COUNTER_generation_conflicts_total);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_eq(sees_in_pool(NULL), 3);
+		ck_assert_int_eq(sees_in_pool(&stranger), 3);
+		ck_assert_int_eq(sees_in_pool(&c), 1);
+		ck_assert_int_eq(sees_in_pool(&again), 1);
+	}
+	ck_assert_int_eq(counter_read(COUNTER_generation_conflicts_total), conflicts_n);
+	/* Given both, the latest counts; as of connections, so of addresses. */
+	give_of(&c, two);
+	ck_assert_int_eq(sees_in_pool(&c), 3);
+	ck_assert_int_gt(counter_read(COUNTER_generation_conflicts_total), conflicts_n);
+	cache_client_fini(&again);
+	ck_assert_int_eq(sees_in_pool(&again), 3);
+	cache_client_fini(&c);
+	cache_client_fini(&again);
+	cache_client_fini(&stranger);
+}
+END_TEST
+
+/* Both are current and disagree: the later one, but who was given the other one keeps it. */
+START_TEST(shared_pool_disagrees)
+{
+	const char *one = _i == 0 ? DISTS : LATER, *two = _i == 0 ? LATER : DISTS;
+	struct cache_client c = {.has_address = false};
+	int64_t conflicts_n = counter_read(COUNTER_generation_conflicts_total);
+
+	publish_suite(one, true, 1, T0);
+	publish_suite(two, true, 2, T0 + 5);
+	give_of(&c, one);
+	for (unsigned i = 0; i < 3; i++) {
+		ck_assert_int_eq(sees_in_pool(&c), 1);
+		ck_assert_int_eq(sees_in_pool(NULL), 2);
+	}
+	ck_assert_int_ge(counter_read(COUNTER_generation_conflicts_total), conflicts_n + 3);
+	cache_client_fini(&c);
+}
+END_TEST
+
+/* An index that the newest generation does not list any more is still that of a kept one. */
+START_TEST(index_of_a_kept_one)
+{
+	struct repo_answer a;
+
+	publish(DISTS, "main/binary-amd64/Packages", "pool/p_1.deb", 1, T0);
+	publish(DISTS, "contrib/binary-amd64/Packages", "pool/p_1.deb", 2, T0 + 10);
+	a = ask(NULL, DISTS "main/binary-amd64/Packages");
+	ck_assert_int_eq(a.role, REPO_ROLE_LISTED);
+	ck_assert(a.held);
+	a = ask(NULL, DISTS "contrib/binary-amd64/Packages");
+	ck_assert_int_eq(a.role, REPO_ROLE_LISTED);
+	ck_assert(!a.held);
+}
+END_TEST
+
 /* A connection remembers so many repositories, then the first is forgotten. */
 START_TEST(holds_are_bounded)
 {
@@ -965,6 +1067,9 @@ check_repo_suite(void)
 	tcase_add_test(t, roles);
 	tcase_add_test(t, by_hash);
 	tcase_add_test(t, selects);
+	tcase_add_loop_test(t, shared_pool, 0, 2);
+	tcase_add_loop_test(t, shared_pool_disagrees, 0, 2);
+	tcase_add_test(t, index_of_a_kept_one);
 	tcase_add_test(t, holds_are_bounded);
 	tcase_add_test(t, memo_ends_with_epoch);
 	tcase_add_test(t, memo_ends_with_day);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "include/clock.h"
 #include "include/counter.h"
 
 const struct slice repo_file_names[REPO_FILE_N] = {
@@ -45,14 +46,49 @@ repo_base_of(struct slice root)
 }
 
 struct repo *
-repo_find_or_add(struct repos *rs, struct slice root)
+repo_ref(struct repo *repo)
+{
+	CHECK_OBJ(repo, REPO_MAGIC);
+	(void)atomic_fetch_add_explicit(&repo->refs, 1, memory_order_relaxed);
+	return repo;
+}
+
+void
+repo_unref(struct repo **repo_p)
+{
+	struct repo *repo = *repo_p;
+
+	*repo_p = NULL;
+	if (repo == NULL)
+		return;
+	CHECK_OBJ(repo, REPO_MAGIC);
+	if (atomic_fetch_sub_explicit(&repo->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	MUST(repo->gens_n == 0);
+	for (unsigned i = 0; i < repo->members_n; i++)
+		free(repo->members[i].path);
+	free(repo->gens);
+	free((void *)(uintptr_t)repo->root.p);
+	OBJ_FREE(repo);
+}
+
+void
+repo_touch(struct repo *repo, int64_t now_s)
+{
+	/* Written once a second at most: many workers look at it. */
+	if (atomic_load_explicit(&repo->used_at_s, memory_order_relaxed) < now_s)
+		atomic_store_explicit(&repo->used_at_s, now_s, memory_order_relaxed);
+}
+
+struct repo *
+repo_find_or_add(struct repos *rs, struct slice root, int64_t now_s)
 {
 	struct repo *repo = repo_find(rs, root);
 	char *text;
 
 	if (repo != NULL)
 		return repo;
-	if (rs->repos_n >= REPO_ROOTS_MAX) {
+	if (rs->repos_n >= rs->conf.roots_max && !repo_expire_root(rs)) {
 		COUNT(repositories_refused_total);
 		return NULL;
 	}
@@ -66,6 +102,9 @@ repo_find_or_add(struct repos *rs, struct slice root)
 	repo->root = (struct slice){text, root.n};
 	repo->base_n = repo_base_of(repo->root);
 	repo->next_seq = 1;
+	repo->id = ++rs->next_id;
+	atomic_init(&repo->refs, 1);
+	atomic_init(&repo->used_at_s, now_s);
 	key_of_text(repo->root, &repo->key);
 	rs->repos[rs->repos_n++] = repo;
 	atomic_store(&rs->known_n, rs->repos_n);
@@ -103,6 +142,8 @@ repos_open(struct repos **rs_p, const struct repos_conf *conf)
 	if (rs == NULL)
 		return r;
 	rs->conf = *conf;
+	if (rs->conf.roots_max == 0 || rs->conf.roots_max > REPO_ROOTS_MAX)
+		rs->conf.roots_max = REPO_ROOTS_MAX;
 	rs->tables_fd = -1;
 	TAILQ_INIT(&rs->tables);
 	AZ(pthread_mutex_init(&rs->lock, NULL));
@@ -124,18 +165,6 @@ repos_open(struct repos **rs_p, const struct repos_conf *conf)
 	return REASON_OK;
 }
 
-static void
-repo_free(struct repo *repo)
-{
-	for (unsigned i = 0; i < repo->gens_n; i++)
-		repo_gen_unref(&repo->gens[i]);
-	for (unsigned i = 0; i < repo->members_n; i++)
-		free(repo->members[i].path);
-	free(repo->gens);
-	free((void *)(uintptr_t)repo->root.p);
-	OBJ_FREE(repo);
-}
-
 void
 repos_close(struct repos **rs_p)
 {
@@ -150,7 +179,9 @@ repos_close(struct repos **rs_p)
 	for (uint32_t i = 0; i < rs->repos_n; i++) {
 		if (rs->repos[i]->gens_n > 0)
 			COUNT_DOWN(generations_current);
-		repo_free(rs->repos[i]);
+		while (rs->repos[i]->gens_n > 0)
+			repo_gen_unref(&rs->repos[i]->gens[--rs->repos[i]->gens_n]);
+		repo_unref(&rs->repos[i]);
 	}
 	while ((t = TAILQ_FIRST(&rs->tables)) != NULL) {
 		TAILQ_REMOVE(&rs->tables, t, link);
@@ -240,11 +271,16 @@ repo_current(struct repos *rs, struct slice root)
 void
 repo_note_root(struct repos *rs, struct slice root)
 {
-	uint32_t before_n;
+	int64_t now_s = clock_wall_s();
+	uint64_t before_id;
+	struct repo *repo;
 
 	AZ(pthread_mutex_lock(&rs->lock));
-	before_n = rs->repos_n;
-	if (repo_find_or_add(rs, root) != NULL && rs->repos_n != before_n)
+	before_id = rs->next_id;
+	repo = repo_find_or_add(rs, root, now_s);
+	if (repo != NULL)
+		repo_touch(repo, now_s);
+	if (rs->next_id != before_id)
 		repo_publish(rs);
 	AZ(pthread_mutex_unlock(&rs->lock));
 }
@@ -277,13 +313,13 @@ repo_note_member(struct repos *rs, struct repo *repo, struct slice path, int64_t
 	struct repo_member *m = NULL, *oldest = NULL;
 
 	AZ(pthread_mutex_lock(&rs->lock));
-	for (unsigned i = 0; i < repo->members_n; i++) {
+	for (unsigned i = 0; i < repo->members_n && !repo->forgotten; i++) {
 		if (slice_eq(slice_of(repo->members[i].path), path))
 			m = &repo->members[i];
 		if (oldest == NULL || repo->members[i].asked_at_s < oldest->asked_at_s)
 			oldest = &repo->members[i];
 	}
-	if (m == NULL) {
+	if (m == NULL && !repo->forgotten) {
 		char *text = strndup(path.p, path.n);
 
 		if (text != NULL && repo->members_n < REPO_MEMBERS_MAX)

@@ -52,7 +52,7 @@ enum repo_file { REPO_INRELEASE, REPO_RELEASE, REPO_SIGNATURE, REPO_FILE_N };
 extern const struct slice repo_file_names[REPO_FILE_N];
 
 enum {
-	REPO_ROOTS_MAX = 4096,		/* repositories known at a time */
+	REPO_ROOTS_MAX = 4096,		/* repositories known at a time; then the least used go */
 	REPO_MEMBERS_MAX = 96,		/* indexes of one repository that a staging fetches */
 	REPO_PINS_MAX = 16,		/* names of one generation */
 	REPO_PIN_BYTES = 64,
@@ -65,6 +65,7 @@ struct repos_conf {
 	struct blobstore *blobs;
 	const char *dir;		/* cache_dir */
 	unsigned keep_n;		/* keep_generations */
+	unsigned roots_max;		/* 0: REPO_ROOTS_MAX */
 	int64_t hold_ms;		/* generation_hold */
 };
 

@@ -47,6 +47,7 @@ repo_ask_release(struct repo_view *v, const struct repo_path *p, const struct re
 		return;
 	snap = &v->set->repos[d->repo];
 	out->role = REPO_ROLE_UNKNOWN;
+	repo_touch(snap->repo, ask->now_s);
 	if (snap->gens_n == 0)
 		return;
 	/* A signature belongs to the Release that this client was given, not to a newer one. */
@@ -126,6 +127,7 @@ repo_ask_listed(struct repo_view *v, const struct repo_path *p, const struct rep
 		    REPO_ROLE_NONE;
 		return true;
 	}
+	repo_touch(c.snap->repo, ask->now_s);
 	out->role = REPO_ROLE_LISTED;
 	out->gen = c.gen;
 	out->held = c.gen != c.snap->gens[0];

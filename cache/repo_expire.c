@@ -63,16 +63,16 @@ repo_expire_version(struct repos *rs, const struct repo *repo, struct slice path
 	index_forget(rs->conf.index, &key);
 }
 
-/* Takes it out of registry and index, with what only it refers to (lock held). */
+/* Takes it out of registry and index, with what only it refers to (lock held). why: for the log. */
 static void
-repo_expire_gen(struct repos *rs, struct repo *repo, unsigned at)
+repo_expire_gen(struct repos *rs, struct repo *repo, unsigned at, const char *why)
 {
 	struct repo_gen *g = repo->gens[at];
 	uint8_t key[REPO_GEN_KEY_BYTES];
 	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
 
-	log_info("generation %llu of %.*s goes: newer ones are kept", (unsigned long long)g->seq,
-	    SLICE_ARG(repo->root));
+	log_info("generation %llu of %.*s goes: %s", (unsigned long long)g->seq,
+	    SLICE_ARG(repo->root), why);
 	COUNT(generations_expired_total);
 	for (unsigned i = 0; i < REPO_FILE_N; i++) {
 		if (!atomic_load(&g->has[i]) || repo_expire_others_have(repo, g, i))
@@ -93,6 +93,53 @@ repo_expire_gen(struct repos *rs, struct repo *repo, unsigned at)
 	memmove(&repo->gens[at], &repo->gens[at + 1],
 	    (repo->gens_n - at) * sizeof(struct repo_gen *));
 	repo_gen_unref(&g);
+}
+
+/* May this root make room for another one (lock held)? */
+static bool
+repo_expire_may_root(const struct repo *repo)
+{
+	for (unsigned i = 0; i < repo->gens_n; i++)
+		if (repo->gens[i]->pins_n > 0)
+			return false;
+	return repo->adopting_n == 0;
+}
+
+/* Would this one be missed less: nothing adopted there, or not used for longer (lock held)? */
+static bool
+repo_expire_root_before(const struct repo *a, const struct repo *b)
+{
+	if ((a->gens_n > 0) != (b->gens_n > 0))
+		return a->gens_n == 0;
+	return atomic_load(&a->used_at_s) < atomic_load(&b->used_at_s);
+}
+
+bool
+repo_expire_root(struct repos *rs)
+{
+	struct repo *repo;
+	uint32_t at = UINT32_MAX;
+
+	for (uint32_t i = 0; i < rs->repos_n; i++)
+		if (repo_expire_may_root(rs->repos[i]) && (at == UINT32_MAX ||
+		    repo_expire_root_before(rs->repos[i], rs->repos[at])))
+			at = i;
+	if (at == UINT32_MAX)
+		return false;
+	repo = rs->repos[at];
+	COUNT(repositories_forgotten_total);
+	if (repo->gens_n > 0) {
+		COUNT_DOWN(generations_current);
+		log_warning("%.*s is forgotten to make room for another repository: none was used "
+		    "for longer", SLICE_ARG(repo->root));
+		while (repo->gens_n > 0)
+			repo_expire_gen(rs, repo, repo->gens_n - 1, "its repository is forgotten");
+		repo_store_drop_root(rs, repo);
+	}
+	repo->forgotten = true;
+	rs->repos[at] = rs->repos[--rs->repos_n];
+	repo_unref(&repo);
+	return true;
 }
 
 /* Tables that no generation refers to go, with their files. */
@@ -135,7 +182,7 @@ repo_expire(struct repos *rs)
 			    repo_hold_is_held(rs->holds, repo, repo->gens[k]->seq,
 			    clock_mono_ms() - rs->conf.hold_ms))
 				continue;
-			repo_expire_gen(rs, repo, k);
+			repo_expire_gen(rs, repo, k, "newer ones are kept");
 			changed = true;
 		}
 	}

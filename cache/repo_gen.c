@@ -61,6 +61,7 @@ repo_gen_free(struct repo_gen *g)
 	free(g->by_sha512.files);
 	free(g->asked_day);
 	AZ(pthread_mutex_destroy(&g->files_lock));
+	repo_unref(&g->repo);
 	OBJ_FREE(g);
 }
 
@@ -76,7 +77,7 @@ repo_gen_new(struct repo *repo, uint64_t seq, struct release *release)
 	}
 	atomic_init(&g->refs, 1);
 	AZ(pthread_mutex_init(&g->files_lock, NULL));
-	g->repo = repo;
+	g->repo = repo_ref(repo);
 	g->seq = seq;
 	g->release = release;
 	g->asked_day = calloc(release->files_n + 1, sizeof(*g->asked_day));

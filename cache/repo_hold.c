@@ -17,7 +17,7 @@ enum { HOLD_SETS = 2048, HOLD_WAYS = 8, HOLD_LOCKS = 64 };
 
 struct repo_hold {
 	uint8_t address[16];
-	const struct repo *repo;	/* NULL: free */
+	uint64_t repo_id;		/* 0: free */
 	int64_t used_ms;
 	struct repo_given gens[REPO_HOLD_GENS];	/* latest first; seq 0: none */
 };
@@ -54,7 +54,7 @@ repo_holds_free(struct repo_holds **h_p)
 static unsigned
 repo_hold_set(const uint8_t address[16], const struct repo *repo)
 {
-	uint64_t h = (uint64_t)(uintptr_t)repo;
+	uint64_t h = repo->id;
 
 	for (unsigned i = 0; i < 16; i++)
 		h = (h ^ address[i]) * UINT64_C(0x100000001b3);
@@ -69,7 +69,7 @@ repo_hold_at(struct repo_holds *h, unsigned set, const uint8_t address[16],
 	for (unsigned i = 0; i < HOLD_WAYS; i++) {
 		struct repo_hold *e = &h->sets[set][i];
 
-		if (e->repo == repo && memcmp(e->address, address, 16) == 0)
+		if (e->repo_id == repo->id && memcmp(e->address, address, 16) == 0)
 			return e;
 	}
 	return NULL;
@@ -84,7 +84,7 @@ repo_hold_take(struct repo_holds *h, unsigned set)
 	for (unsigned i = 0; i < HOLD_WAYS; i++) {
 		struct repo_hold *e = &h->sets[set][i];
 
-		if (e->repo == NULL)
+		if (e->repo_id == 0)
 			return e;
 		if (e->used_ms < oldest->used_ms)
 			oldest = e;
@@ -105,7 +105,7 @@ repo_hold_note(struct repo_holds *h, const uint8_t address[16], const struct rep
 	e = repo_hold_at(h, set, address, repo);
 	if (e == NULL) {
 		e = repo_hold_take(h, set);
-		*e = (struct repo_hold){.repo = repo};
+		*e = (struct repo_hold){.repo_id = repo->id};
 		memcpy(e->address, address, 16);
 	}
 	e->used_ms = now_ms;
@@ -145,7 +145,7 @@ repo_hold_is_held(struct repo_holds *h, const struct repo *repo, uint64_t seq, i
 		for (unsigned i = 0; i < HOLD_WAYS; i++) {
 			const struct repo_hold *e = &h->sets[set][i];
 
-			held |= e->repo == repo && e->gens[0].seq == seq &&
+			held |= e->repo_id == repo->id && e->gens[0].seq == seq &&
 			    e->gens[0].given_ms >= since_ms;
 		}
 		AZ(pthread_mutex_unlock(&h->locks[set % HOLD_LOCKS]));

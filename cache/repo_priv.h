@@ -41,7 +41,7 @@ struct repo_by_digest {
 struct repo_gen {
 	uint32_t magic;
 	atomic_uint refs;
-	struct repo *repo;		/* lives as long as the registry */
+	struct repo *repo;		/* a reference */
 	uint64_t seq;			/* grows with each one of the repository */
 	_Atomic bool superseded;	/* a newer one is current */
 	int64_t adopted_at_s;
@@ -68,9 +68,17 @@ struct repo_member {
 	int64_t asked_at_s;
 };
 
-/* One root. Made at the first Release that is asked for, never freed before the registry. */
+/*
+ * One root. Made at the first Release that is asked for. References are counted: the registry's,
+ * until it makes room for another one, those of generations and of snapshots.
+ */
 struct repo {
 	uint32_t magic;
+	atomic_uint refs;
+	uint64_t id;			/* never used again */
+	_Atomic int64_t used_at_s;
+	bool forgotten;			/* the registry knows it no more; lock */
+	unsigned adopting_n;		/* stagings that are about to add a generation; lock */
 	struct slice root;		/* https://host/.../, malloced */
 	struct key key;
 	size_t base_n;			/* dists: bytes of root before "dists/"; flat: 0 */
@@ -94,7 +102,7 @@ struct repo_dir {
 enum { REPO_DIR_BASE = 255 };
 
 struct repo_snap {
-	struct repo *repo;
+	struct repo *repo;		/* a reference */
 	unsigned gens_n;
 	struct repo_gen **gens;		/* references, newest first */
 };
@@ -128,6 +136,7 @@ struct repos {
 	pthread_mutex_t lock;		/* the fields down to tables */
 	uint32_t repos_n;
 	struct repo *repos[REPO_ROOTS_MAX];
+	uint64_t next_id;
 	struct repo_set *set;		/* the newest snapshot */
 	TAILQ_HEAD(, repo_table) tables;
 	int64_t expired_n;		/* in the gauge */
@@ -159,9 +168,15 @@ struct repo_held {
 	struct repo_gen *gens[REPO_HELD_MAX];	/* references, one of each repository, latest first */
 };
 
-/* repo.c; all with the registry's lock held */
+/* repo.c */
+struct repo *repo_ref(struct repo *repo);
+void repo_unref(struct repo **repo_p);
+/* Somebody uses it: it is not the first to go. Any thread. */
+void repo_touch(struct repo *repo, int64_t now_s);
+/* All with the registry's lock held. */
 struct repo *repo_find(struct repos *rs, struct slice root);
-struct repo *repo_find_or_add(struct repos *rs, struct slice root);
+/* NULL: no room, or no memory. A new one is used since now_s. */
+struct repo *repo_find_or_add(struct repos *rs, struct slice root, int64_t now_s);
 /* Makes a new snapshot of what the registry says now, and moves the epoch. */
 void repo_publish(struct repos *rs);
 
@@ -253,10 +268,14 @@ unsigned repo_hold_find(struct repo_holds *h, const uint8_t address[16], const s
 bool repo_hold_is_held(struct repo_holds *h, const struct repo *repo, uint64_t seq,
     int64_t since_ms);
 
+/* repo_expire.c: the root that is missed least is forgotten; false: none may go (lock held) */
+bool repo_expire_root(struct repos *rs) MUSTCHECK;
+
 /* repo_store.c */
 enum reason repo_store_load(struct repos *rs) MUSTCHECK;
 /* Writes the record of the root with its members; of a generation. Lock held. */
 void repo_store_root(struct repos *rs, const struct repo *repo);
+void repo_store_drop_root(struct repos *rs, const struct repo *repo);
 void repo_store_gen(struct repos *rs, const struct repo_gen *g, index_done_f *done, void *arg);
 /* Root's key, then the number with its high byte first, so that they sort. */
 void repo_store_gen_key(const struct repo *repo, uint64_t seq, uint8_t out[REPO_GEN_KEY_BYTES]);

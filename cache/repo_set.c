@@ -36,6 +36,7 @@ repo_set_unref(struct repo_set *set)
 		for (unsigned k = 0; k < set->repos[i].gens_n; k++)
 			repo_gen_unref(&set->repos[i].gens[k]);
 		free(set->repos[i].gens);
+		repo_unref(&set->repos[i].repo);
 	}
 	free(set->repos);
 	free(set->dirs);
@@ -100,11 +101,13 @@ repo_set_new(struct repos *rs)
 	for (i = 0; i < rs->repos_n; i++) {
 		struct repo_snap *snap = &set->repos[i];
 
-		snap->repo = rs->repos[i];
-		snap->gens = calloc(snap->repo->gens_n + 1, sizeof(struct repo_gen *));
-		if (snap->gens == NULL)
-			goto fail;
+		snap->repo = repo_ref(rs->repos[i]);
 		set->repos_n++;
+		if (snap->repo->gens_n > 0) {
+			snap->gens = calloc(snap->repo->gens_n, sizeof(struct repo_gen *));
+			if (snap->gens == NULL)
+				goto fail;
+		}
 		while (snap->gens_n < snap->repo->gens_n) {
 			snap->gens[snap->gens_n] = repo_gen_ref(snap->repo->gens[snap->gens_n]);
 			snap->gens_n++;

@@ -240,7 +240,7 @@ repo_load_root(struct repos *rs, struct slice in)
 	if (!repo_read(&in, &version, sizeof(version)) || version != REPO_RECORD_VERSION ||
 	    !repo_read_text(&in, &root) || !slice_ends(root, SLICE("/")) ||
 	    memmem(root.p, root.n, "://", 3) == NULL ||
-	    (repo = repo_find_or_add(rs, root)) == NULL)
+	    (repo = repo_find_or_add(rs, root, 0)) == NULL)
 		return;
 	while (repo->members_n < REPO_MEMBERS_MAX && repo_read(&in, &asked_at_s, 8) &&
 	    repo_read_text(&in, &path)) {
@@ -249,6 +249,7 @@ repo_load_root(struct repos *rs, struct slice in)
 		m->path = strndup(path.p, path.n);
 		m->asked_at_s = asked_at_s;
 		repo->members_n += m->path != NULL;
+		repo_touch(repo, asked_at_s);
 	}
 }
 
@@ -344,6 +345,7 @@ repo_load_gen(struct repos *rs, const struct repo_row *row)
 	for (unsigned i = 0; i < REPO_FILE_N; i++)
 		atomic_store(&g->has[i], (has >> i & 1) != 0);
 	repo_load_pins(g, in);
+	repo_touch(repo, adopted_at_s);
 	if (!repo_push_gen(repo, g))
 		repo_gen_unref(&g);
 }
@@ -400,6 +402,12 @@ repo_stored(void *arg, enum reason r)
 	AZ(sem_post(&w->done));
 }
 
+void
+repo_store_drop_root(struct repos *rs, const struct repo *repo)
+{
+	index_put_repo(rs->conf.index, repo->key.b, KEY_BYTES, NULL, 0, NULL, NULL);
+}
+
 /* Writes the generation's record, and waits until it is durable. Not with the lock. */
 static enum reason
 repo_store_gen_now(struct repos *rs, const struct repo_gen *g)
@@ -417,49 +425,61 @@ repo_store_gen_now(struct repos *rs, const struct repo_gen *g)
 	return w.r;
 }
 
-enum reason
-repo_adopt(struct repos *rs, struct repo_new *n)
+/* The generation that is to be recorded; the release is taken over. NULL: no memory. */
+static struct repo_gen *
+repo_adopt_make(struct repo *repo, uint64_t seq, struct repo_new *n)
 {
-	struct repo_gen *g = NULL;
-	struct repo *repo;
-	enum reason r = REASON_NO_MEMORY;
-	uint64_t seq = 0;
+	struct repo_gen *g = repo_gen_new(repo, seq, n->release);
 
-	AZ(pthread_mutex_lock(&rs->lock));
-	repo = repo_find_or_add(rs, n->root);
-	if (repo != NULL) {
-		seq = repo->next_seq++;
-		repo_store_root(rs, repo);
-	}
-	AZ(pthread_mutex_unlock(&rs->lock));
-	if (repo != NULL)
-		g = repo_gen_new(repo, seq, n->release);
-	else
-		release_free(&n->release);
 	n->release = NULL;
 	if (g == NULL)
-		return r;
+		return NULL;
 	g->adopted_at_s = n->adopted_at_s;
 	g->signers = n->signers;
 	for (unsigned i = 0; i < REPO_FILE_N; i++)
 		atomic_store(&g->has[i], n->has[i]);
 	memcpy(g->digest, n->digest, sizeof(g->digest));
-	r = repo_store_gen_now(rs, g);
-	if (r != REASON_OK) {
-		repo_gen_unref(&g);
+	return g;
+}
+
+enum reason
+repo_adopt(struct repos *rs, struct repo_new *n)
+{
+	struct repo_gen *g;
+	struct repo *repo;
+	enum reason r = REASON_NO_MEMORY;
+	uint64_t seq = 0;
+
+	AZ(pthread_mutex_lock(&rs->lock));
+	repo = repo_find_or_add(rs, n->root, n->adopted_at_s);
+	if (repo != NULL) {
+		repo->adopting_n++;
+		seq = repo->next_seq++;
+		repo_store_root(rs, repo);
+	}
+	AZ(pthread_mutex_unlock(&rs->lock));
+	if (repo == NULL) {
+		release_free(&n->release);
 		return r;
 	}
+	g = repo_adopt_make(repo, seq, n);
+	if (g != NULL)
+		r = repo_store_gen_now(rs, g);
 	AZ(pthread_mutex_lock(&rs->lock));
-	repo_table_take(rs, g);
-	if (!repo_push_gen(repo, g)) {
-		repo_gen_unref(&g);
-		r = REASON_NO_MEMORY;
-	} else if (repo->gens_n == 1)
-		COUNT(generations_current);
-	else
-		atomic_store(&rs->flipped_ms, clock_mono_ms());
-	repo_publish(rs);
+	repo->adopting_n--;
+	if (r == REASON_OK) {
+		repo_table_take(rs, g);
+		if (!repo_push_gen(repo, g))
+			r = REASON_NO_MEMORY;
+		else if (repo->gens_n == 1)
+			COUNT(generations_current);
+		else
+			atomic_store(&rs->flipped_ms, clock_mono_ms());
+		repo_publish(rs);
+	}
 	AZ(pthread_mutex_unlock(&rs->lock));
+	if (r != REASON_OK)
+		repo_gen_unref(&g);
 	return r;
 }
 
@@ -467,12 +487,15 @@ enum reason
 repo_attach_file(struct repos *rs, struct repo_gen *g, enum repo_file which,
     const uint8_t digest[32])
 {
+	bool forgotten;
+
 	AZ(pthread_mutex_lock(&rs->lock));
 	AZ(pthread_mutex_lock(&g->files_lock));
 	memcpy(g->digest[which], digest, 32);
 	atomic_store(&g->has[which], true);
 	AZ(pthread_mutex_unlock(&g->files_lock));
+	forgotten = g->repo->forgotten;
 	repo_publish(rs);
 	AZ(pthread_mutex_unlock(&rs->lock));
-	return repo_store_gen_now(rs, g);
+	return forgotten ? REASON_OK : repo_store_gen_now(rs, g);
 }

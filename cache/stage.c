@@ -70,6 +70,7 @@ stage_submit(struct stage *st, struct flight *f)
 		if (flight_readers(f) > 0)
 			job.root->asked_ms = clock_mono_ms();
 		queued = stage_queue(st, &job);
+		job.root->users_n += queued;
 	}
 	AZ(pthread_mutex_unlock(&st->lock));
 	if (queued)
@@ -172,6 +173,7 @@ stage_take_probe(struct stage *st, int64_t now_ms, int64_t *due_ms)
 			    2 * root->backoff_ms : STAGE_PROBE_MAX_MS;
 			root->probe_ms = root->disagrees ? now_ms + root->backoff_ms : 0;
 			root->probed_ms = now_ms;
+			root->users_n++;
 			return root;
 		}
 		if (root->probe_ms < *due_ms)
@@ -250,9 +252,13 @@ stage_step(struct stage *st, int64_t now_ms, int64_t *due_ms)
 	AZ(pthread_mutex_lock(&st->lock));
 	if (tick)
 		st->ticking = false;
+	if (root != NULL)
+		root->users_n--;
 	if (job != NULL && (job->root != NULL || job->kind == STAGE_TABLE)) {
-		if (job->root != NULL)
+		if (job->root != NULL) {
 			job->root->busy = false;
+			job->root->users_n--;
+		}
 		st->tables_n -= job->kind == STAGE_TABLE;
 		AZ(pthread_cond_broadcast(&st->news));
 	}

@@ -40,10 +40,11 @@ enum {
 	STAGE_URL_BYTES = 8192,
 };
 
-/* What is going on at a root. Kept until the end. */
+/* What is going on at a root. Kept until it makes room for another one. */
 struct stage_root {
 	TAILQ_ENTRY(stage_root) link;
 	char *text;
+	unsigned users_n;		/* jobs, queued or at work, and looks: it stays */
 	bool busy;			/* a job works on it */
 	enum repo_file which;		/* what its clients begin with */
 	int64_t first_ms, asked_ms;
@@ -167,7 +168,7 @@ void stage_table_job(struct stage *st, struct stage_job *job);
 void stage_derive_job(struct stage *st, struct stage_job *job);
 
 /* stage_root.c */
-/* NULL: too many, or out of memory (lock held). */
+/* NULL: too many at work, or out of memory (lock held). */
 struct stage_root *stage_root_of(struct stage *st, struct slice text) MUSTCHECK;
 /* Upstream agrees with itself. */
 void stage_root_settle(struct stage *st, struct stage_root *root);

@@ -13,6 +13,24 @@
 #include "include/counter.h"
 #include "include/log.h"
 
+/* Makes room: the one goes that was not asked for the longest (lock held). */
+static bool
+stage_root_forget(struct stage *st)
+{
+	struct stage_root *root, *oldest = NULL;
+
+	TAILQ_FOREACH(root, &st->roots, link)
+		if (root->users_n == 0 && (oldest == NULL || root->asked_ms < oldest->asked_ms))
+			oldest = root;
+	if (oldest == NULL)
+		return false;
+	TAILQ_REMOVE(&st->roots, oldest, link);
+	st->roots_n--;
+	free(oldest->text);
+	free(oldest);
+	return true;
+}
+
 struct stage_root *
 stage_root_of(struct stage *st, struct slice text)
 {
@@ -21,7 +39,7 @@ stage_root_of(struct stage *st, struct slice text)
 	TAILQ_FOREACH(root, &st->roots, link)
 		if (slice_eq(slice_of(root->text), text))
 			return root;
-	if (st->roots_n >= REPO_ROOTS_MAX)
+	if (st->roots_n >= REPO_ROOTS_MAX && !stage_root_forget(st))
 		return NULL;
 	root = calloc(1, sizeof(*root));
 	if (root != NULL)

@@ -29,13 +29,13 @@ enum { HOLD_MS = 300000, DAY_S = 86400, T0 = 1600000000 };
 static struct cachedir cd;
 static struct repos *rs;
 static struct repo_view *view;
-static unsigned keep_n;
+static unsigned keep_n, roots_max;
 
 static void
 repos_start(void)
 {
 	const struct repos_conf conf = {.index = cd.index, .blobs = cd.blobs, .dir = cd.dir,
-	    .keep_n = keep_n, .hold_ms = HOLD_MS};
+	    .keep_n = keep_n, .hold_ms = HOLD_MS, .roots_max = roots_max};
 
 	ck_assert_int_eq(repos_open(&rs, &conf), REASON_OK);
 	view = repo_view_open(rs);
@@ -53,6 +53,7 @@ static void
 setup(void)
 {
 	keep_n = 3;
+	roots_max = 0;
 	cachedir_make(&cd);
 	cachedir_open(&cd);
 	repos_start();
@@ -674,6 +675,87 @@ gens_of(const char *root)
 	return g;
 }
 
+/* Starts again with room for so many roots. */
+static void
+limit_roots(unsigned n)
+{
+	roots_max = n;
+	restart();
+}
+
+static bool
+is_known(const char *root)
+{
+	char url[128];
+
+	(void)snprintf(url, sizeof(url), "%sInRelease", root);
+	return ask_as(NULL, url, NULL, 1000, 0).role != REPO_ROLE_NONE;
+}
+
+static void
+use(const char *root, int64_t now_s)
+{
+	char url[128];
+
+	(void)snprintf(url, sizeof(url), "%sInRelease", root);
+	(void)ask_as(NULL, url, NULL, 1000, now_s);
+}
+
+/* Whoever asks for roots without end loses those; what is used, adopted or pinned stays. */
+START_TEST(roots_are_bounded)
+{
+	int64_t now_s = time(NULL) + 100, forgotten_n, refused_n;
+	char root[64], why[256];
+	struct cache_client c = {.has_address = true, .address = {1}};
+
+	publish(FLAT, "Packages", "./a_1.deb", 1, T0);
+	publish(DISTS, "main/binary-amd64/Packages", "pool/p_1.deb", 1, T0);
+	limit_roots(4);
+	forgotten_n = counter_read(COUNTER_repositories_forgotten_total);
+	refused_n = counter_read(COUNTER_repositories_refused_total);
+	for (int i = 0; i < 50; i++) {
+		(void)snprintf(root, sizeof(root), "https://r%d.example/", i);
+		repo_note_root(rs, slice_of(root));
+		ck_assert(is_known(root));
+		if (i == 0)
+			use(root, now_s);
+	}
+	/* Of those without a generation the one that was used lately is left, and the newest. */
+	ck_assert(is_known("https://r0.example/"));
+	ck_assert(is_known("https://r49.example/"));
+	ck_assert(!is_known("https://r48.example/"));
+	ck_assert(is_known(FLAT));
+	ck_assert(is_known(DISTS));
+	ck_assert_int_eq(counter_read(COUNTER_repositories_forgotten_total), forgotten_n + 48);
+	/* Then those with one; a pinned one never. */
+	give_of(&c, DISTS);
+	use(DISTS, now_s);
+	ck_assert_int_eq(repo_pin(rs, SLICE(FLAT), SLICE_NONE, SLICE("kept"), why, sizeof(why)),
+	    REASON_OK);
+	publish("https://g1.example/", "Packages", "a_1.deb", 1, now_s + 1);
+	publish("https://g2.example/", "Packages", "a_1.deb", 1, now_s + 2);
+	ck_assert(is_known(DISTS));
+	publish("https://g3.example/", "Packages", "a_1.deb", 1, now_s + 3);
+	ck_assert(!is_known(DISTS));
+	ck_assert(is_known(FLAT));
+	/* Who was given it holds nothing of its next life; and its records are gone. */
+	ck_assert(c.held->gens[0]->repo->forgotten);
+	cache_client_fini(&c);
+	restart();
+	ck_assert(!is_known(DISTS));
+	ck_assert(is_known(FLAT));
+	publish(DISTS, "main/binary-amd64/Packages", "pool/p_1.deb", 2, now_s + 4);
+	ck_assert_int_eq(sees_in_pool(NULL), 2);
+	ck_assert_int_eq(counter_read(COUNTER_repositories_refused_total), refused_n);
+	/* Full of pinned ones: no more. */
+	limit_roots(1);
+	ck_assert(is_known(FLAT));
+	repo_note_root(rs, SLICE("https://r50.example/"));
+	ck_assert(!is_known("https://r50.example/"));
+	ck_assert_int_gt(counter_read(COUNTER_repositories_refused_total), refused_n);
+}
+END_TEST
+
 START_TEST(expires)
 {
 	struct cache_client c = {.has_address = true};
@@ -1074,6 +1156,7 @@ check_repo_suite(void)
 	tcase_add_test(t, memo_ends_with_epoch);
 	tcase_add_test(t, memo_ends_with_day);
 	tcase_add_test(t, time_travel);
+	tcase_add_test(t, roots_are_bounded);
 	tcase_add_test(t, expires);
 	tcase_add_test(t, expires_the_first_of_twins);
 	tcase_add_test(t, pin_names);

@@ -293,7 +293,8 @@ ahead_start_one(struct ahead *a, struct ahead_client *cl, uint32_t i)
 	if (ahead_find_guess(a, &key) != NULL)
 		return true;
 	g = calloc(1, sizeof(*g));
-	f = g != NULL ? cache_start(a->cache, url.text, &key, &expect, NULL, false) : NULL;
+	f = g != NULL ? cache_start(a->cache, a->view, url.text, &key, &expect, NULL,
+	    false) : NULL;
 	if (f == NULL || flight_readers(f) > 0) {
 		flight_unref(&f);	/* somebody asked before */
 		free(g);

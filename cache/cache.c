@@ -598,24 +598,40 @@ cache_is_gated(const struct flight *f)
 	    !slice_ends(f->url, SLICE("/Release.gpg"));
 }
 
-/* The flight of this key, with a reference; else the new one is listed (it is taken over). */
+/* Is the body of this version stored? */
+static bool
+cache_has_version(struct index_view *view, const struct key *key)
+{
+	char text[OBJECT_TEXT_MAX];
+	struct object_rec rec;
+	struct blob_rec blob;
+
+	return index_get_object(view, key, &rec, text) == REASON_OK &&
+	    index_get_blob(view, rec.digest, &blob) == REASON_OK;
+}
+
+/*
+ * The flight of this key, with a reference; else the new one is listed (it is taken over). NULL:
+ * there is none, and what it would fetch was stored since its asker looked.
+ */
 static struct flight *
-cache_list_flight(struct cache *c, struct flight *f)
+cache_list_flight(struct cache *c, struct index_view *view, struct flight *f, bool *created)
 {
 	struct cache_shard *sh = cache_shard(c, &f->key);
 	struct flight *there;
 
+	*created = false;
 	AZ(pthread_mutex_lock(&sh->lock));
 	there = cache_find_flight(sh, &f->key);
 	if (there != NULL)
 		(void)flight_ref(there);
-	else {
-		f->listed = true;
+	else if (!f->expected || !cache_has_version(view, &f->key)) {
+		f->listed = *created = true;
 		TAILQ_INSERT_TAIL(&sh->flights, f, shard_link);
-		(void)flight_ref(f);
+		there = flight_ref(f);
 	}
 	AZ(pthread_mutex_unlock(&sh->lock));
-	if (there != NULL)
+	if (!*created)
 		flight_unref(&f);
 	return there;
 }
@@ -1099,13 +1115,14 @@ cache_fetch(struct cache *c, struct flight *f, bool no_cache)
 }
 
 struct flight *
-cache_start(struct cache *c, struct slice text, const struct key *key,
+cache_start(struct cache *c, struct index_view *view, struct slice text, const struct key *key,
     const struct flight_expect *expect, const struct release *by_hash, bool no_cache)
 {
-	struct flight *f = NULL, *there;
+	struct flight *f = NULL;
 	char room[8192];
 	struct arena a;
 	struct url url;
+	bool created;
 
 	arena_init(&a, room, sizeof(room));
 	if (url_parse(&url, &a, text) == REASON_OK)
@@ -1114,9 +1131,9 @@ cache_start(struct cache *c, struct slice text, const struct key *key,
 		return NULL;
 	if (by_hash != NULL && by_hash->by_hash && expect != NULL)
 		cache_set_by_hash(f, by_hash);
-	there = cache_list_flight(c, f);
-	if (there != NULL)
-		return there;
+	f = cache_list_flight(c, view, f, &created);
+	if (!created)
+		return f;
 	COUNT(flights_open);
 	cache_fetch(c, f, no_cache);
 	return f;

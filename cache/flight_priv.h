@@ -140,11 +140,13 @@ struct cache_parts {
 };
 const struct cache_parts *cache_parts(struct cache *c);
 /*
- * For stage.c: the running flight of this key, or a new one that is fetched
- * at once. A reference, or NULL. by_hash: whose digests' names may be asked for first, or NULL.
+ * For the stage and ahead.c: the running flight of this key, or a new one that is fetched at
+ * once. A reference; NULL: no memory, or, of what is expected, that it is stored by now.
+ * by_hash: whose digests' names may be asked for first, or NULL.
  */
-struct flight *cache_start(struct cache *c, struct slice url, const struct key *key,
-    const struct flight_expect *expect, const struct release *by_hash, bool no_cache);
+struct flight *cache_start(struct cache *c, struct index_view *view, struct slice url,
+    const struct key *key, const struct flight_expect *expect, const struct release *by_hash,
+    bool no_cache);
 /* For ahead.c: may this be asked for at all? */
 bool cache_may_fetch(struct cache *c, const struct url *url);
 /* Asks upstream for a flight that waits; it fails when the depot stops. */

@@ -7,6 +7,7 @@
 #include "cache/repo_priv.h"
 
 #include <openssl/evp.h>
+#include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -196,6 +197,22 @@ repos_close(struct repos **rs_p)
 }
 
 /* ---- versions ---- */
+
+bool
+repo_url(struct slice root, struct slice path, char out[REPO_URL_BYTES], struct slice *url)
+{
+	char text[REPO_URL_BYTES];
+	int n = snprintf(text, sizeof(text), "%.*s%.*s", SLICE_ARG(root), SLICE_ARG(path));
+	struct arena a;
+	struct url u;
+
+	arena_init(&a, out, REPO_URL_BYTES);
+	if (n <= 0 || (size_t)n >= sizeof(text) ||
+	    url_parse(&u, &a, (struct slice){text, (size_t)n}) != REASON_OK)
+		return false;
+	*url = u.text;
+	return true;
+}
 
 void
 repo_version_key(struct slice url, const struct flight_expect *expect, struct key *key)

@@ -56,6 +56,7 @@ enum {
 	REPO_MEMBERS_MAX = 96,		/* indexes of one repository that a staging fetches */
 	REPO_PINS_MAX = 16,		/* names of one generation */
 	REPO_PIN_BYTES = 64,
+	REPO_URL_BYTES = 8192,
 	REPO_GENS_MAX = 4096,		/* of one repository, pinned ones included */
 	REPO_MEMBER_ASKED_S = 30 * 86400,
 };
@@ -111,6 +112,9 @@ void repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answe
 
 /* A number that moves whenever any generation is adopted or goes. */
 uint64_t repo_epoch(const struct repos *rs);
+/* The canonical URL of a root's file, as a request for it has it; false: it is none. */
+bool repo_url(struct slice root, struct slice path, char out[REPO_URL_BYTES], struct slice *url)
+    MUSTCHECK;
 /* The key of one version of a URL. */
 void repo_version_key(struct slice url, const struct flight_expect *expect, struct key *key);
 /* The client was given this generation's Release: it sees its indexes from now on. */

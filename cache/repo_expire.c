@@ -53,13 +53,13 @@ static void
 repo_expire_version(struct repos *rs, const struct repo *repo, struct slice path,
     const struct flight_expect *e)
 {
-	char url[8192];
+	char text[REPO_URL_BYTES];
+	struct slice url;
 	struct key key;
-	int n = snprintf(url, sizeof(url), "%.*s%.*s", SLICE_ARG(repo->root), SLICE_ARG(path));
 
-	if (n <= 0 || (size_t)n >= sizeof(url))
+	if (!repo_url(repo->root, path, text, &url))
 		return;
-	repo_version_key((struct slice){url, (size_t)n}, e, &key);
+	repo_version_key(url, e, &key);
 	index_forget(rs->conf.index, &key);
 }
 

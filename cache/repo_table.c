@@ -46,21 +46,18 @@ repo_table_listed(struct index_view *view, const struct repo_gen *g, const uint8
 		return rf;
 	for (size_t i = 0; i < g->release->files_n; i++) {
 		const struct release_file *f = &g->release->files[i];
-		char url[8192];
+		char room[REPO_URL_BYTES];
 		struct flight_expect e;
 		struct object_rec rec;
 		struct release_index ri;
+		struct slice url;
 		struct key key;
-		int n;
 
 		release_index_of(&ri, f->path);
-		if (f->has_sha256 || ri.list == RELEASE_OTHER || !repo_file_expect(f, &e))
+		if (f->has_sha256 || ri.list == RELEASE_OTHER || !repo_file_expect(f, &e) ||
+		    !repo_url(g->repo->root, f->path, room, &url))
 			continue;
-		n = snprintf(url, sizeof(url), "%.*s%.*s", SLICE_ARG(g->repo->root),
-		    SLICE_ARG(f->path));
-		if (n <= 0 || (size_t)n >= sizeof(url))
-			continue;
-		repo_version_key((struct slice){url, (size_t)n}, &e, &key);
+		repo_version_key(url, &e, &key);
 		if (index_get_object(view, &key, &rec, text) == REASON_OK &&
 		    memcmp(rec.digest, sha256, 32) == 0)
 			return f;

@@ -26,15 +26,6 @@
 #include "include/clock.h"
 #include "include/counter.h"
 
-bool
-stage_url(struct slice root, struct slice path, char out[STAGE_URL_BYTES], struct slice *url)
-{
-	int n = snprintf(out, STAGE_URL_BYTES, "%.*s%.*s", SLICE_ARG(root), SLICE_ARG(path));
-
-	*url = (struct slice){out, n > 0 && n < STAGE_URL_BYTES ? (size_t)n : 0};
-	return url->n != 0;
-}
-
 /* ---- the queue ---- */
 
 bool
@@ -187,15 +178,15 @@ static void
 stage_probe(struct stage *st, const struct stage_root *root)
 {
 	struct slice url;
-	char text[STAGE_URL_BYTES];
+	char text[REPO_URL_BYTES];
 	struct flight *f;
 	struct key key;
 
-	if (!stage_url(slice_of(root->text), repo_file_names[root->which], text, &url))
+	if (!repo_url(slice_of(root->text), repo_file_names[root->which], text, &url))
 		return;
 	COUNT(generation_probes_total);
 	key_of_text(url, &key);
-	f = cache_start(st->cache, url, &key, NULL, NULL, true);
+	f = cache_start(st->cache, NULL, url, &key, NULL, NULL, true);
 	flight_unref(&f);
 }
 

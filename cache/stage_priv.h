@@ -37,7 +37,6 @@ enum {
 	STAGE_ASKED_MS = 3600 * 1000,	/* nobody asked for so long: no more looks */
 	STAGE_TICK_MS = 10000,		/* expiry, Valid-Until */
 	STAGE_JOBS_MAX = 65536,
-	STAGE_URL_BYTES = 8192,
 };
 
 /* What is going on at a root. Kept until it makes room for another one. */
@@ -128,9 +127,7 @@ struct stage_try {
 
 enum stage_verdict { STAGE_AGREES, STAGE_DISAGREES, STAGE_UNREACHABLE, STAGE_BROKEN };
 
-/* stage.c: "https://host/root/" and a path; false: too long. */
-bool stage_url(struct slice root, struct slice path, char out[STAGE_URL_BYTES], struct slice *url)
-    MUSTCHECK;
+/* stage.c */
 /* Queues a copy of the job, whose reference it takes; false: no room (lock held). */
 bool stage_queue(struct stage *st, const struct stage_job *from) MUSTCHECK;
 
@@ -144,8 +141,12 @@ struct timespec stage_wait_deadline(int64_t at_ms);
 bool stage_wait_all(struct stage_bell *bell, struct stage_reader *v, unsigned n, int64_t until_ms);
 
 /* stage_set.c */
-/* Starts the fetch of one file as t->v[t->n - 1], unless it is here. expect NULL: whatever comes. */
-void stage_set_fetch(struct stage_try *t, struct slice path, const struct flight_expect *e);
+/*
+ * Starts the fetch of one file as t->v[t->n - 1], unless it is here. e NULL: whatever comes.
+ * False: there is no memory for it.
+ */
+bool stage_set_fetch(struct stage_try *t, struct slice path, const struct flight_expect *e)
+    MUSTCHECK;
 /* Lets go of what was fetched. */
 void stage_set_drop(struct stage_try *t);
 /* Fetches the set once, compares, reads. */

@@ -44,14 +44,14 @@ stage_release_seen_at_s(struct index_view *view, const struct repo_gen *g)
 	char record[OBJECT_TEXT_MAX];
 	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
 	int64_t seen_s = 0;
-	char text[STAGE_URL_BYTES];
+	char text[REPO_URL_BYTES];
 	struct object_rec rec;
 	struct slice url;
 	struct key key;
 
 	for (unsigned i = 0; i < REPO_FILE_N; i++) {
 		if (!repo_gen_digest(g, (enum repo_file)i, e.digest) ||
-		    !stage_url(repo_gen_root(g), repo_file_names[i], text, &url))
+		    !repo_url(repo_gen_root(g), repo_file_names[i], text, &url))
 			continue;
 		repo_version_key(url, &e, &key);
 		if (index_get_object(view, &key, &rec, record) == REASON_OK &&
@@ -116,8 +116,7 @@ stage_release_wait_signature(struct stage_try *t)
 {
 	for (unsigned tries = 0; tries < 3; tries++) {
 		stage_set_drop(t);
-		stage_set_fetch(t, repo_file_names[REPO_SIGNATURE], NULL);
-		if (t->n == 0)
+		if (!stage_set_fetch(t, repo_file_names[REPO_SIGNATURE], NULL))
 			return NULL;
 		(void)stage_wait_all(&t->bell, t->v, t->n,
 		    clock_mono_ms() + STAGE_FETCH_MS);
@@ -132,17 +131,19 @@ static bool
 stage_release_fetch_signature(struct stage_try *t)
 {
 	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
-	char text[STAGE_URL_BYTES];
+	char text[REPO_URL_BYTES];
 	struct slice url;
 	struct flight *f;
 	struct key key;
 	bool ok = true;
 
-	if (!stage_url(t->root, repo_file_names[REPO_SIGNATURE], text, &url))
+	if (!repo_url(t->root, repo_file_names[REPO_SIGNATURE], text, &url))
 		return true;
 	f = stage_release_wait_signature(t);
-	if (f == NULL)
-		return true;
+	if (f == NULL) {
+		(void)snprintf(t->why, t->why_cap, "Release.gpg: %s", reason_text(REASON_NO_MEMORY));
+		return false;
+	}
 	if (flight_state(f) == FLIGHT_COMPLETE && flight_is_stored(f)) {
 		t->has_signature = true;
 		memcpy(t->signature, f->digest, 32);

@@ -49,26 +49,26 @@ stage_set_had(struct stage_try *t, struct slice path, struct slice url)
 	return index_get_object(t->view, &key, &rec, text) == REASON_OK;
 }
 
-void
+bool
 stage_set_fetch(struct stage_try *t, struct slice path, const struct flight_expect *e)
 {
 	struct stage_reader *sr = &t->v[t->n];
-	char text[STAGE_URL_BYTES];
+	char text[REPO_URL_BYTES];
 	struct slice url;
 	struct key key;
 	struct flight *f;
 
-	if (!stage_url(t->root, path, text, &url))
-		return;
+	if (!repo_url(t->root, path, text, &url))
+		return true;		/* nobody can ask for it */
 	if (e != NULL)
 		repo_version_key(url, e, &key);
 	else
 		key_of_text(url, &key);
 	if (e != NULL && stage_set_has(t, url, &key, e))
-		return;
-	f = cache_start(t->st->cache, url, &key, e, t->release, t->no_cache);
+		return true;
+	f = cache_start(t->st->cache, t->view, url, &key, e, t->release, t->no_cache);
 	if (f == NULL)
-		return;
+		return e != NULL && stage_set_has(t, url, &key, e);
 	memset(sr, 0, sizeof(*sr));
 	sr->bell = &t->bell;
 	sr->reader.wake = stage_wait_ring;
@@ -77,6 +77,7 @@ stage_set_fetch(struct stage_try *t, struct slice path, const struct flight_expe
 	flight_attach(f, &sr->reader, false);
 	flight_unref(&f);
 	t->n++;
+	return true;
 }
 
 void
@@ -213,8 +214,10 @@ stage_set_compare(struct stage_try *t)
 
 		stage_set_stand_in(t->release, &paths[i]);
 		rf = release_find(t->release, slice_of(paths[i]));
-		if (rf != NULL && repo_file_expect(rf, &e))
-			stage_set_fetch(t, rf->path, &e);
+		if (rf == NULL || !repo_file_expect(rf, &e) || stage_set_fetch(t, rf->path, &e))
+			continue;
+		(void)snprintf(t->why, t->why_cap, "%s: %s", paths[i], reason_text(REASON_NO_MEMORY));
+		v = STAGE_UNREACHABLE;
 	}
 	(void)stage_wait_all(&t->bell, t->v, t->n, stage_set_deadline(t));
 	for (i = 0; i < t->n; i++) {

@@ -552,6 +552,34 @@ START_TEST(derives)
 END_TEST
 
 /* The depot stops in the middle of a staging: soon, and without a generation. */
+/* Stored between the stage's look and its word: not fetched again. */
+START_TEST(stored_meanwhile)
+{
+	struct index_view *iv = index_view_open(cache_parts(cache)->index);
+	struct repo_gen *g;
+	struct flight_expect e;
+	struct flight *f;
+	struct key key;
+
+	publish(1);
+	ck_assert_int_eq(update(), REASON_OK);
+	ck_assert_uint_eq(asked_n(ROOT "Packages"), 1);
+	g = repo_current(cache_parts(cache)->repos, SLICE(ROOT));
+	ck_assert(repo_file_expect(release_find(repo_gen_release(g), SLICE("Packages")), &e));
+	repo_gen_unref(&g);
+	repo_version_key(SLICE(ROOT "Packages"), &e, &key);
+	ck_assert_ptr_null(cache_start(cache, iv, SLICE(ROOT "Packages"), &key, &e, NULL, false));
+	e.digest[0] ^= 1;
+	repo_version_key(SLICE(ROOT "Packages"), &e, &key);
+	f = cache_start(cache, iv, SLICE(ROOT "Packages"), &key, &e, NULL, false);
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_eq(settle(f), FLIGHT_FAILED);
+	ck_assert_uint_ge(asked_n(ROOT "Packages"), 2);
+	flight_unref(&f);
+	index_view_close(&iv);
+}
+END_TEST
+
 START_TEST(stops_in_the_middle)
 {
 	struct cache_answer a;
@@ -618,6 +646,7 @@ check_stage_suite(void)
 	tcase_add_test(t, member_missing);
 	tcase_add_test(t, dists_by_asking);
 	tcase_add_loop_test(t, derives, 0, 2);
+	tcase_add_test(t, stored_meanwhile);
 	tcase_add_test(t, stops_in_the_middle);
 	tcase_add_test(t, lost_release_of_a_date);
 	suite_add_tcase(s, t);

@@ -1033,8 +1033,11 @@ flight_record(const struct flight *f)
 		.validators_shared = f->marked,
 		.terms = h->terms,
 		.url = f->url, .etag = h->etag, .fields = h->fields,
+		.from = h->from,
 	};
 
+	rec.from.proof = !f->expected ? PROVENANCE_UNPROVEN : f->af.class == APTFILE_BYHASH ?
+	    PROVENANCE_NAME : PROVENANCE_LISTED;
 	memcpy(rec.digest, f->digest, sizeof(rec.digest));
 	return rec;
 }
@@ -1081,6 +1084,8 @@ flight_store(struct flight *f)
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	if (flight_check_late(f, &key, &named)) {
+		if (named)
+			rec.from.proof = PROVENANCE_LISTED;
 		index_store_bytes(cache_parts(f->cache)->index, &f->key, &rec, flight_body(f)->bytes,
 		    flight_stored, flight_ref(f));
 		if (named)

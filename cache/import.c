@@ -102,6 +102,7 @@ import_store(const struct cache_parts *parts, const struct key *key, const char 
 		.terms = {.checked_at_s = clock_wall_s(), .date_s = clock_wall_s(), .lifetime_s = -1,
 		    .last_modified_s = INT64_MIN, .stale_if_error_s = -1},
 		.url = slice_of(url),
+		.from.way = PROVENANCE_IMPORTED,
 	};
 	struct import_wait w = {.r = REASON_OK};
 

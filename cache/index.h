@@ -19,6 +19,7 @@
 #include "include/aptfile.h"
 #include "include/fresh.h"
 #include "include/key.h"
+#include "include/provenance.h"
 #include "include/reason.h"
 
 struct blobstore;
@@ -42,6 +43,7 @@ struct object_rec {
 	enum aptfile_class class;
 	bool from_credentials;		/* fetched with client or configured credentials */
 	bool validators_shared;		/* other bytes went out under them: see index_mark_wrong */
+	struct provenance from;		/* index_store only: becomes the body's */
 	struct fresh_terms terms;
 	struct slice url;		/* canonical text */
 	struct slice etag;		/* empty: none */
@@ -57,6 +59,7 @@ struct blob_rec {
 	bool suspect;			/* to be hashed before its next hit */
 	/* Only ever fetched with credentials: good for the URLs that name it, for no others. */
 	bool restricted;
+	struct provenance from;
 };
 
 /* An unfinished body: what it is and which validators prove that a resumed part belongs to it. */

@@ -289,11 +289,18 @@ index_apply_store(struct index *ix, struct index_op *op)
 		blob.pub.suspect = false;
 		blob.pub.stored_at_s = rec->stored_at_ms / 1000;
 		blob.pub.used_at_s = blob.pub.stored_at_s;
+		blob.pub.from = rec->from;
 		index_batch_number_blob(&ix->batch, &blob, is_new);
 	}
 	if (is_new || (blob.pub.restricted && !rec->from_credentials)) {
 		same = false;
 		blob.pub.restricted = rec->from_credentials;
+	}
+	/* Fetched once more, and better known: it was imported, say, and is listed by now. */
+	if (rec->from.way != PROVENANCE_UNKNOWN && (blob.pub.from.way == PROVENANCE_UNKNOWN ||
+	    rec->from.proof > blob.pub.from.proof)) {
+		same = false;
+		blob.pub.from = rec->from;
 	}
 	rc = index_apply_url(ix, op, &blob, !same);
 	if (rc == 0)

@@ -46,6 +46,8 @@ inspect_add_blob(struct cache_view *v, struct inspect_url *u)
 	u->used_at_s = blob.used_at_s;
 	u->urls_n = blob.refs_n;
 	u->suspect = blob.suspect;
+	u->from = blob.from;
+	u->fetched_at_s = blob.stored_at_s;
 }
 
 bool

@@ -33,14 +33,13 @@ inspect_repo_role(enum inspect_role role)
 
 /* What the generation says that it must be. */
 static void
-inspect_take_expect(struct inspect_place *out, const struct flight_expect *e)
+inspect_take_expect(const struct flight_expect *e, char name[8], char hex[129])
 {
 	size_t n = e->hash == APTFILE_SHA512 ? 64 : 32, i;
 
-	(void)strcpy(out->digest_name, e->hash == APTFILE_SHA512 ? "sha512" : "sha256");
+	(void)strcpy(name, e->hash == APTFILE_SHA512 ? "sha512" : "sha256");
 	for (i = 0; i < n; i++)
-		(void)snprintf(out->digest_hex + 2 * i, 3, "%02x", e->digest[i]);
-	out->size_bytes = e->size_bytes;
+		(void)snprintf(hex + 2 * i, 3, "%02x", e->digest[i]);
 }
 
 void
@@ -66,7 +65,8 @@ inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile
 	case REPO_ROLE_LISTED:
 		out->role = INSPECT_LISTED;
 		out->key = ra.version_key;
-		inspect_take_expect(out, &ra.expect);
+		inspect_take_expect(&ra.expect, out->digest_name, out->digest_hex);
+		out->size_bytes = ra.expect.size_bytes;
 		break;
 	case REPO_ROLE_UNLISTED:
 		out->role = INSPECT_UNLISTED;
@@ -80,6 +80,60 @@ inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile
 	out->root = repo_gen_root(ra.gen);
 	out->generation = repo_gen_seq(ra.gen);
 	out->adopted_at_s = repo_gen_adopted_at_s(ra.gen);
+}
+
+struct inspect_history {
+	struct cache_view *view;
+	struct inspect_stretch *v;
+	unsigned n, max_n;
+};
+
+/* Is the body of this edition here, under the URL's version or another one that may serve it? */
+static bool
+inspect_has_edition(struct cache_view *v, const struct repo_stretch *s)
+{
+	struct index_view *iv = cache_view_index(v);
+	char text[OBJECT_TEXT_MAX];
+	struct object_rec rec;
+	struct blob_rec blob;
+
+	if (index_get_object(iv, &s->version_key, &rec, text) == REASON_OK)
+		return index_get_blob(iv, rec.digest, &blob) == REASON_OK;
+	return s->expect.hash == APTFILE_SHA256 &&
+	    index_get_blob(iv, s->expect.digest, &blob) == REASON_OK && !blob.restricted;
+}
+
+static void
+inspect_history_add(void *arg, const struct repo_stretch *s)
+{
+	struct inspect_history *h = arg;
+	struct inspect_stretch *out = &h->v[h->n];
+	char *root = h->n < h->max_n ? strndup(s->root.p, s->root.n) : NULL;
+
+	if (root == NULL)
+		return;
+	*out = (struct inspect_stretch){.root = root, .size_bytes = s->expect.size_bytes,
+	    .first = s->first_seq, .last = s->last_seq, .from_s = s->from_s, .until_s = s->until_s,
+	    .stored = inspect_has_edition(h->view, s)};
+	inspect_take_expect(&s->expect, out->digest_name, out->digest_hex);
+	h->n++;
+}
+
+unsigned
+inspect_history(struct cache_view *v, const struct url *url, const struct aptfile *af,
+    struct inspect_stretch *out, unsigned max_n)
+{
+	struct inspect_history h = {.view = v, .v = out, .max_n = max_n};
+
+	repo_history(cache_view_repos(v), url, af, inspect_history_add, &h);
+	return h.n;
+}
+
+void
+inspect_history_free(struct inspect_stretch *list, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		free(list[i].root);
 }
 
 enum fresh_verdict

@@ -16,6 +16,8 @@
 
 enum {
 	RECORD_VERSION = 1,
+	RECORD_BLOB_VERSION = 2,	/* 1 ended before the provenance, and is still read */
+	RECORD_BLOB_1_BYTES = 64,
 	OBJECT_CREDENTIALS = 1 << 0,
 	OBJECT_NO_CACHE = 1 << 1,
 	OBJECT_MUST_REVALIDATE = 1 << 2,
@@ -51,6 +53,11 @@ struct record_blob_disk {
 	int64_t mtime_ns, stored_at_s, used_at_s;
 	uint64_t born_seq, seq;
 	uint32_t refs_n, spare;
+	/* Not in version 1. */
+	uint8_t address[16];
+	uint16_t port;
+	uint8_t way, proof;
+	uint32_t spare2;
 };
 
 struct record_partial_disk {
@@ -76,6 +83,7 @@ struct record_state_disk {
 _Static_assert(sizeof(struct record_head) == RECORD_HEAD_BYTES, "record head");
 _Static_assert(sizeof(struct record_object_disk) == RECORD_OBJECT_BYTES, "url record");
 _Static_assert(sizeof(struct record_blob_disk) == RECORD_BLOB_BYTES, "blob record");
+_Static_assert(offsetof(struct record_blob_disk, address) == RECORD_BLOB_1_BYTES, "blob record 1");
 _Static_assert(sizeof(struct record_partial_disk) == RECORD_PARTIAL_BYTES, "partial record");
 _Static_assert(sizeof(struct record_mark_disk) == RECORD_MARK_BYTES, "mark record");
 _Static_assert(sizeof(struct record_state_disk) == RECORD_STATE_BYTES, "state record");
@@ -93,19 +101,25 @@ record_crc(const void *key, size_t key_n, const uint8_t *p, size_t n)
 
 /* Writes version and CRC into a record whose other bytes are there. */
 static size_t
-record_seal(uint8_t *out, size_t n, const void *key, size_t key_n)
+record_seal_as(uint8_t version, uint8_t *out, size_t n, const void *key, size_t key_n)
 {
 	uint32_t crc;
 
-	out[offsetof(struct record_head, version)] = RECORD_VERSION;
+	out[offsetof(struct record_head, version)] = version;
 	crc = record_crc(key, key_n, out, n);
 	memcpy(out, &crc, sizeof(crc));
 	return n;
 }
 
-/* Is this a record of our version, at least min_n long and whole? */
+static size_t
+record_seal(uint8_t *out, size_t n, const void *key, size_t key_n)
+{
+	return record_seal_as(RECORD_VERSION, out, n, key, key_n);
+}
+
+/* Is this a record of that version, at least min_n long and whole? */
 static bool
-record_is_whole(const void *in, size_t n, size_t min_n, const void *key, size_t key_n)
+record_is_whole_as(uint8_t version, const void *in, size_t n, size_t min_n, const void *key, size_t key_n)
 {
 	const uint8_t *p = in;
 	uint32_t crc;
@@ -114,7 +128,13 @@ record_is_whole(const void *in, size_t n, size_t min_n, const void *key, size_t 
 		return false;
 	memcpy(&crc, p, sizeof(crc));
 	return crc == record_crc(key, key_n, p, n) &&
-	    p[offsetof(struct record_head, version)] == RECORD_VERSION;
+	    p[offsetof(struct record_head, version)] == version;
+}
+
+static bool
+record_is_whole(const void *in, size_t n, size_t min_n, const void *key, size_t key_n)
+{
+	return record_is_whole_as(RECORD_VERSION, in, n, min_n, key, key_n);
 }
 
 /* Seconds that may be -1 (unknown): what does not fit 32 bits is "for ever". */
@@ -251,20 +271,27 @@ record_blob_encode(uint8_t out[RECORD_BLOB_BYTES], const uint8_t digest[32],
 		.born_seq = rec->born_seq,
 		.seq = rec->seq,
 		.refs_n = rec->pub.refs_n,
+		.port = rec->pub.from.port,
+		.way = (uint8_t)rec->pub.from.way,
+		.proof = (uint8_t)rec->pub.from.proof,
 	};
 
+	memcpy(d.address, rec->pub.from.address, sizeof(d.address));
 	memcpy(out, &d, sizeof(d));
-	return record_seal(out, sizeof(d), digest, 32);
+	return record_seal_as(RECORD_BLOB_VERSION, out, sizeof(d), digest, 32);
 }
 
 bool
 record_blob_decode(struct record_blob *rec, const uint8_t digest[32], const void *in, size_t n)
 {
-	struct record_blob_disk d;
+	struct record_blob_disk d = {.way = PROVENANCE_UNKNOWN};
 
-	if (n != sizeof(d) || !record_is_whole(in, n, sizeof(d), digest, 32))
+	if (!(n == sizeof(d) && record_is_whole_as(RECORD_BLOB_VERSION, in, n, n, digest, 32)) &&
+	    !(n == RECORD_BLOB_1_BYTES && record_is_whole_as(1, in, n, n, digest, 32)))
 		return false;
-	memcpy(&d, in, sizeof(d));
+	memcpy(&d, in, n);
+	if (d.way > PROVENANCE_IMPORTED || d.proof > PROVENANCE_LISTED)
+		return false;
 	rec->pub = (struct blob_rec){
 		.size_bytes = d.size_bytes,
 		.mtime_ns = d.mtime_ns,
@@ -273,7 +300,10 @@ record_blob_decode(struct record_blob *rec, const uint8_t digest[32], const void
 		.refs_n = d.refs_n,
 		.suspect = (d.head.flags & BLOB_SUSPECT) != 0,
 		.restricted = (d.head.flags & BLOB_RESTRICTED) != 0,
+		.from = {.way = (enum provenance_way)d.way,
+		    .proof = (enum provenance_proof)d.proof, .port = d.port},
 	};
+	memcpy(rec->pub.from.address, d.address, sizeof(d.address));
 	rec->born_seq = d.born_seq;
 	rec->seq = d.seq;
 	return true;

@@ -18,7 +18,7 @@ enum {
 	RECORD_FORMAT = 1,		/* of the whole index, in meta */
 	RECORD_HEAD_BYTES = 8,
 	RECORD_OBJECT_BYTES = 120,	/* without text */
-	RECORD_BLOB_BYTES = 64,
+	RECORD_BLOB_BYTES = 88,
 	RECORD_PARTIAL_BYTES = 40,	/* without text */
 	RECORD_MARK_BYTES = 40,
 	RECORD_STATE_BYTES = 216,

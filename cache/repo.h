@@ -22,6 +22,7 @@
  *   repo_expire.c  generations that go
  *   repo_keep.c    what eviction takes last
  *   repo_pin.c     pins, and what commands list
+ *   repo_history.c what they have said of a URL
  *   repo_time.c    times as people write them
  *
  * Readers look without a lock: each view holds an immutable snapshot, and
@@ -123,6 +124,22 @@ void repo_note_given(struct repo_view *v, struct cache_client *client, struct re
 void repo_held_free(struct repo_held **held_p);
 /* Text for a 404: the generations that there are for this URL. */
 void repo_list_times(struct repo_view *v, const struct url *url, char *out, size_t cap);
+
+/* ---- what was said of a URL (repo_history.c) ---- */
+/* Generations of one repository, adopted one after the other, that say the same of it. */
+struct repo_stretch {
+	struct slice root;		/* borrowed from the view, for the call */
+	struct flight_expect expect;
+	struct key version_key;
+	unsigned gens_n;
+	uint64_t first_seq, last_seq;
+	int64_t from_s;			/* when the first of them was adopted */
+	int64_t until_s;		/* when another took the last one's place; INT64_MAX: it is current */
+};
+typedef void repo_history_f(void *arg, const struct repo_stretch *s);
+/* Each repository that has named it, the latest stretch first. */
+void repo_history(struct repo_view *v, const struct url *url, const struct aptfile *af,
+    repo_history_f *fn, void *arg);
 
 /* ---- generations (repo_gen.c) ---- */
 struct repo_gen *repo_gen_ref(struct repo_gen *g);

@@ -197,6 +197,8 @@ struct repo_walk {
 };
 void repo_walk_begin(struct repo_walk *w, const struct repo_set *set, const struct repo_path *p);
 const struct repo_dir *repo_walk_next(struct repo_walk *w);
+/* May what lies in this directory be named by its repository, as index or as package? */
+bool repo_walk_may_name(const struct repo_walk *w, const struct repo_dir *d, bool package) MUSTCHECK;
 
 /* repo_view.c: the newest snapshot */
 const struct repo_set *repo_view_refresh(struct repo_view *v);

@@ -135,18 +135,6 @@ enum repo_tier {
 	REPO_TIER_KEPT,			/* the newest that names the path */
 };
 
-/* May what lies in this directory be named by its repository, as index or as package? */
-static bool
-repo_select_may_name(const struct repo_walk *w, const struct repo_dir *d, bool package)
-{
-	if (!package)
-		return d->up == 0;
-	/* Outside of a flat root a bare name is as likely to be a stranger's. */
-	return d->up == 0 || d->up == REPO_DIR_BASE ||
-	    slice_starts(w->p->url, w->set->repos[d->repo].repo->root) ||
-	    memchr(w->rel.p, '/', w->rel.n) != NULL;
-}
-
 /* This generation has a say, since it was given then; false: it does not name the path. */
 static bool
 repo_select_offer(struct repo_choice *c, const struct repo_snap *snap, struct slice rel,
@@ -237,7 +225,7 @@ repo_select_tier(struct repo_choice *c, const struct repo_view *v, const struct 
 	c->disagree = false;
 	repo_walk_begin(&w, v->set, p);
 	while ((d = repo_walk_next(&w)) != NULL) {
-		if (!repo_select_may_name(&w, d, c->package))
+		if (!repo_walk_may_name(&w, d, c->package))
 			continue;
 		c->knows_root = true;
 		repo_select_ask(c, v, ask, tier, &v->set->repos[d->repo], w.rel);

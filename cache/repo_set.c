@@ -169,3 +169,14 @@ repo_walk_next(struct repo_walk *w)
 		w->at = set->buckets[w->p->dirs[w->depth].hash & (set->buckets_n - 1)];
 	}
 }
+
+bool
+repo_walk_may_name(const struct repo_walk *w, const struct repo_dir *d, bool package)
+{
+	if (!package)
+		return d->up == 0;
+	/* Outside of a flat root a bare name is as likely to be a stranger's. */
+	return d->up == 0 || d->up == REPO_DIR_BASE ||
+	    slice_starts(w->p->url, w->set->repos[d->repo].repo->root) ||
+	    memchr(w->rel.p, '/', w->rel.n) != NULL;
+}

@@ -77,6 +77,7 @@ stage_derive_job(struct stage *st, struct stage_job *job)
 		.terms = {.checked_at_s = clock_wall_s(), .date_s = clock_wall_s(),
 		    .lifetime_s = -1, .last_modified_s = INT64_MIN, .stale_if_error_s = -1},
 		.checked_at_ms = clock_wall_ms(),
+		.from.way = PROVENANCE_UNPACKED,
 		.shareable = true, .keep = true,
 	};
 	char etag[KEY_HEX_BYTES + 2], fields[256], hex[KEY_HEX_BYTES];

@@ -36,6 +36,7 @@
 #include "include/fresh.h"
 #include "include/key.h"
 #include "include/obj.h"
+#include "include/provenance.h"
 #include "include/reason.h"
 
 enum flight_state {
@@ -69,6 +70,7 @@ struct flight_head {
 	int64_t checked_at_ms;		/* wall clock, when the request was sent */
 	struct slice etag;		/* empty: none */
 	struct slice fields;		/* kept end-to-end fields, lines with CRLF */
+	struct provenance from;		/* the writer's part of it */
 	bool shareable;			/* may other clients have it, now? */
 	bool keep;			/* may it be stored? */
 	bool no_body;			/* HEAD: the head is all there will be */

@@ -27,6 +27,8 @@ struct inspect_url {
 	bool from_credentials;
 	bool has_body;			/* the body has a record too */
 	bool suspect;			/* hashed before its next hit */
+	struct provenance from;		/* of its body, */
+	int64_t fetched_at_s;		/* which came then; 0: not known */
 	struct fresh_terms terms;
 };
 
@@ -53,6 +55,21 @@ struct inspect_place {
 };
 void inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile *af,
     struct inspect_place *out);
+
+/* What the generations of a repository, one after the other, say of a URL. */
+struct inspect_stretch {
+	char *root;			/* malloced */
+	char digest_name[8];		/* "sha256" or "sha512" */
+	char digest_hex[129];
+	int64_t size_bytes;		/* -1: not known */
+	uint64_t first, last;		/* numbers of generations */
+	int64_t from_s, until_s;	/* INT64_MAX: it is current */
+	bool stored;			/* that body is here */
+};
+/* At most max_n, those of each repository together, the latest first; returns how many. */
+unsigned inspect_history(struct cache_view *v, const struct url *url, const struct aptfile *af,
+    struct inspect_stretch *out, unsigned max_n) MUSTCHECK;
+void inspect_history_free(struct inspect_stretch *list, unsigned n);
 
 /* Text goes into the caller's buffer. False: not stored. */
 bool inspect_get(struct cache_view *v, const struct key *key, struct inspect_url *u,

@@ -7,6 +7,7 @@
  */
 #include "proxy/explain.h"
 
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -24,10 +25,11 @@ enum {
 	EXPLAIN_FACTS_MAX = 48,
 	EXPLAIN_TEXT_BYTES = 64 << 10,
 	EXPLAIN_URL_BYTES = 32 << 10,
+	EXPLAIN_HISTORY_MAX = 32,
 };
 
 enum explain_kind { EXPLAIN_TEXT, EXPLAIN_LINES, EXPLAIN_NUMBER, EXPLAIN_BYTES, EXPLAIN_TIME,
-	EXPLAIN_YES };
+	EXPLAIN_YES, EXPLAIN_HISTORY };
 
 /* One fact. Text is in the explanation's own memory. */
 struct explain_fact {
@@ -48,6 +50,8 @@ struct explain {
 	struct cache_peek peek;
 	bool stored;			/* u is set */
 	struct inspect_url u;
+	struct inspect_stretch history[EXPLAIN_HISTORY_MAX];
+	unsigned history_n;
 	struct explain_fact facts[EXPLAIN_FACTS_MAX];
 	unsigned facts_n;
 	struct arena text, url_text;
@@ -85,6 +89,20 @@ static void
 explain_add_number(struct explain *e, const char *name, enum explain_kind kind, int64_t number)
 {
 	explain_add(e, &(struct explain_fact){.name = name, .kind = kind, .number = number});
+}
+
+/* "192.0.2.7:443", "[2001:db8::7]:443" */
+static void
+explain_add_address(struct explain *e, const struct provenance *from)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	bool is_v4 = memcmp(from->address, mapped, sizeof(mapped)) == 0;
+	char text[INET6_ADDRSTRLEN] = "?";
+
+	(void)inet_ntop(is_v4 ? AF_INET : AF_INET6, from->address + (is_v4 ? sizeof(mapped) : 0), text,
+	    sizeof(text));
+	explain_add_text(e, "fetched_from", "%s%s%s:%u%s", is_v4 ? "" : "[", text, is_v4 ? "" : "]",
+	    from->port, from->way == PROVENANCE_PARENT ? ", a parent proxy" : "");
 }
 
 /* ---- the parts ---- */
@@ -169,6 +187,48 @@ explain_verdict(struct explain *e)
 	    .stale_if_error_s = c->stale_if_error / 1000, .offline = c->offline}));
 }
 
+/* Where the stored body came from, and why it is believed to be the right one. */
+static void
+explain_provenance(struct explain *e)
+{
+	const struct provenance *from = &e->u.from;
+	const char *proof = "";
+
+	switch (from->way) {
+	case PROVENANCE_UNKNOWN:
+		explain_add_text(e, "fetched_from", "not known: its record is of an earlier version, "
+		    "or was made anew");
+		break;
+	case PROVENANCE_ORIGIN:
+	case PROVENANCE_PARENT:
+		explain_add_address(e, from);
+		break;
+	case PROVENANCE_UNPACKED:
+		explain_add_text(e, "fetched_from", "nowhere: unpacked from another compression of "
+		    "the same index");
+		break;
+	case PROVENANCE_IMPORTED:
+		explain_add_text(e, "fetched_from", "nowhere: imported");
+		break;
+	}
+	if (e->u.fetched_at_s > 0)
+		explain_add_number(e, "fetched_at", EXPLAIN_TIME, e->u.fetched_at_s);
+	switch (from->proof) {
+	case PROVENANCE_UNPROVEN:
+		proof = e->at.role == INSPECT_LISTED ? "it is what the generation lists" :
+		    e->at.role == INSPECT_RELEASE ? "it is the generation's" :
+		    "nothing says what it must be";
+		break;
+	case PROVENANCE_NAME:
+		proof = "it is what its by-hash name says";
+		break;
+	case PROVENANCE_LISTED:
+		proof = "it is what its repository listed then, in digest and size";
+		break;
+	}
+	explain_add_text(e, "verified", "digest computed as it was stored: %s", proof);
+}
+
 /* The record of what is stored. */
 static void
 explain_stored(struct explain *e)
@@ -201,6 +261,8 @@ explain_stored(struct explain *e)
 	key_hex(u->digest, hex);
 	explain_add_text(e, "sha256", "%s", hex);
 	explain_add_number(e, "size_bytes", EXPLAIN_BYTES, (int64_t)u->size_bytes);
+	if (u->has_body)
+		explain_provenance(e);
 	explain_add_number(e, "stored_at", EXPLAIN_TIME, u->stored_at_s);
 	explain_add_number(e, "checked_at", EXPLAIN_TIME, u->checked_at_s);
 	if (u->used_at_s > 0)
@@ -215,6 +277,16 @@ explain_stored(struct explain *e)
 	explain_add_number(e, "from_credentials", EXPLAIN_YES, u->from_credentials);
 	if (u->fields.n > 0)
 		explain_add(e, &fields);
+}
+
+/* What kept generations have said of it, and which of those editions are here. */
+static void
+explain_history(struct explain *e)
+{
+	e->history_n = inspect_history(e->ask.view, &e->url, &e->af, e->history,
+	    EXPLAIN_HISTORY_MAX);
+	if (e->history_n > 0)
+		explain_add(e, &(struct explain_fact){.name = "history", .kind = EXPLAIN_HISTORY});
 }
 
 /* What runs or is remembered for a short while. */
@@ -246,6 +318,7 @@ static void (*const explain_parts[])(struct explain *e) = {
 	explain_identity,
 	explain_generation,
 	explain_stored,
+	explain_history,
 	explain_now,
 };
 
@@ -291,6 +364,7 @@ explain_free(struct explain **e_p)
 	if (e == NULL)
 		return;
 	CHECK_OBJ(e, EXPLAIN_MAGIC);
+	inspect_history_free(e->history, e->history_n);
 	OBJ_FREE(e);
 }
 
@@ -326,6 +400,36 @@ explain_put_plain(FILE *out, struct slice text)
 
 	for (i = 0; i < text.n; i++)
 		(void)putc((unsigned char)text.p[i] < ' ' || text.p[i] == 0x7f ? '?' : text.p[i], out);
+}
+
+/* "2026-11-01T10:20:30Z" */
+static void
+explain_put_when(int64_t at_s, FILE *out)
+{
+	char when[32];
+
+	inspect_time_text(at_s, when);
+	(void)fputs(when, out);
+}
+
+/* One stretch of the history on a line. */
+static void
+explain_put_stretch(const struct inspect_stretch *s, FILE *out,
+    void (*put)(FILE *out, struct slice text))
+{
+	(void)fputs("from ", out);
+	explain_put_when(s->from_s, out);
+	(void)fputs(s->until_s == INT64_MAX ? ", current" : " until ", out);
+	if (s->until_s != INT64_MAX)
+		explain_put_when(s->until_s, out);
+	(void)fprintf(out, ": %s %s", s->digest_name, s->digest_hex);
+	if (s->size_bytes >= 0)
+		(void)fprintf(out, ", %" PRId64 " bytes", s->size_bytes);
+	(void)fprintf(out, ", %s; generation %" PRIu64, s->stored ? "stored" : "not stored", s->first);
+	if (s->last != s->first)
+		(void)fprintf(out, " to %" PRIu64, s->last);
+	(void)fputs(" of ", out);
+	put(out, slice_of(s->root));
 }
 
 /* put: how text gets out, escaped for where it goes. */
@@ -365,6 +469,13 @@ explain_put_value(const struct explain *e, const struct explain_fact *f, FILE *o
 		break;
 	case EXPLAIN_YES:
 		(void)fputs(f->number != 0 ? "yes" : "no", out);
+		break;
+	case EXPLAIN_HISTORY:
+		for (unsigned i = 0; i < e->history_n; i++) {
+			if (i > 0)
+				(void)fputs(next_line, out);
+			explain_put_stretch(&e->history[i], out, put);
+		}
 		break;
 	}
 }
@@ -430,6 +541,27 @@ explain_put_json_text(FILE *out, struct slice text)
 	page_put_json(out, line);
 }
 
+static void
+explain_put_json_history(const struct explain *e, FILE *out)
+{
+	for (unsigned i = 0; i < e->history_n; i++) {
+		const struct inspect_stretch *s = &e->history[i];
+
+		(void)fprintf(out, "%s{\"repository\":", i == 0 ? "[" : ",");
+		explain_put_json_text(out, slice_of(s->root));
+		(void)fprintf(out, ",\"digest\":\"%s %s\",\"size_bytes\":%" PRId64
+		    ",\"first_generation\":%" PRIu64 ",\"last_generation\":%" PRIu64
+		    ",\"from\":%" PRId64 ",\"until\":", s->digest_name, s->digest_hex, s->size_bytes,
+		    s->first, s->last, s->from_s);
+		if (s->until_s != INT64_MAX)
+			(void)fprintf(out, "%" PRId64, s->until_s);
+		else
+			(void)fputs("null", out);
+		(void)fprintf(out, ",\"stored\":%s}", s->stored ? "true" : "false");
+	}
+	(void)putc(']', out);
+}
+
 void
 explain_print_json(const struct explain *e, FILE *out)
 {
@@ -459,6 +591,9 @@ explain_print_json(const struct explain *e, FILE *out)
 			break;
 		case EXPLAIN_YES:
 			(void)fputs(f->number != 0 ? "true" : "false", out);
+			break;
+		case EXPLAIN_HISTORY:
+			explain_put_json_history(e, out);
 			break;
 		}
 	}

@@ -17,6 +17,7 @@
  * its flight and to nobody else: what happens when the last reader leaves is
  * decided in fetch_check_lonely (fetch_rate.c).
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -645,6 +646,22 @@ fetch_header_cb(char *p, size_t one, size_t n, void *arg)
 	return n;
 }
 
+/* Who answers: for words, and for the record of what comes. */
+static void
+fetch_note_peer(struct fetch *ft, const char *ip, int port)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+
+	(void)snprintf(ft->address, sizeof(ft->address), "%s", ip);
+	ft->from = (struct provenance){.way = ft->way.parent != NULL ? PROVENANCE_PARENT :
+	    PROVENANCE_ORIGIN, .port = (uint16_t)port};
+	if (inet_pton(AF_INET6, ip, ft->from.address) == 1)
+		return;
+	memcpy(ft->from.address, mapped, sizeof(mapped));
+	if (inet_pton(AF_INET, ip, ft->from.address + sizeof(mapped)) != 1)
+		ft->from.way = PROVENANCE_UNKNOWN;
+}
+
 /* libcurl: connected, about to send the request. Reused connections are judged here. */
 static int
 fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_port)
@@ -653,13 +670,12 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	long fresh = 1;
 
 	(void)own_ip;
-	(void)peer_port;
 	(void)own_port;
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	if (!upway_reuse_ok(&ft->way, peer_ip))
 		return CURL_PREREQFUNC_ABORT;
 	ft->sent = true;
-	(void)snprintf(ft->address, sizeof(ft->address), "%s", peer_ip);
+	fetch_note_peer(ft, peer_ip, peer_port);
 	ft->way.denied = false;
 	if (ft->url.tls)
 		upway_worked(&ft->way);	/* else its parent proxy has accepted a connection, no more */

@@ -79,6 +79,7 @@ fetch_flight_head(const struct fetch *ft)
 		},
 		.etag = slice_of(r->etag),
 		.fields = {r->kept, r->kept_n},
+		.from = ft->from,
 		.shareable = true, .keep = true,
 	};
 

@@ -189,6 +189,7 @@ struct fetch {
 	char error[CURL_ERROR_SIZE];
 
 	char address[INET6_ADDRSTRLEN];	/* who answers, or answered last */
+	struct provenance from;		/* the same, for the record */
 	curl_socket_t socket;		/* CURL_SOCKET_BAD: not known */
 	struct uprate speed;
 

@@ -4,6 +4,7 @@
 #include "cache/record.h"
 
 #include <check.h>
+#include <zlib.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -98,7 +99,8 @@ END_TEST
 START_TEST(test_blob_partial_mark_state)
 {
 	struct record_blob blob = {.pub = {.size_bytes = 5, .mtime_ns = 6, .stored_at_s = 7,
-		.used_at_s = 8, .refs_n = 9, .suspect = true}, .born_seq = 10, .seq = 11}, blob_got;
+		.used_at_s = 8, .refs_n = 9, .suspect = true, .from = {.way = PROVENANCE_PARENT,
+		.proof = PROVENANCE_LISTED, .address = {1, 2}, .port = 443}}, .born_seq = 10, .seq = 11}, blob_got;
 	struct partial_rec partial = {.total_bytes = -1, .started_at_s = 3, .last_modified_s = 4,
 		.url = SLICE("u"), .etag = SLICE("e"), .fields = SLICE("f")}, partial_got;
 	struct record_state st = {.seq = 1, .synced_seq = 2, .blobs_n = 3, .blob_bytes = 4,
@@ -118,6 +120,10 @@ START_TEST(test_blob_partial_mark_state)
 	ck_assert(blob_got.pub.suspect);
 	ck_assert_uint_eq(blob_got.born_seq, 10);
 	ck_assert_uint_eq(blob_got.seq, 11);
+	ck_assert_int_eq(blob_got.pub.from.way, PROVENANCE_PARENT);
+	ck_assert_int_eq(blob_got.pub.from.proof, PROVENANCE_LISTED);
+	ck_assert_uint_eq(blob_got.pub.from.port, 443);
+	ck_assert_mem_eq(blob_got.pub.from.address, blob.pub.from.address, 16);
 
 	n = record_partial_encode(out, &key, &partial);
 	ck_assert(record_partial_decode(&partial_got, &key, out, n));
@@ -141,6 +147,39 @@ START_TEST(test_blob_partial_mark_state)
 	ck_assert_uint_eq(st_got.ranges[1].upto, 4);
 	ck_assert(st_got.rebuild);
 	ck_assert_mem_eq(st_got.boot_id, st.boot_id, sizeof(st.boot_id));
+}
+END_TEST
+
+/* Blobs of the first version ended before their provenance: as good as ever, from nobody knows where. */
+START_TEST(test_blob_of_version_1)
+{
+	const struct record_blob blob = {.pub = {.size_bytes = 5, .refs_n = 9, .from = {
+	    .way = PROVENANCE_ORIGIN, .port = 443}}, .seq = 11};
+	struct record_blob got;
+	uint8_t digest[32] = {5};
+	uint32_t crc;
+
+	ck_assert_uint_gt(record_blob_encode(out, digest, &blob), 64);
+	out[4] = 1;
+	crc = (uint32_t)crc32(crc32(0, digest, sizeof(digest)), out + 4, 60);
+	memcpy(out, &crc, 4);
+	ck_assert(record_blob_decode(&got, digest, out, 64));
+	ck_assert_uint_eq(got.pub.size_bytes, 5);
+	ck_assert_uint_eq(got.pub.refs_n, 9);
+	ck_assert_uint_eq(got.seq, 11);
+	ck_assert_int_eq(got.pub.from.way, PROVENANCE_UNKNOWN);
+	ck_assert_uint_eq(got.pub.from.port, 0);
+	/* Neither version has the other's length, and there is no third. */
+	ck_assert(!record_blob_decode(&got, digest, out, 88));
+	out[4] = 2;
+	crc = (uint32_t)crc32(crc32(0, digest, sizeof(digest)), out + 4, 60);
+	memcpy(out, &crc, 4);
+	ck_assert(!record_blob_decode(&got, digest, out, 64));
+	(void)record_blob_encode(out, digest, &blob);
+	out[4] = 3;
+	crc = (uint32_t)crc32(crc32(0, digest, sizeof(digest)), out + 4, 84);
+	memcpy(out, &crc, 4);
+	ck_assert(!record_blob_decode(&got, digest, out, 88));
 }
 END_TEST
 
@@ -174,6 +213,7 @@ check_record_suite(void)
 	tcase_add_test(tc, test_object);
 	tcase_add_test(tc, test_text_limits);
 	tcase_add_test(tc, test_blob_partial_mark_state);
+	tcase_add_test(tc, test_blob_of_version_1);
 	tcase_add_test(tc, test_every_bit_counts);
 	suite_add_tcase(s, tc);
 	return s;

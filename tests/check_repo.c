@@ -506,6 +506,71 @@ START_TEST(index_of_a_kept_one)
 }
 END_TEST
 
+struct stretches {
+	struct repo_stretch v[8];
+	unsigned n;
+};
+
+static void
+add_stretch(void *arg, const struct repo_stretch *s)
+{
+	struct stretches *all = arg;
+
+	ck_assert_uint_lt(all->n, NELEM(all->v));
+	all->v[all->n++] = *s;
+}
+
+static struct stretches
+history_of(const char *text)
+{
+	struct stretches all = {.n = 0};
+	char room[8192];
+	struct aptfile af;
+	struct arena a;
+	struct url url;
+
+	arena_init(&a, room, sizeof(room));
+	ck_assert_int_eq(url_parse(&url, &a, slice_of(text)), REASON_OK);
+	aptfile_classify(&af, url.path);
+	repo_history(view, &url, &af, add_stretch, &all);
+	return all;
+}
+
+/* Which generations named it, with what, from when to when. */
+START_TEST(history)
+{
+	uint8_t digest[32];
+	struct stretches h;
+
+	publish(FLAT, "Packages", "./a_1.deb", 1, T0);
+	publish(FLAT, "Packages", "./a_1.deb x.deb", 1, T0 + 10);
+	publish(FLAT, "Packages", "./a_1.deb", 2, T0 + 20);
+	h = history_of(FLAT "a_1.deb");
+	ck_assert_uint_eq(h.n, 2);
+	ck_assert_uint_eq(h.v[0].first_seq, 3);
+	ck_assert_uint_eq(h.v[0].last_seq, 3);
+	ck_assert_int_eq(h.v[0].from_s, T0 + 20);
+	ck_assert_int_eq(h.v[0].until_s, INT64_MAX);
+	package_digest("./a_1.deb", 2, digest);
+	ck_assert_mem_eq(h.v[0].expect.digest, digest, 32);
+	ck_assert_uint_eq(h.v[1].first_seq, 1);
+	ck_assert_uint_eq(h.v[1].last_seq, 2);
+	ck_assert_int_eq(h.v[1].from_s, T0);
+	ck_assert_int_eq(h.v[1].until_s, T0 + 20);
+	package_digest("./a_1.deb", 1, digest);
+	ck_assert_mem_eq(h.v[1].expect.digest, digest, 32);
+	/* Named for a while only. */
+	h = history_of(FLAT "x.deb");
+	ck_assert_uint_eq(h.n, 1);
+	ck_assert_int_eq(h.v[0].from_s, T0 + 10);
+	ck_assert_int_eq(h.v[0].until_s, T0 + 20);
+	ck_assert_uint_eq(history_of(FLAT "InRelease").n, 3);
+	ck_assert_uint_eq(history_of(FLAT "Packages").n, 3);
+	ck_assert_uint_eq(history_of(FLAT "y.deb").n, 0);
+	ck_assert_uint_eq(history_of("https://x.example/y.deb").n, 0);
+}
+END_TEST
+
 /* A connection remembers so many repositories, then the first is forgotten. */
 START_TEST(holds_are_bounded)
 {
@@ -1152,6 +1217,7 @@ check_repo_suite(void)
 	tcase_add_loop_test(t, shared_pool, 0, 2);
 	tcase_add_loop_test(t, shared_pool_disagrees, 0, 2);
 	tcase_add_test(t, index_of_a_kept_one);
+	tcase_add_test(t, history);
 	tcase_add_test(t, holds_are_bounded);
 	tcase_add_test(t, memo_ends_with_epoch);
 	tcase_add_test(t, memo_ends_with_day);

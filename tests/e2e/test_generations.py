@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """Repository generations: an origin that disagrees with itself is no client's business."""
+import json
 import time
 
 from aptlike import (AptLike, Crowd, Failed, follow, republish, update_and_download,
@@ -396,6 +397,42 @@ def test_republished_package_nobody_had(env):
     other = AptLike(cdn, depot.port, source="127.0.0.6")
     other.update()
     assert other.download("lib") == new.debs["lib"].data
+
+
+def test_explain_tells_the_history(env):
+    """Where the bytes came from, which generations name it with what, and what is here of that."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="20s")
+    client = warm(depot, cdn)
+    new = cdn.publish(*small_debs("2", 2))
+    client.update()
+    client.has_whole(new)
+    url = cdn.url(cdn.repo.root + "lib_1_all.deb")
+
+    def explain(of):
+        return json.loads(depot.command("explain", "--json", of))
+    told = explain(url)
+    assert not told["stored"] and "fetched_from" not in told, told
+    latest, first = told["history"]
+    assert latest["repository"] == first["repository"] == cdn.url()
+    assert latest["digest"] == "sha256 " + new.debs["lib"].sha256 and not latest["stored"]
+    assert first["digest"] == "sha256 " + old.debs["lib"].sha256 and first["stored"]
+    assert (first["first_generation"], latest["last_generation"]) == (1, 2)
+    assert first["from"] <= first["until"] == latest["from"] and latest["until"] is None
+    assert client.download("lib") == new.debs["lib"].data
+    depot.wait_idle()
+    told = explain(url)
+    assert told["fetched_from"] == f"127.0.0.1:{env.origin.tls_port}", told
+    assert told["history"][0]["stored"] and abs(told["fetched_at"] - time.time()) < 60
+    assert "listed" in told["verified"], told
+    release = explain(cdn.url(cdn.repo.top + "InRelease"))
+    assert [row["stored"] for row in release["history"]] == [True, True], release
+    text = depot.command("explain", url)
+    assert f"fetched from:        127.0.0.1:{env.origin.tls_port}" in text, text
+    assert f"sha256 {old.debs['lib'].sha256}, 5000 bytes, stored; generation 1 of" in text, text
+    page = depot.get("/-/explain?url=" + url).text
+    assert old.debs["lib"].sha256 in page and f"127.0.0.1:{env.origin.tls_port}" in page
 
 
 # -- first visits ---------------------------------------------------------------------------------

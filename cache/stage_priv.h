@@ -153,7 +153,10 @@ void stage_set_drop(struct stage_try *t);
 enum stage_verdict stage_set_compare(struct stage_try *t) MUSTCHECK;
 
 /* stage_table.c */
-/* Is the table of this index being made? If not, it is now by the caller. */
+/*
+ * False: this index has its table, once whoever was making it is done. Else the caller makes it;
+ * each thread one at a time.
+ */
 bool stage_table_claim(struct stage *st, const uint8_t sha256[32]) MUSTCHECK;
 void stage_table_unclaim(struct stage *st, const uint8_t sha256[32]);
 /* Reads a stored index into its table, which nobody looks at yet. */

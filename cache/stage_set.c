@@ -134,6 +134,32 @@ stage_set_judge(struct stage_try *t, struct stage_reader *sr)
 	    r == REASON_UP_CHANGED ? STAGE_DISAGREES : STAGE_UNREACHABLE;
 }
 
+/*
+ * Under which SHA-256 this file's body is stored; where the Release has only SHA-512, its version's
+ * record says so. False: it is not here.
+ */
+static bool
+stage_set_body(struct stage_try *t, const struct release_file *rf, uint8_t sha256[32])
+{
+	char text[REPO_URL_BYTES], record[OBJECT_TEXT_MAX];
+	struct flight_expect e;
+	struct object_rec rec;
+	struct slice url;
+	struct key key;
+
+	if (rf->has_sha256)
+		memcpy(sha256, rf->sha256, 32);
+	if (rf->has_sha256)
+		return true;
+	if (!repo_file_expect(rf, &e) || !repo_url(t->root, rf->path, text, &url))
+		return false;
+	repo_version_key(url, &e, &key);
+	if (index_get_object(t->view, &key, &rec, record) != REASON_OK)
+		return false;
+	memcpy(sha256, rec.digest, 32);
+	return true;
+}
+
 /* The table of one member of a set; BROKEN: the index can't be read, or contradicts itself. */
 static enum stage_verdict
 stage_set_read(struct stage_try *t, const char *path)
@@ -143,21 +169,22 @@ stage_set_read(struct stage_try *t, const char *path)
 	struct pkgtable_stats stats;
 	struct release_index ri;
 	char why[PKGTABLE_WHY_BYTES] = "";
+	uint8_t sha256[32];
 	enum reason r;
 
-	if (rf == NULL || !rf->has_sha256)
-		return STAGE_AGREES;	/* SHA-512 alone: once it is adopted, by what is stored */
+	if (rf == NULL || !stage_set_body(t, rf, sha256))
+		return STAGE_AGREES;
 	release_index_of(&ri, rf->path);
 	if (ri.list == RELEASE_OTHER || ri.kind == UNPACK_UNKNOWN ||
-	    repo_has_table(st->repos, rf->sha256) || !stage_table_claim(st, rf->sha256))
+	    !stage_table_claim(st, sha256))
 		return STAGE_AGREES;
-	r = stage_table_build(st, rf->sha256, rf->path,
-	    release_unpacked_bytes(t->release, rf), &stats, why, sizeof(why));
+	r = stage_table_build(st, sha256, rf->path, release_unpacked_bytes(t->release, rf), &stats,
+	    why, sizeof(why));
 	if (r == REASON_OK && !stage_table_is_sound(t->release, &ri, &stats, why, sizeof(why)))
 		r = REASON_LIST_BAD;
 	if (r == REASON_OK)
-		r = repo_table_attach(st->repos, rf->sha256);
-	stage_table_unclaim(st, rf->sha256);
+		r = repo_table_attach(st->repos, sha256);
+	stage_table_unclaim(st, sha256);
 	if (r != REASON_LIST_BAD)
 		return STAGE_AGREES;	/* a full disk, say: packages go unchecked, clients don't */
 	(void)snprintf(t->why, t->why_cap, "%s can't be used: %s", path, why);

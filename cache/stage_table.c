@@ -15,19 +15,30 @@
 /* Where a Release does not say how large an index is when unpacked. */
 static const uint64_t STAGE_UNPACKED_MAX = UINT64_C(4) << 30;
 
+/* Does some thread make it (lock held)? */
+static bool
+stage_table_is_claimed(const struct stage *st, const uint8_t sha256[32])
+{
+	for (unsigned i = 0; i < st->building_n; i++)
+		if (memcmp(st->building[i], sha256, 32) == 0)
+			return true;
+	return false;
+}
+
 bool
 stage_table_claim(struct stage *st, const uint8_t sha256[32])
 {
-	bool mine;
-
 	AZ(pthread_mutex_lock(&st->lock));
-	mine = st->building_n < STAGE_THREADS;
-	for (unsigned i = 0; i < st->building_n; i++)
-		mine &= memcmp(st->building[i], sha256, 32) != 0;
-	if (mine)
-		memcpy(st->building[st->building_n++], sha256, 32);
+	while (stage_table_is_claimed(st, sha256))
+		AZ(pthread_cond_wait(&st->news, &st->lock));
+	MUST(st->building_n < STAGE_THREADS);
+	memcpy(st->building[st->building_n++], sha256, 32);
 	AZ(pthread_mutex_unlock(&st->lock));
-	return mine;
+	/* Not under our lock: the registry's is the outer one. */
+	if (!repo_has_table(st->repos, sha256))
+		return true;
+	stage_table_unclaim(st, sha256);
+	return false;
 }
 
 void

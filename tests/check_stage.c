@@ -7,6 +7,7 @@
 #include "cache/stage.h"
 
 #include <check.h>
+#include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -360,6 +361,33 @@ START_TEST(agrees)
 }
 END_TEST
 
+/* Only SHA-512 is listed: its packages are known as soon as it is current. */
+START_TEST(sha512_alone)
+{
+	char list[512], text[2048], hex[129];
+	uint8_t digest[64];
+	struct cache_answer a;
+
+	for (int v = 1; v <= 2; v++) {
+		packages_make(v, list, sizeof(list));
+		ck_assert_int_eq(EVP_Digest(list, strlen(list), digest, NULL, EVP_sha512(), NULL), 1);
+		for (unsigned i = 0; i < sizeof(digest); i++)
+			(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
+		(void)snprintf(text, sizeof(text), "Origin: test\nDate: Sat, 09 Jul 2022 09:%02d:00 UTC\n"
+		    "SHA512:\n %s %zu Packages\n", v, hex, strlen(list));
+		put(ROOT "InRelease", text, strlen(text));
+		put(ROOT "Packages", list, strlen(list));
+		ck_assert_int_eq(update(), REASON_OK);
+		ck_assert_int_eq(current_of(ROOT), v);
+		a = ask_url(ROOT "a_1.deb", false);
+		ck_assert(a.listed);
+		ck_assert(a.created);
+		flight_fail(a.flight, REASON_UP_NOT_FOUND, 404, false, "none");
+		answer_free(&a);
+	}
+}
+END_TEST
+
 START_TEST(disagrees_then_agrees)
 {
 	char why[512];
@@ -637,6 +665,7 @@ check_stage_suite(void)
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, agrees);
+	tcase_add_test(t, sha512_alone);
 	tcase_add_test(t, disagrees_then_agrees);
 	tcase_add_test(t, first_visit_tries_again);
 	tcase_add_test(t, malformed);

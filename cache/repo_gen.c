@@ -11,6 +11,7 @@
 
 #include <unistd.h>
 
+#include "include/counter.h"
 #include "include/log.h"
 
 /* What qsort, which passes no argument, compares by; under the lock. */
@@ -256,17 +257,30 @@ enum pkgtable_found
 repo_gen_find(const struct repo_gen *g, struct slice rel, struct flight_expect *out)
 {
 	uint32_t n = atomic_load_explicit(&g->tables_n, memory_order_acquire);
-	struct pkgtable_entry e;
+	enum pkgtable_found found = PKGTABLE_ABSENT;
+	struct pkgtable_entry e, first;
 
-	for (uint32_t i = 0; i < n; i++) {
-		enum pkgtable_found f = pkgtable_find(g->tables[i]->t, rel, &e);
-
-		if (f == PKGTABLE_FOUND)
-			repo_gen_take(&e, out);
-		if (f != PKGTABLE_ABSENT)
-			return f;
-	}
-	return PKGTABLE_ABSENT;
+	/* All of them: packages of all architectures are in several lists, which should agree. */
+	for (uint32_t i = 0; i < n && found != PKGTABLE_AMBIGUOUS; i++)
+		switch (pkgtable_find(g->tables[i]->t, rel, &e)) {
+		case PKGTABLE_ABSENT:
+			break;
+		case PKGTABLE_AMBIGUOUS:
+			found = PKGTABLE_AMBIGUOUS;
+			break;
+		case PKGTABLE_FOUND:
+			if (found == PKGTABLE_ABSENT)
+				first = e;
+			found = e.digest_n != first.digest_n || (e.size_bytes == first.size_bytes &&
+			    memcmp(e.digest, first.digest, e.digest_n) == 0) ? PKGTABLE_FOUND :
+			    PKGTABLE_AMBIGUOUS;
+			break;
+		}
+	if (found == PKGTABLE_FOUND)
+		repo_gen_take(&first, out);
+	else if (found == PKGTABLE_AMBIGUOUS)
+		COUNT(generation_conflicts_total);
+	return found;
 }
 
 bool

@@ -490,6 +490,37 @@ START_TEST(shared_pool_disagrees)
 }
 END_TEST
 
+/* Two lists of one generation say something else of a package: then nothing is known of it. */
+START_TEST(lists_disagree)
+{
+	int64_t conflicts_n = counter_read(COUNTER_generation_conflicts_total);
+	char text[2048], lists[2][512], why[RELEASE_WHY_BYTES];
+	struct repo_new n = {.root = SLICE(FLAT), .has = {[REPO_INRELEASE] = true}, .adopted_at_s = T0};
+
+	(void)snprintf(text, sizeof(text), "Date: Sat, 09 Jul 2022 09:00:00 UTC\nSHA256:\n");
+	for (int v = 0; v < 2; v++) {
+		char hex[KEY_HEX_BYTES];
+		uint8_t digest[32];
+
+		list_make(v == 0 ? "both.deb same.deb" : "both.deb one.deb", v + 1, lists[v],
+		    sizeof(lists[v]));
+		cachedir_digest(lists[v], strlen(lists[v]), digest);
+		key_hex(digest, hex);
+		(void)snprintf(text + strlen(text), sizeof(text) - strlen(text), " %s %zu %d/Packages\n",
+		    hex, strlen(lists[v]), v);
+	}
+	ck_assert_int_eq(release_parse(&n.release, text, strlen(text), why, sizeof(why)), REASON_OK);
+	ck_assert_int_eq(repo_adopt(rs, &n), REASON_OK);
+	table_make(lists[0]);
+	ck_assert_int_eq(ask(NULL, FLAT "both.deb").role, REPO_ROLE_LISTED);
+	table_make(lists[1]);
+	ck_assert_int_eq(ask(NULL, FLAT "both.deb").role, REPO_ROLE_UNLISTED);
+	ck_assert_int_eq(ask(NULL, FLAT "same.deb").role, REPO_ROLE_LISTED);
+	ck_assert_int_eq(ask(NULL, FLAT "one.deb").role, REPO_ROLE_LISTED);
+	ck_assert_int_gt(counter_read(COUNTER_generation_conflicts_total), conflicts_n);
+}
+END_TEST
+
 /* An index that the newest generation does not list any more is still that of a kept one. */
 START_TEST(index_of_a_kept_one)
 {
@@ -1216,6 +1247,7 @@ check_repo_suite(void)
 	tcase_add_test(t, selects);
 	tcase_add_loop_test(t, shared_pool, 0, 2);
 	tcase_add_loop_test(t, shared_pool_disagrees, 0, 2);
+	tcase_add_test(t, lists_disagree);
 	tcase_add_test(t, index_of_a_kept_one);
 	tcase_add_test(t, history);
 	tcase_add_test(t, holds_are_bounded);

@@ -232,6 +232,49 @@ repo_version_key(struct slice url, const struct flight_expect *expect, struct ke
 	EVP_MD_CTX_free(ctx);
 }
 
+void
+repo_by_hash_key(struct slice url, const struct flight_expect *expect, struct key *key)
+{
+	char text[REPO_URL_BYTES + 256], hex[2 * sizeof(expect->digest) + 1];
+	size_t n = expect->hash == APTFILE_SHA512 ? 64 : 32;
+	int k;
+
+	for (size_t i = 0; i < n; i++)
+		(void)snprintf(hex + 2 * i, 3, "%02x", expect->digest[i]);
+	while (url.n > 0 && url.p[url.n - 1] != '/')
+		url.n--;
+	k = snprintf(text, sizeof(text), "%.*sby-hash/%s/%s", SLICE_ARG(url),
+	    n == 64 ? "SHA512" : "SHA256", hex);
+	MUST(k > 0 && (size_t)k < sizeof(text));
+	key_of_text((struct slice){text, (size_t)k}, key);
+}
+
+bool
+repo_stored_as(struct index_view *view, struct slice root, const struct release_file *rf,
+    uint8_t sha256[32])
+{
+	char room[REPO_URL_BYTES], text[OBJECT_TEXT_MAX];
+	struct flight_expect e;
+	struct object_rec rec;
+	struct slice url;
+	struct key key;
+
+	if (rf->has_sha256) {
+		memcpy(sha256, rf->sha256, 32);
+		return true;
+	}
+	if (view == NULL || !repo_file_expect(rf, &e) || !repo_url(root, rf->path, room, &url))
+		return false;
+	repo_version_key(url, &e, &key);
+	if (index_get_object(view, &key, &rec, text) != REASON_OK) {
+		repo_by_hash_key(url, &e, &key);
+		if (index_get_object(view, &key, &rec, text) != REASON_OK)
+			return false;
+	}
+	memcpy(sha256, rec.digest, 32);
+	return true;
+}
+
 bool
 repo_file_expect(const struct release_file *rf, struct flight_expect *out)
 {

@@ -116,8 +116,15 @@ uint64_t repo_epoch(const struct repos *rs);
 /* The canonical URL of a root's file, as a request for it has it; false: it is none. */
 bool repo_url(struct slice root, struct slice path, char out[REPO_URL_BYTES], struct slice *url)
     MUSTCHECK;
-/* The key of one version of a URL. */
+/* The key of one version of a URL, and that of the same index under its digest's name. */
 void repo_version_key(struct slice url, const struct flight_expect *expect, struct key *key);
+void repo_by_hash_key(struct slice url, const struct flight_expect *expect, struct key *key);
+/*
+ * Under which SHA-256 a listed file is stored, if it is: where the Release has SHA-512 alone, its
+ * records say so. False: not known.
+ */
+bool repo_stored_as(struct index_view *view, struct slice root, const struct release_file *rf,
+    uint8_t sha256[32]) MUSTCHECK;
 /* The client was given this generation's Release: it sees its indexes from now on. */
 void repo_note_given(struct repo_view *v, struct cache_client *client, struct repo_gen *gen,
     int64_t now_ms);

@@ -32,34 +32,22 @@ repo_table_find(struct repos *rs, const uint8_t sha256[32])
 	return NULL;
 }
 
-/*
- * Does the generation list the index of this SHA-256? Where only SHA-512 is
- * listed, the stored version of the URL says which body it is.
- */
+/* Does the generation list the index of this SHA-256? */
 static const struct release_file *
 repo_table_listed(struct index_view *view, const struct repo_gen *g, const uint8_t sha256[32])
 {
 	const struct release_file *rf = repo_gen_by_digest(g, APTFILE_SHA256, sha256);
-	char text[OBJECT_TEXT_MAX];
 
-	if (rf != NULL || g->by_sha256.n == g->release->files_n || view == NULL)
+	if (rf != NULL || g->by_sha256.n == g->release->files_n)
 		return rf;
 	for (size_t i = 0; i < g->release->files_n; i++) {
 		const struct release_file *f = &g->release->files[i];
-		char room[REPO_URL_BYTES];
-		struct flight_expect e;
-		struct object_rec rec;
 		struct release_index ri;
-		struct slice url;
-		struct key key;
+		uint8_t stored[32];
 
 		release_index_of(&ri, f->path);
-		if (f->has_sha256 || ri.list == RELEASE_OTHER || !repo_file_expect(f, &e) ||
-		    !repo_url(g->repo->root, f->path, room, &url))
-			continue;
-		repo_version_key(url, &e, &key);
-		if (index_get_object(view, &key, &rec, text) == REASON_OK &&
-		    memcmp(rec.digest, sha256, 32) == 0)
+		if (!f->has_sha256 && ri.list != RELEASE_OTHER &&
+		    repo_stored_as(view, g->repo->root, f, stored) && memcmp(stored, sha256, 32) == 0)
 			return f;
 	}
 	return NULL;
@@ -195,6 +183,7 @@ repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg)
 {
 	struct index_view *view = index_view_open(rs->conf.index);
 	struct blob_rec blob;
+	uint8_t sha256[32];
 
 	AZ(pthread_mutex_lock(&rs->lock));
 	for (uint32_t i = 0; view != NULL && i < rs->repos_n; i++)
@@ -206,10 +195,11 @@ repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg)
 				struct release_index ri;
 
 				release_index_of(&ri, rf->path);
-				if (ri.list != RELEASE_OTHER && rf->has_sha256 &&
-				    repo_table_find(rs, rf->sha256) == NULL &&
-				    index_get_blob(view, rf->sha256, &blob) == REASON_OK)
-					fn(arg, rf->sha256);
+				if (ri.list != RELEASE_OTHER &&
+				    repo_stored_as(view, g->repo->root, rf, sha256) &&
+				    repo_table_find(rs, sha256) == NULL &&
+				    index_get_blob(view, sha256, &blob) == REASON_OK)
+					fn(arg, sha256);
 			}
 		}
 	AZ(pthread_mutex_unlock(&rs->lock));

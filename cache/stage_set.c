@@ -17,16 +17,23 @@ static bool
 stage_set_has(struct stage_try *t, struct slice url, const struct key *key,
     const struct flight_expect *e)
 {
+	const uint8_t *sha256 = e->digest;
 	char text[OBJECT_TEXT_MAX];
 	struct object_rec rec;
 	struct blob_rec blob;
+	struct key named;
 
 	if (index_get_object(t->view, key, &rec, text) == REASON_OK)
 		return index_get_blob(t->view, rec.digest, &blob) == REASON_OK;
-	if (e->hash != APTFILE_SHA256 || index_get_blob(t->view, e->digest, &blob) != REASON_OK ||
-	    blob.restricted)
+	if (e->hash != APTFILE_SHA256) {
+		repo_by_hash_key(url, e, &named);
+		if (index_get_object(t->view, &named, &rec, text) != REASON_OK)
+			return false;
+		sha256 = rec.digest;
+	}
+	if (index_get_blob(t->view, sha256, &blob) != REASON_OK || blob.restricted)
 		return false;
-	return cache_link_digest(t->st->cache, url, key, e->digest, blob.size_bytes);
+	return cache_link_digest(t->st->cache, url, key, sha256, blob.size_bytes);
 }
 
 /* Was this path's file of the current generation ever stored? */
@@ -134,32 +141,6 @@ stage_set_judge(struct stage_try *t, struct stage_reader *sr)
 	    r == REASON_UP_CHANGED ? STAGE_DISAGREES : STAGE_UNREACHABLE;
 }
 
-/*
- * Under which SHA-256 this file's body is stored; where the Release has only SHA-512, its version's
- * record says so. False: it is not here.
- */
-static bool
-stage_set_body(struct stage_try *t, const struct release_file *rf, uint8_t sha256[32])
-{
-	char text[REPO_URL_BYTES], record[OBJECT_TEXT_MAX];
-	struct flight_expect e;
-	struct object_rec rec;
-	struct slice url;
-	struct key key;
-
-	if (rf->has_sha256)
-		memcpy(sha256, rf->sha256, 32);
-	if (rf->has_sha256)
-		return true;
-	if (!repo_file_expect(rf, &e) || !repo_url(t->root, rf->path, text, &url))
-		return false;
-	repo_version_key(url, &e, &key);
-	if (index_get_object(t->view, &key, &rec, record) != REASON_OK)
-		return false;
-	memcpy(sha256, rec.digest, 32);
-	return true;
-}
-
 /* The table of one member of a set; BROKEN: the index can't be read, or contradicts itself. */
 static enum stage_verdict
 stage_set_read(struct stage_try *t, const char *path)
@@ -172,7 +153,7 @@ stage_set_read(struct stage_try *t, const char *path)
 	uint8_t sha256[32];
 	enum reason r;
 
-	if (rf == NULL || !stage_set_body(t, rf, sha256))
+	if (rf == NULL || !repo_stored_as(t->view, t->root, rf, sha256))
 		return STAGE_AGREES;
 	release_index_of(&ri, rf->path);
 	if (ri.list == RELEASE_OTHER || ri.kind == UNPACK_UNKNOWN ||

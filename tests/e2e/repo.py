@@ -188,6 +188,9 @@ def compress(data, end):
     """As the end of the file name says."""
     if end == ".gz":
         return gzip.compress(data, 6, mtime=0)
+    if end == ".zst":
+        return subprocess.run(["zstd", "-q"], input=data, stdout=subprocess.PIPE,
+                              check=True).stdout
     return {"": bytes, ".xz": lzma.compress, ".bz2": bz2.compress}[end](data)
 
 
@@ -208,7 +211,7 @@ class Edition:
 class _Repo:
     """What both shapes share: publications have their own dates, one minute apart.
 
-    variants   ends of the index's names: "", ".gz", ".xz", ".bz2"
+    variants   ends of the index's names: "", ".gz", ".xz", ".bz2", ".zst"
     detached   False: no Release.gpg, which takes gpg's time
     """
     indexes = ""

@@ -356,6 +356,56 @@ def test_listed_but_never_published(env):
     follow(depot, client, cdn.publish(*small_debs("2", 2)))
 
 
+def only_sha512(text):
+    """Release without its other sums."""
+    return text[:text.index(b"MD5Sum:")] + text[text.index(b"SHA512:"):]
+
+
+@heavy(4, limit_s=60)
+def test_apt_and_all_kinds_of_lists(env):
+    """Real apt-get, retries off: each compression, SHA512 alone, Release beside Release.gpg."""
+    def only(end):
+        return lambda files: (files, {name: data for name, data in files.items()
+                                      if name.endswith(end)})
+    ends = [".xz", ".bz2"] + ([".zst"] if shutil.which("zstd") else [])
+    plain = [{"variants": ("", end)} for end in ends] + [{}]
+    makers = [env.flat_cdn, env.dists_cdn, env.flat_cdn, env.dists_cdn]
+    hosts = ["one.example", "two.example", "three.example", "four.example"]
+    changes = [{"files": only(end)} for end in ends] + [{"release": only_sha512}]
+    cdns = []
+    for n, (make, options, host, change) in enumerate(zip(makers, plain, hosts, changes)):
+        cdn = make(forge_deb(f"tool{n}", "1", 3000), forge_deb(f"lib{n}", "1", 70000), host=host,
+                   signed=True, **options)
+        cdn.change = change
+        cdns.append(cdn)
+    late = env.dists_cdn(forge_deb("late", "1", 4000), signed=True)
+    late.remove(late.repo.top + "InRelease")
+    late.change = {}
+    cdns.append(late)
+    for cdn in cdns:
+        cdn.publish(**cdn.change)
+    depot = env.depot(revalidate_wait="20s")
+    sources = [cdn.repo.source() for cdn in cdns]
+
+    def build():
+        root = env.apt(depot, *sources)
+        root.update().expect_success()
+        debs = [deb for cdn in cdns for deb in cdn.editions[-1].debs.values()]
+        root.run("download", *[deb.name for deb in debs]).expect_success()
+        root.expect_packages(debs)
+    build()
+    depot.wait_counter("generations_current", "==", len(cdns))
+    depot.wait_counter("tables_built_total", ">=", len(cdns))
+    # All of lib's are published anew under their names: no new client may get the old bytes.
+    expected = depot.counter("packages_expected_total")
+    for n, cdn in enumerate(cdns[:-1]):
+        cdn.publish(forge_deb(f"lib{n}", "1", 70000, seed=7), **cdn.change)
+    late.publish(forge_deb("late", "1", 4000, seed=7))
+    build()
+    assert depot.counter("packages_expected_total") >= expected + 2 * len(cdns) - 1
+    assert depot.counter("errors_sent_total") == depot.counter("cut_answers_total") == 0
+
+
 def test_unlisted_files_are_404(env):
     """apt's fallbacks need it: names that Release does not list, packages that no index names."""
     cdn, depot, client = start(env)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "cache/inspect_priv.h"
+#include "cache/stage.h"
 #include "include/clock.h"
 
 _Static_assert(REPO_PIN_BYTES <= 64, "names fit the texts of commands");
@@ -78,6 +79,8 @@ inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile
 	if (ra.gen == NULL)
 		return;
 	out->root = repo_gen_root(ra.gen);
+	(void)stage_pending(cache_view_parts(v)->stage, out->root, out->disagrees,
+	    sizeof(out->disagrees));
 	out->generation = repo_gen_seq(ra.gen);
 	out->adopted_at_s = repo_gen_adopted_at_s(ra.gen);
 }

@@ -52,6 +52,7 @@ struct inspect_place {
 	char digest_name[8];		/* LISTED: "sha256" or "sha512"; "" otherwise */
 	char digest_hex[129];
 	int64_t size_bytes;		/* LISTED; -1: not known */
+	char disagrees[512];		/* in which way upstream is no generation now; or "" */
 };
 void inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile *af,
     struct inspect_place *out);

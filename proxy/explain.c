@@ -133,6 +133,8 @@ explain_generation(struct explain *e)
 		explain_add_text(e, "repository", "%.*s", SLICE_ARG(at->root));
 		explain_add_number(e, "generation", EXPLAIN_NUMBER, (int64_t)at->generation);
 		explain_add_number(e, "adopted_at", EXPLAIN_TIME, at->adopted_at_s);
+		if (at->disagrees[0] != '\0')
+			explain_add_text(e, "upstream_disagrees", "%s", at->disagrees);
 	}
 	switch (at->role) {
 	case INSPECT_PLAIN:

@@ -36,6 +36,8 @@ def check_new_inrelease_with_old_indexes(env, cdn):
     response = client.update()
     assert response.is_hit and "generation" in response.cache_status, response.cache_status
     depot.wait_log(cdn.repo.host, "Packages", "different publications")
+    told = json.loads(depot.command("explain", "--json", cdn.url(cdn.repo.index_path())))
+    assert "Packages" in told["upstream_disagrees"], told
 
     # Polite, but on other connections and past the caches in between.
     def probes(path):

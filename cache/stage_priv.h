@@ -37,6 +37,7 @@ enum {
 	STAGE_ASKED_MS = 3600 * 1000,	/* nobody asked for so long: no more looks */
 	STAGE_TICK_MS = 10000,		/* expiry, Valid-Until */
 	STAGE_JOBS_MAX = 65536,
+	STAGE_SIGNATURE_BYTES = 64 << 10,
 };
 
 /* What is going on at a root. Kept until it makes room for another one. */
@@ -109,6 +110,8 @@ struct stage_try {
 	struct stage *st;
 	struct slice root;
 	const struct release *release;
+	const char *text;		/* of it, as it came */
+	size_t text_n;
 	struct repo_gen *current;	/* a reference, or NULL */
 	struct index_view *view;
 	struct stage_bell bell;
@@ -125,7 +128,13 @@ struct stage_try {
 	size_t why_cap;
 };
 
-enum stage_verdict { STAGE_AGREES, STAGE_DISAGREES, STAGE_UNREACHABLE, STAGE_BROKEN };
+enum stage_verdict {
+	STAGE_AGREES,
+	STAGE_DISAGREES,
+	STAGE_UNREACHABLE,
+	STAGE_BROKEN,			/* an index can't be read, or contradicts itself */
+	STAGE_UNSIGNED,			/* or not as the configuration wants it */
+};
 
 /* stage.c */
 /* Queues a copy of the job, whose reference it takes; false: no room (lock held). */

@@ -5,6 +5,7 @@
  * then stored, recorded and made current, or refused. It is the job of a gated
  * flight, whose readers wait for the outcome.
  */
+#include "cache/sigfit.h"
 #include "cache/stage_priv.h"
 
 #include <errno.h>
@@ -126,39 +127,78 @@ stage_release_wait_signature(struct stage_try *t)
 	return t->v[0].reader.f;
 }
 
-/* Release.gpg beside a Release, as it is upstream now. False: it can't be told whether there is. */
+/* Does the Release.gpg that came belong to this Release? */
 static bool
-stage_release_fetch_signature(struct stage_try *t)
+stage_release_signature_fits(struct stage_try *t)
+{
+	uint8_t digest[32];
+	char sig[STAGE_SIGNATURE_BYTES];
+	ssize_t n = pread(t->signature_fd, sig, sizeof(sig), 0);
+
+	switch (n > 0 ? sigfit_check(sig, (size_t)n, t->text, t->text_n) : SIGFIT_UNKNOWN) {
+	case SIGFIT_YES:
+		return true;
+	case SIGFIT_NO:
+		return false;
+	case SIGFIT_UNKNOWN:
+		break;
+	}
+	/* That of another Release can't be this one's. */
+	return t->current == NULL || !repo_gen_digest(t->current, REPO_SIGNATURE, digest) ||
+	    memcmp(digest, t->signature, 32) != 0 ||
+	    memcmp(t->release->identity, repo_gen_release(t->current)->identity, 32) == 0;
+}
+
+/* It is the signature of what is staged: kept under its version. */
+static void
+stage_release_take_signature(struct stage_try *t, struct flight *f, struct slice url)
 {
 	struct flight_expect e = {.hash = APTFILE_SHA256, .size_bytes = -1};
+	struct key key;
+
+	t->has_signature = true;
+	memcpy(e.digest, f->digest, 32);
+	repo_version_key(url, &e, &key);
+	flight_link(f, &key);
+}
+
+/* Release.gpg beside a Release, as it is upstream now: none is as good as one that fits. */
+static enum stage_verdict
+stage_release_fetch_signature(struct stage_try *t)
+{
+	enum stage_verdict v = STAGE_AGREES;
 	char text[REPO_URL_BYTES];
 	struct slice url;
 	struct flight *f;
-	struct key key;
-	bool ok = true;
 
 	if (!repo_url(t->root, repo_file_names[REPO_SIGNATURE], text, &url))
-		return true;
+		return v;
+	t->has_signature = false;
 	f = stage_release_wait_signature(t);
 	if (f == NULL) {
 		(void)snprintf(t->why, t->why_cap, "Release.gpg: %s", reason_text(REASON_NO_MEMORY));
-		return false;
+		return STAGE_UNREACHABLE;
 	}
 	if (flight_state(f) == FLIGHT_COMPLETE && flight_is_stored(f)) {
-		t->has_signature = true;
 		memcpy(t->signature, f->digest, 32);
+		if (t->signature_fd >= 0)
+			(void)close(t->signature_fd);
 		t->signature_fd = fcntl(flight_fd(f), F_DUPFD_CLOEXEC, 0);
-		memcpy(e.digest, f->digest, 32);
-		repo_version_key(url, &e, &key);
-		flight_link(f, &key);
+		if (stage_release_signature_fits(t))
+			stage_release_take_signature(t, f, url);
+		else {
+			(void)snprintf(t->why, t->why_cap, "Release.gpg is the signature of another "
+			    "Release");
+			v = STAGE_DISAGREES;
+		}
 	} else if (flight_state(f) != FLIGHT_FAILED ||
 	    (flight_reason(f) != REASON_UP_NOT_FOUND && flight_reason(f) != REASON_UP_GONE)) {
 		(void)snprintf(t->why, t->why_cap, "Release.gpg: %s", flight_state(f) ==
 		    FLIGHT_FAILED ? flight_detail(f) : "has not come");
-		ok = false;
+		v = STAGE_UNREACHABLE;
 	}
 	stage_set_drop(t);
-	return ok;
+	return v;
 }
 
 /* Who signed it, and does the configuration accept that? */
@@ -273,9 +313,24 @@ stage_pause(struct stage *st, int64_t until_ms)
 	return !quiet;
 }
 
+/* One look: the signature beside it, where there is one, what is thought of that, and the set. */
+static enum stage_verdict
+stage_release_look(struct stage_try *t, struct flight *f, enum repo_file which)
+{
+	enum stage_verdict v = which == REPO_RELEASE ? stage_release_fetch_signature(t) :
+	    STAGE_AGREES;
+
+	if (v != STAGE_AGREES)
+		return v;
+	if (!stage_release_signature_ok(t, f, which))
+		return STAGE_UNSIGNED;
+	return stage_set_compare(t);
+}
+
 /* Compares until it agrees, or as long as its readers may be held. */
 static enum stage_verdict
-stage_release_compare(struct stage_try *t, struct stage_root *root)
+stage_release_compare(struct stage_try *t, struct stage_root *root, struct flight *f,
+    enum repo_file which)
 {
 	enum stage_verdict v;
 	int64_t next_ms;
@@ -286,10 +341,10 @@ stage_release_compare(struct stage_try *t, struct stage_root *root)
 		return STAGE_BROKEN;
 	for (;;) {
 		next_ms = clock_mono_ms() + STAGE_RETRY_MS;
-		v = stage_set_compare(t);
+		v = stage_release_look(t, f, which);
 		if (v == STAGE_BROKEN)
 			stage_root_note_broken(t, root);
-		if (v == STAGE_AGREES || v == STAGE_BROKEN)
+		if (v == STAGE_AGREES || v == STAGE_BROKEN || v == STAGE_UNSIGNED)
 			return v;
 		stage_root_disagree(t->st, root, t->release, t->why, t->current != NULL);
 		/* Later looks are the background's; only first visitors have nothing else. */
@@ -298,17 +353,6 @@ stage_release_compare(struct stage_try *t, struct stage_root *root)
 			return v;
 		t->no_cache = true;
 	}
-}
-
-/* Its signature, where there is one beside it, and what is thought of it. False: *r says why. */
-static bool
-stage_release_is_signed(struct stage_try *t, struct flight *f, enum repo_file which, enum reason *r)
-{
-	*r = REASON_REPO_DISAGREES;
-	if (which == REPO_RELEASE && !stage_release_fetch_signature(t))
-		return false;
-	*r = REASON_REPO_SIGNATURE;
-	return stage_release_signature_ok(t, f, which);
 }
 
 /* A parsed Release that is not the current one. */
@@ -320,16 +364,17 @@ stage_release_candidate(struct stage_try *t, struct stage_root *root, struct fli
 
 	if (stage_release_is_too_old(t, release))
 		r = REASON_REPO_OLDER;
-	else if (!stage_release_is_signed(t, f, which, &r))
-		;
 	else
-		switch (stage_release_compare(t, root)) {
+		switch (stage_release_compare(t, root, f, which)) {
 		case STAGE_AGREES:
 			stage_root_settle(t->st, root);
 			stage_release_adopt(t, f, release, which);
 			return;
 		case STAGE_BROKEN:
 			r = REASON_LIST_BAD;
+			break;
+		case STAGE_UNSIGNED:
+			r = REASON_REPO_SIGNATURE;
 			break;
 		case STAGE_DISAGREES:
 		case STAGE_UNREACHABLE:
@@ -347,6 +392,23 @@ stage_release_candidate(struct stage_try *t, struct stage_root *root, struct fli
 		flight_fail(f, r, 0, false, "%s", t->why);
 	else
 		stage_release_refuse(t, f, r);
+}
+
+/* The current one again. A signature that is of another Release waits until that comes. */
+static void
+stage_release_again(struct stage_try *t, struct stage_root *root, struct flight *f,
+    enum repo_file which)
+{
+	enum stage_verdict v = which == REPO_RELEASE ? stage_release_fetch_signature(t) :
+	    STAGE_AGREES;
+
+	stage_root_settle(t->st, root);
+	if (v == STAGE_UNREACHABLE)
+		stage_release_refuse(t, f, REASON_REPO_DISAGREES);
+	else if (v == STAGE_AGREES && !stage_release_signature_ok(t, f, which))
+		stage_release_refuse(t, f, REASON_REPO_SIGNATURE);
+	else
+		stage_release_confirm(t, f, which);
 }
 
 void
@@ -384,6 +446,8 @@ stage_release_job(struct stage *st, struct stage_job *job)
 		    (unsigned long long)flight_committed(f), RELEASE_TEXT_MAX);
 	}
 	t->release = release;
+	t->text = text;
+	t->text_n = n;
 	if (r != REASON_OK && t->current != NULL)
 		stage_release_refuse(t, f, r);
 	else if (r != REASON_OK) {
@@ -392,11 +456,7 @@ stage_release_job(struct stage *st, struct stage_job *job)
 		flight_open_gate(f);
 	} else if (t->current != NULL && memcmp(release->identity,
 	    repo_gen_release(t->current)->identity, 32) == 0) {
-		stage_root_settle(st, job->root);
-		if (stage_release_is_signed(t, f, which, &r))
-			stage_release_confirm(t, f, which);
-		else
-			stage_release_refuse(t, f, r);
+		stage_release_again(t, job->root, f, which);
 		release_free(&release);
 	} else
 		stage_release_candidate(t, job->root, f, release, which);

@@ -9,8 +9,9 @@ import time
 from aptlike import AptLike, follow, update_and_download, update_until, updates, warm
 from cdn import RELEASES
 from depot import wait_until
+from origin import Answer
 from repo import NoWorkshop, Workshop, small_debs
-from support import Skip
+from support import Skip, heavy
 
 NEEDS_PACKAGES = True
 
@@ -219,3 +220,43 @@ def test_detached_signature(env):
     last.update().expect_success()
     last.run("download", "tool", "lib").expect_success()
     last.expect_packages(new.debs.values())
+
+
+@heavy(3)
+def test_signature_of_another_release(env):
+    """No InRelease; Release and Release.gpg are of two publications, either way: not a warning."""
+    cdn = env.dists_cdn(*small_debs(), signed=True)
+    top = cdn.repo.top
+    cdn.remove(top + "InRelease")
+    depot = env.depot(revalidate_wait="20s")
+    old = cdn.editions[0]
+
+    def build(edition):
+        root = env.apt(depot, cdn.repo.source())
+        root.update().expect_success()
+        root.run("download", "tool", "lib").expect_success()
+        root.expect_packages(edition.debs.values())
+        return root
+
+    def pin(name, edition):
+        data, date = edition.files[top + name]
+        env.origin.serve(top + name, Answer(data, last_modified=date), host=cdn.repo.host)
+    build(old)
+    new = cdn.prepare(*small_debs("2", 2))
+    # The signature is late.
+    pin("Release.gpg", old)
+    cdn.show(new)
+    build(old)
+    depot.wait_log(cdn.repo.host, "Release.gpg", "another Release")
+    env.origin.unserve(top + "Release.gpg", host=cdn.repo.host)
+    depot.wait_counter("generations_adopted_total", "==", 2)
+    root = build(new)
+    # It is early; a client that has the Release asks for both again.
+    newest = cdn.prepare(*small_debs("3", 3))
+    pin("Release", new)
+    cdn.show(newest)
+    build(new)
+    root.update().expect_success()
+    env.origin.unserve(top + "Release", host=cdn.repo.host)
+    build(newest)
+    assert depot.counter("generations_adopted_total") == 3

@@ -231,8 +231,11 @@ enum reason repo_pin(struct repos *rs, struct slice url, struct slice at, struct
     char *why, size_t why_cap) MUSTCHECK;
 enum reason repo_unpin(struct repos *rs, struct slice url, struct slice name, char *why,
     size_t why_cap) MUSTCHECK;
-/* Is Valid-Until of a current generation past? Sets the gauge and says so once. */
-void repo_watch_validity(struct repos *rs, int64_t now_s);
+/*
+ * Is Valid-Until of a current generation past? Sets the gauge and says so once. Returns when one
+ * comes near or is over next; INT64_MAX: none.
+ */
+int64_t repo_watch_validity(struct repos *rs, int64_t now_s);
 
 /* Lets generations go that are neither among the newest, nor pinned, nor held. */
 void repo_expire(struct repos *rs);

@@ -234,10 +234,10 @@ repo_unpin(struct repos *rs, struct slice url, struct slice name, char *why, siz
 	return r;
 }
 
-void
+int64_t
 repo_watch_validity(struct repos *rs, int64_t now_s)
 {
-	int64_t expired_n = 0;
+	int64_t expired_n = 0, next_s = INT64_MAX;
 	char when[32];
 
 	AZ(pthread_mutex_lock(&rs->lock));
@@ -248,7 +248,13 @@ repo_watch_validity(struct repos *rs, int64_t now_s)
 		if (repo->gens_n == 0)
 			continue;
 		until_s = repo->gens[0]->release->valid_until_s;
-		if (until_s == RELEASE_NO_TIME || until_s - now_s > REPO_VALIDITY_NEAR_S)
+		if (until_s == RELEASE_NO_TIME)
+			continue;
+		for (int64_t at_s = until_s - REPO_VALIDITY_NEAR_S; at_s <= until_s + 1;
+		    at_s += REPO_VALIDITY_NEAR_S + 1)
+			if (at_s > now_s && at_s < next_s)
+				next_s = at_s;
+		if (until_s - now_s > REPO_VALIDITY_NEAR_S)
 			continue;
 		expired_n += until_s < now_s;
 		if (repo->warned_seq == repo->gens[0]->seq && repo->warned_past == (until_s < now_s))
@@ -263,4 +269,5 @@ repo_watch_validity(struct repos *rs, int64_t now_s)
 	COUNT_ADD(release_expired, expired_n - rs->expired_n);
 	rs->expired_n = expired_n;
 	AZ(pthread_mutex_unlock(&rs->lock));
+	return next_s;
 }

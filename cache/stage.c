@@ -207,12 +207,21 @@ stage_run(struct stage *st, struct stage_job *job)
 	flight_unref(&job->f);
 }
 
-/* Once in a while, by whichever thread has nothing else to do. */
-static void
-stage_tick(struct stage *st)
+void
+stage_tidy(struct stage *st)
 {
+	int64_t now_s = clock_wall_s(), next_s, due_ms;
+
 	repo_expire(st->repos);
-	repo_watch_validity(st->repos, clock_wall_s());
+	next_s = repo_watch_validity(st->repos, now_s);
+	if (next_s - now_s >= STAGE_TICK_MS / 1000)
+		return;
+	due_ms = clock_mono_ms() + (next_s - now_s) * 1000;
+	AZ(pthread_mutex_lock(&st->lock));
+	if (due_ms < st->tick_ms)
+		st->tick_ms = due_ms;
+	AZ(pthread_cond_broadcast(&st->news));
+	AZ(pthread_mutex_unlock(&st->lock));
 }
 
 /* One thing to do, if there is one (lock held, and again when it returns). */
@@ -239,7 +248,7 @@ stage_step(struct stage *st, int64_t now_ms, int64_t *due_ms)
 	else if (root != NULL)
 		stage_probe(st, root);
 	else
-		stage_tick(st);
+		stage_tidy(st);
 	AZ(pthread_mutex_lock(&st->lock));
 	if (tick)
 		st->ticking = false;

@@ -137,6 +137,8 @@ enum stage_verdict {
 };
 
 /* stage.c */
+/* Generations expire, Valid-Until passes: after each flip, and once in a while by whom has nothing to do. */
+void stage_tidy(struct stage *st);
 /* Queues a copy of the job, whose reference it takes; false: no room (lock held). */
 bool stage_queue(struct stage *st, const struct stage_job *from) MUSTCHECK;
 

@@ -273,8 +273,7 @@ stage_release_adopt(struct stage_try *t, struct flight *f, struct release *relea
 	COUNT(generations_adopted_total);
 	log_info("%.*s: the Release of %s is current now", SLICE_ARG(t->root), when);
 	flight_open_gate(f);
-	repo_expire(repos);
-	repo_watch_validity(repos, clock_wall_s());
+	stage_tidy(t->st);
 }
 
 /* The current publication once more, perhaps in another form. */

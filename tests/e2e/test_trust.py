@@ -49,7 +49,7 @@ def test_release_expires_while_it_is_current(env):
     cdn = env.flat_cdn(*small_debs())
     depot = env.depot(revalidate_wait="20s")
     client = warm(depot, cdn)
-    new = cdn.publish(*small_debs("2", 2), fields=valid_until(3))
+    new = cdn.publish(*small_debs("2", 2), fields=valid_until(1))
     follow(depot, client, new)
     depot.wait_counter("release_expired", "==", 1)
     updates(client, 2, new)

@@ -28,6 +28,8 @@ inspect_repo_role(enum inspect_role role)
 		return REPO_ROLE_UNLISTED;
 	case INSPECT_NO_GENERATION:
 		return REPO_ROLE_UNKNOWN;
+	case INSPECT_NO_SUCH_TIME:
+		return REPO_ROLE_NO_SUCH_TIME;
 	}
 	WRONG("not an inspect_role");
 }
@@ -45,11 +47,11 @@ inspect_take_expect(const struct flight_expect *e, char name[8], char hex[129])
 
 void
 inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile *af,
-    struct inspect_place *out)
+    struct slice then, struct inspect_place *out)
 {
 	struct repo_answer ra = {.role = REPO_ROLE_NONE};
-	struct repo_ask q = {.url = url, .key = &out->key, .af = af, .now_ms = clock_mono_ms(),
-	    .now_s = clock_wall_s()};
+	struct repo_ask q = {.url = url, .key = &out->key, .af = af, .at = then,
+	    .now_ms = clock_mono_ms(), .now_s = clock_wall_s()};
 
 	memset(out, 0, sizeof(*out));
 	out->size_bytes = -1;
@@ -57,7 +59,9 @@ inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile
 	repo_ask(cache_view_repos(v), &q, &ra);
 	switch (ra.role) {
 	case REPO_ROLE_NONE:
+		return;
 	case REPO_ROLE_NO_SUCH_TIME:
+		out->role = INSPECT_NO_SUCH_TIME;
 		return;
 	case REPO_ROLE_RELEASE:
 		out->role = INSPECT_RELEASE;

@@ -212,6 +212,9 @@ repo_list_times(struct repo_view *v, const struct url *url, char *out, size_t ca
 	while ((d = repo_walk_next(&w)) != NULL) {
 		const struct repo_snap *snap = &w.set->repos[d->repo];
 
+		/* Each repository once: what lies in a root lies in its parents too. */
+		if (d->up != 0 && slice_starts(p.url, snap->repo->root))
+			continue;
 		for (unsigned i = 0; i < snap->gens_n && n + 128 < cap; i++) {
 			const struct repo_gen *g = snap->gens[i];
 			char when[32];

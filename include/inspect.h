@@ -42,6 +42,7 @@ enum inspect_role {
 	INSPECT_LISTED,			/* the generation says what it must be */
 	INSPECT_UNLISTED,		/* below a repository whose generation does not name it */
 	INSPECT_NO_GENERATION,		/* below a directory that was asked for a Release in vain */
+	INSPECT_NO_SUCH_TIME,		/* no kept generation is of that time or name */
 };
 struct inspect_place {
 	enum inspect_role role;
@@ -54,8 +55,9 @@ struct inspect_place {
 	int64_t size_bytes;		/* LISTED; -1: not known */
 	char disagrees[512];		/* in which way upstream is no generation now; or "" */
 };
+/* then: a time or name of a generation; n == 0: now. */
 void inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile *af,
-    struct inspect_place *out);
+    struct slice then, struct inspect_place *out);
 
 /* What the generations of a repository, one after the other, say of a URL. */
 struct inspect_stretch {

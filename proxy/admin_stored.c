@@ -184,7 +184,7 @@ admin_cat(struct admin_call *a)
 		return CMD_USAGE;
 	}
 	aptfile_classify(&af, (struct slice){t.url.path.p, strcspn(t.url.path.p, "?")});
-	inspect_locate(a->view, &t.url, &af, &at);
+	inspect_locate(a->view, &t.url, &af, SLICE_NONE, &at);
 	if (!inspect_find(a->view, &t.url, &at, &u, text) || !u.has_body)
 		return admin_say_not_stored(a, cmd_word(a->cmd, 0));
 	r = inspect_open_body(a->view, &u, &fd);

@@ -48,6 +48,15 @@ depot_check_target(const struct config *cfg, struct slice host, uint16_t port,
 bool
 depot_parse_url(const struct depot *d, const char *word, struct arena *a, struct url *url)
 {
+	struct slice at;
+
+	return depot_parse_url_at(d, word, a, url, &at);
+}
+
+bool
+depot_parse_url_at(const struct depot *d, const char *word, struct arena *a, struct url *url,
+    struct slice *at)
+{
 	struct httpreq req = {.method = HTTP_GET, .target = slice_of(word)};
 	struct slice rest = req.target;
 	struct route rt;
@@ -65,5 +74,6 @@ depot_parse_url(const struct depot *d, const char *word, struct arena *a, struct
 	if (route_parse(&rt, a, &req, &d->route) != REASON_OK || rt.kind != ROUTE_OBJECT)
 		return false;
 	*url = rt.url;
+	*at = rt.at;
 	return true;
 }

@@ -56,6 +56,9 @@ enum reason depot_check_target(const struct config *cfg, struct slice host, uint
  */
 bool depot_parse_url(const struct depot *d, const char *word, struct arena *a,
     struct url *url) MUSTCHECK;
+/* The same; at: the time or name before the host, or empty. */
+bool depot_parse_url_at(const struct depot *d, const char *word, struct arena *a, struct url *url,
+    struct slice *at) MUSTCHECK;
 
 /* Is the host written as an IP address, in any notation? */
 bool depot_is_address(struct slice host);

@@ -45,6 +45,7 @@ struct explain {
 	const char *word;		/* in text */
 	bool understood;
 	struct url url;
+	struct slice then;		/* the time or name that the URL asks for; n == 0: now */
 	struct inspect_place at;
 	struct aptfile af;
 	struct cache_peek peek;
@@ -115,6 +116,8 @@ explain_identity(struct explain *e)
 	char hex[KEY_HEX_BYTES];
 
 	explain_add_text(e, "url", "%.*s", SLICE_ARG(e->url.text));
+	if (e->then.n > 0)
+		explain_add_text(e, "as_of", "%.*s", SLICE_ARG(e->then));
 	key_hex(e->at.key.b, hex);
 	explain_add_text(e, "key", "%s", hex);
 	explain_add_text(e, "class", "%s", aptfile_class_name(e->af.class));
@@ -154,6 +157,9 @@ explain_generation(struct explain *e)
 	case INSPECT_NO_GENERATION:
 		explain_add_text(e, "role", "below a repository that has no generation here");
 		break;
+	case INSPECT_NO_SUCH_TIME:
+		explain_add_text(e, "role", "no kept generation is of that time or name: 404");
+		break;
 	}
 }
 
@@ -164,10 +170,13 @@ explain_verdict(struct explain *e)
 	const struct config *c = e->ask.depot->config;
 	const char *why = "";
 
-	switch (inspect_judge(e->ask.view, &e->u, &e->af, &e->at,
-	    config_for_upstream(c, e->url.host)->index_max_age / 1000, e->ask.now_s)) {
+	enum fresh_verdict verdict = e->then.n > 0 ? FRESH_HIT : inspect_judge(e->ask.view, &e->u,
+	    &e->af, &e->at, config_for_upstream(c, e->url.host)->index_max_age / 1000, e->ask.now_s);
+
+	switch (verdict) {
 	case FRESH_HIT:
-		why = c->offline ? "from the cache: offline" : e->at.role == INSPECT_LISTED ?
+		why = e->then.n > 0 ? "from the cache: as it was then" :
+		    c->offline ? "from the cache: offline" : e->at.role == INSPECT_LISTED ?
 		    "from the cache: it is what the generation lists" :
 		    e->af.class == APTFILE_OTHER || e->af.class == APTFILE_RELEASE ||
 		    e->af.class == APTFILE_INDEX || e->at.role == INSPECT_UNLISTED ?
@@ -249,6 +258,8 @@ explain_stored(struct explain *e)
 			e->stored = false;
 		}
 	}
+	if (e->at.role == INSPECT_NO_SUCH_TIME)
+		return;
 	explain_add_number(e, "stored", EXPLAIN_YES, e->stored && u->has_body);
 	if (!e->stored) {
 		explain_add_text(e, "served", "%s", e->ask.depot->config->offline ?
@@ -339,7 +350,8 @@ explain_new(const struct explain_ask *ask, const char *word)
 	arena_init(&e->text, e->text_memory, sizeof(e->text_memory));
 	arena_init(&e->url_text, e->url_memory, sizeof(e->url_memory));
 	e->word = arena_copy(&e->text, slice_of(word)).p;
-	e->understood = e->word != NULL && depot_parse_url(ask->depot, e->word, &e->url_text, &e->url);
+	e->understood = e->word != NULL && depot_parse_url_at(ask->depot, e->word, &e->url_text, &e->url,
+	    &e->then);
 	if (!e->understood) {
 		explain_add_text(e, "error", "%s is no URL of a repository file: write "
 		    "http://HTTPS///host/path, https://host/path or http://host/path", word);
@@ -349,7 +361,7 @@ explain_new(const struct explain_ask *ask, const char *word)
 	}
 	aptfile_classify(&e->af, (struct slice){e->url.path.p,
 	    strcspn(e->url.path.p, "?")});
-	inspect_locate(ask->view, &e->url, &e->af, &e->at);
+	inspect_locate(ask->view, &e->url, &e->af, e->then, &e->at);
 	cache_peek(ask->depot->cache, &e->url, &e->at.key, ask->now_ms, &e->peek);
 	e->stored = inspect_find(ask->view, &e->url, &e->at, &e->u, e->record);
 	for (i = 0; i < NELEM(explain_parts); i++)

@@ -244,6 +244,29 @@ def test_generations_command(env):
             json.loads(line)
 
 
+def test_explain_of_another_time(env):
+    """The URL's own generation is explained, and a time that there is none of says so."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="20s")
+    client = warm(depot, cdn)
+    depot.command("pin", "--as", "one", cdn.url())
+    new = cdn.publish(*small_debs("2", 2))
+    client.update()
+    client.has_whole(new)
+    path = f"{cdn.repo.host}{cdn.repo.root}lib_1_all.deb"
+    then = json.loads(depot.command("explain", "--json", "http://HTTPS///@one/" + path))
+    assert then["as_of"] == "one" and then["generation"] == 1, then
+    assert then["expected_digest"] == "sha256 " + cdn.editions[0].debs["lib"].sha256
+    assert then["stored"] and then["served"] == "from the cache: as it was then", then
+    now = json.loads(depot.command("explain", "--json", "https://" + path))
+    assert now["generation"] == 2 and "as_of" not in now and not now["stored"], now
+    never = json.loads(depot.command("explain", "--json", "http://HTTPS///@2001-01-01/" + path))
+    assert "404" in never["role"] and "stored" not in never, never
+    # The 404 lists each generation once.
+    said = depot.get("http://HTTPS///@2001-01-01/" + path).text
+    assert said.count("@one") == 1 and said.count("Z") >= 2, said
+
+
 def test_pin_errors(env):
     """What can't be pinned is said in words."""
     cdn = env.flat_cdn(*small_debs())

@@ -313,8 +313,8 @@ repo_load_gen(struct repos *rs, const struct repo_row *row)
 	struct repo *repo = NULL;
 	struct repo_gen *g = NULL;
 	struct release *release = NULL;
-	uint16_t version, has;
-	int64_t adopted_at_s;
+	uint16_t version, has = 0;
+	int64_t adopted_at_s = 0;
 	uint64_t seq = 0;
 	char why[RELEASE_WHY_BYTES] = "its record is damaged";
 

@@ -41,6 +41,7 @@ enum {
 	CACHE_MEMO_STATUS_MS = 1000,
 	CACHE_MEMO_UNSHAREABLE_MS = 120000,
 	CACHE_MEMO_DIGEST_MS = 60000,
+	CACHE_MEMO_INDEX_MS = 500,	/* upstream is at it: two looks a second */
 	CACHE_MEMO_HOST_MS = 60000,
 	CACHE_FLOCK_MIN = 4,		/* readers of a flight who share copies of its bytes */
 	CACHE_HOT_MAX = 1024,
@@ -436,9 +437,10 @@ cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_
 }
 
 void
-cache_note_digest(struct cache *c, const struct key *k, int64_t now_ms)
+cache_note_digest(struct cache *c, const struct key *k, enum aptfile_class class, int64_t now_ms)
 {
-	cache_memo_set(c, k, MEMO_DIGEST, 0, now_ms + CACHE_MEMO_DIGEST_MS);
+	cache_memo_set(c, k, MEMO_DIGEST, 0, now_ms + (class == APTFILE_INDEX ? CACHE_MEMO_INDEX_MS :
+	    CACHE_MEMO_DIGEST_MS));
 }
 
 void

@@ -200,8 +200,9 @@ bool flight_validators(const struct flight *f, struct cache_validators *out);
 /* ---- remembered for a short while ---- */
 /* 404, 410: 1 s */
 void cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_ms);
-/* The origin keeps sending bytes that are not the expected ones: 60 s */
-void cache_note_digest(struct cache *c, const struct key *k, int64_t now_ms);
+/* The origin keeps sending bytes that are not the expected ones: 60 s; of an index: 0.5 s */
+void cache_note_digest(struct cache *c, const struct key *k, enum aptfile_class class,
+    int64_t now_ms);
 /* 120 s: no waiting on others */
 void cache_note_unshareable(struct cache *c, const struct key *k, int64_t now_ms);
 /* A host whose check timed out isn't waited for again until it answers, or for a minute. */

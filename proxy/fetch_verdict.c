@@ -79,7 +79,7 @@ fetch_judge_wrong(struct fetch *ft)
 	late |= flight_passes_through(ft->f) && flight_state(ft->f) != FLIGHT_WAITING;
 	log_warning("flight=%llu %.*s from %s: %s, expected %s: %s",
 	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)), ft->address,
-	    ft->wrong_text, want, same ? "the same again, giving up for a minute" :
+	    ft->wrong_text, want, same ? "the same again, giving up" :
 	    late || ft->wrong_n == FETCH_WRONG_MAX ? "giving up" : "asking again");
 	upstream_note_bad_address(ft->u, &ft->url, ft->address);
 	if (!same && !late && ft->wrong_n < FETCH_WRONG_MAX) {
@@ -87,7 +87,8 @@ fetch_judge_wrong(struct fetch *ft)
 		return;
 	}
 	if (same && !flight_is_private(ft->f))
-		cache_note_digest(ft->u->depot->cache, flight_key(ft->f), ft->u->now_ms);
+		cache_note_digest(ft->u->depot->cache, flight_key(ft->f),
+		    flight_aptfile(ft->f)->class, ft->u->now_ms);
 	fetch_fail(ft, REASON_UP_DIGEST, 0, "%s from %.*s (%s), expected %s", ft->wrong_text,
 	    SLICE_ARG(ft->url.authority), ft->address, want);
 }

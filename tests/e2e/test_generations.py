@@ -483,6 +483,25 @@ def test_first_visit_that_disagrees(env):
     follow(depot, client, new)
 
 
+def test_first_visit_of_a_mirror_that_is_late(env):
+    """Below dists/ and without by-hash names: 503 while upstream disagrees, and not a while longer."""
+    cdn = env.dists_cdn(*small_debs())
+    cdn.repo.by_hash_says = "no"
+    new = cdn.prepare(*small_debs("2", 2))
+    cdn.show(new, only=RELEASES)
+    depot = env.depot(revalidate_wait="1s")
+    client = AptLike(cdn, depot.port)
+    client.update_release()
+    path = cdn.repo.index_path()
+    for _ in range(2):
+        response = client.get(path)
+        assert response.status == 503 and response.body, response
+    cdn.show(new)
+    wait_until(lambda: client.get(path).status == 200, "the index", 10)
+    client.fetch_index()
+    client.has_whole(new)
+
+
 # -- restarts -------------------------------------------------------------------------------------
 
 

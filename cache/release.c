@@ -590,6 +590,7 @@ release_allocate_files(struct release_work *w)
 		    RELEASE_FILES_MAX);
 	w->r->files = calloc(files_n + 1, sizeof(*w->r->files));
 	w->r->text = malloc(text_bytes + 1);
+	w->r->bytes = sizeof(*w->r) + (files_n + 1) * sizeof(*w->r->files) + text_bytes + 1;
 	return w->r->files != NULL && w->r->text != NULL ? REASON_OK : REASON_NO_MEMORY;
 }
 

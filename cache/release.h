@@ -44,6 +44,7 @@ struct release {
 	size_t files_n;
 	struct release_file *files;	/* sorted by path, each path once */
 	char *text;			/* what the paths lie in */
+	size_t bytes;			/* of memory, all in all */
 };
 
 /*

@@ -89,7 +89,7 @@ repo_find_or_add(struct repos *rs, struct slice root, int64_t now_s)
 
 	if (repo != NULL)
 		return repo;
-	if (rs->repos_n >= rs->conf.roots_max && !repo_expire_root(rs)) {
+	if (rs->repos_n >= rs->conf.roots_max && !repo_expire_root(rs, false)) {
 		COUNT(repositories_refused_total);
 		return NULL;
 	}
@@ -145,6 +145,8 @@ repos_open(struct repos **rs_p, const struct repos_conf *conf)
 	rs->conf = *conf;
 	if (rs->conf.roots_max == 0 || rs->conf.roots_max > REPO_ROOTS_MAX)
 		rs->conf.roots_max = REPO_ROOTS_MAX;
+	if (rs->conf.memory_max_bytes == 0)
+		rs->conf.memory_max_bytes = REPO_MEMORY_MAX_BYTES;
 	rs->tables_fd = -1;
 	TAILQ_INIT(&rs->tables);
 	AZ(pthread_mutex_init(&rs->lock, NULL));

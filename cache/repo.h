@@ -62,12 +62,16 @@ enum {
 	REPO_MEMBER_ASKED_S = 30 * 86400,
 };
 
+/* What the Releases of all generations may take of memory; then the least used roots go. */
+#define REPO_MEMORY_MAX_BYTES (UINT64_C(1) << 30)
+
 struct repos_conf {
 	struct index *index;
 	struct blobstore *blobs;
 	const char *dir;		/* cache_dir */
 	unsigned keep_n;		/* keep_generations */
 	unsigned roots_max;		/* 0: REPO_ROOTS_MAX */
+	uint64_t memory_max_bytes;	/* 0: REPO_MEMORY_MAX_BYTES */
 	int64_t hold_ms;		/* generation_hold */
 };
 

@@ -89,6 +89,7 @@ repo_expire_gen(struct repos *rs, struct repo *repo, unsigned at, const char *wh
 	}
 	repo_store_gen_key(repo, g->seq, key);
 	repo_store_drop_gen(rs, key);
+	rs->memory_bytes -= g->release->bytes;
 	repo->gens_n--;
 	memmove(&repo->gens[at], &repo->gens[at + 1],
 	    (repo->gens_n - at) * sizeof(struct repo_gen *));
@@ -115,13 +116,14 @@ repo_expire_root_before(const struct repo *a, const struct repo *b)
 }
 
 bool
-repo_expire_root(struct repos *rs)
+repo_expire_root(struct repos *rs, bool for_memory)
 {
 	struct repo *repo;
 	uint32_t at = UINT32_MAX;
 
 	for (uint32_t i = 0; i < rs->repos_n; i++)
-		if (repo_expire_may_root(rs->repos[i]) && (at == UINT32_MAX ||
+		if (repo_expire_may_root(rs->repos[i]) &&
+		    (!for_memory || rs->repos[i]->gens_n > 0) && (at == UINT32_MAX ||
 		    repo_expire_root_before(rs->repos[i], rs->repos[at])))
 			at = i;
 	if (at == UINT32_MAX)

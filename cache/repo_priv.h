@@ -137,6 +137,7 @@ struct repos {
 	uint32_t repos_n;
 	struct repo *repos[REPO_ROOTS_MAX];
 	uint64_t next_id;
+	uint64_t memory_bytes;		/* of the Releases of all that is in gens */
 	struct repo_set *set;		/* the newest snapshot */
 	TAILQ_HEAD(, repo_table) tables;
 	int64_t expired_n;		/* in the gauge */
@@ -270,8 +271,11 @@ unsigned repo_hold_find(struct repo_holds *h, const uint8_t address[16], const s
 bool repo_hold_is_held(struct repo_holds *h, const struct repo *repo, uint64_t seq,
     int64_t since_ms);
 
-/* repo_expire.c: the root that is missed least is forgotten; false: none may go (lock held) */
-bool repo_expire_root(struct repos *rs) MUSTCHECK;
+/*
+ * repo_expire.c: the root that is missed least is forgotten, of those that have a generation where
+ * memory is wanted. False: none may go (lock held).
+ */
+bool repo_expire_root(struct repos *rs, bool for_memory) MUSTCHECK;
 
 /* repo_store.c */
 enum reason repo_store_load(struct repos *rs) MUSTCHECK;

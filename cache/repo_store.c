@@ -255,7 +255,7 @@ repo_load_root(struct repos *rs, struct slice in)
 
 /* Puts the generation in front of the older ones; false: out of memory. */
 static bool
-repo_push_gen(struct repo *repo, struct repo_gen *g)
+repo_push_gen(struct repos *rs, struct repo *repo, struct repo_gen *g)
 {
 	if (repo->gens_n == repo->gens_cap) {
 		unsigned cap = repo->gens_cap != 0 ? repo->gens_cap * 2 : 8;
@@ -266,6 +266,7 @@ repo_push_gen(struct repo *repo, struct repo_gen *g)
 		repo->gens = v;
 		repo->gens_cap = cap;
 	}
+	rs->memory_bytes += g->release->bytes;
 	memmove(repo->gens + 1, repo->gens, repo->gens_n * sizeof(struct repo_gen *));
 	repo->gens[0] = g;
 	if (repo->gens_n++ > 0)
@@ -346,7 +347,7 @@ repo_load_gen(struct repos *rs, const struct repo_row *row)
 		atomic_store(&g->has[i], (has >> i & 1) != 0);
 	repo_load_pins(g, in);
 	repo_touch(repo, adopted_at_s);
-	if (!repo_push_gen(repo, g))
+	if (!repo_push_gen(rs, repo, g))
 		repo_gen_unref(&g);
 }
 
@@ -466,10 +467,14 @@ repo_adopt(struct repos *rs, struct repo_new *n)
 	if (g != NULL)
 		r = repo_store_gen_now(rs, g);
 	AZ(pthread_mutex_lock(&rs->lock));
+	/* Publishers that clients may choose freely can't fill the memory. */
+	while (r == REASON_OK && rs->memory_bytes + g->release->bytes > rs->conf.memory_max_bytes &&
+	    repo_expire_root(rs, true))
+		;
 	repo->adopting_n--;
 	if (r == REASON_OK) {
 		repo_table_take(rs, g);
-		if (!repo_push_gen(repo, g))
+		if (!repo_push_gen(rs, repo, g))
 			r = REASON_NO_MEMORY;
 		else if (repo->gens_n == 1)
 			COUNT(generations_current);

@@ -30,12 +30,14 @@ static struct cachedir cd;
 static struct repos *rs;
 static struct repo_view *view;
 static unsigned keep_n, roots_max;
+static uint64_t memory_max_bytes;
 
 static void
 repos_start(void)
 {
 	const struct repos_conf conf = {.index = cd.index, .blobs = cd.blobs, .dir = cd.dir,
-	    .keep_n = keep_n, .hold_ms = HOLD_MS, .roots_max = roots_max};
+	    .keep_n = keep_n, .hold_ms = HOLD_MS, .roots_max = roots_max,
+	    .memory_max_bytes = memory_max_bytes};
 
 	ck_assert_int_eq(repos_open(&rs, &conf), REASON_OK);
 	view = repo_view_open(rs);
@@ -54,6 +56,7 @@ setup(void)
 {
 	keep_n = 3;
 	roots_max = 0;
+	memory_max_bytes = 0;
 	cachedir_make(&cd);
 	cachedir_open(&cd);
 	repos_start();
@@ -771,14 +774,6 @@ gens_of(const char *root)
 	return g;
 }
 
-/* Starts again with room for so many roots. */
-static void
-limit_roots(unsigned n)
-{
-	roots_max = n;
-	restart();
-}
-
 static bool
 is_known(const char *root)
 {
@@ -786,6 +781,41 @@ is_known(const char *root)
 
 	(void)snprintf(url, sizeof(url), "%sInRelease", root);
 	return ask_as(NULL, url, NULL, 1000, 0).role != REPO_ROLE_NONE;
+}
+
+/* Releases take memory: the least used roots go, for what they have. */
+START_TEST(memory_is_bounded)
+{
+	char root[64], why[256];
+
+	publish(FLAT, "Packages", "./a_1.deb", 1, T0);
+	ck_assert_int_eq(repo_pin(rs, SLICE(FLAT), SLICE_NONE, SLICE("kept"), why, sizeof(why)),
+	    REASON_OK);
+	ck_assert_uint_gt(rs->memory_bytes, 0);
+	memory_max_bytes = 4 * rs->memory_bytes;
+	restart();
+	ck_assert_uint_eq(rs->memory_bytes, memory_max_bytes / 4);
+	repo_note_root(rs, SLICE("https://u.example/deb/"));
+	for (int i = 0; i < 20; i++) {
+		(void)snprintf(root, sizeof(root), "https://r%02d.example/cuda/", i);
+		publish(root, "Packages", "./a_1.deb", 1, T0 + i);
+		ck_assert_uint_le(rs->memory_bytes, memory_max_bytes + 128);
+	}
+	ck_assert(is_known(FLAT));
+	ck_assert(is_known("https://u.example/deb/"));
+	ck_assert(is_known("https://r19.example/cuda/"));
+	ck_assert(is_known("https://r18.example/cuda/"));
+	ck_assert(!is_known("https://r15.example/cuda/"));
+	ck_assert(!is_known("https://r00.example/cuda/"));
+}
+END_TEST
+
+/* Starts again with room for so many roots. */
+static void
+limit_roots(unsigned n)
+{
+	roots_max = n;
+	restart();
 }
 
 static void
@@ -1255,6 +1285,7 @@ check_repo_suite(void)
 	tcase_add_test(t, memo_ends_with_day);
 	tcase_add_test(t, time_travel);
 	tcase_add_test(t, roots_are_bounded);
+	tcase_add_test(t, memory_is_bounded);
 	tcase_add_test(t, expires);
 	tcase_add_test(t, expires_the_first_of_twins);
 	tcase_add_test(t, pin_names);

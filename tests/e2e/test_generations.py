@@ -3,13 +3,14 @@
 """Repository generations: an origin that disagrees with itself is no client's business."""
 import json
 import time
+import types
 
 from aptlike import (AptLike, Crowd, Failed, follow, republish, update_and_download,
                      update_until, updates, warm)
 from cdn import INDEXES, PACKAGES, RELEASES, kind_of
 from depot import SLOW, wait_until
 from origin import Answer
-from repo import forge_deb, small_debs
+from repo import DistsRepo, NoWorkshop, forge_deb, small_debs
 from support import heavy, together
 
 NEEDS_PACKAGES = True
@@ -338,6 +339,36 @@ def test_no_generation_hold(env):
     env.origin.stop()
     assert client.download("tool") == old.debs["tool"].data
     env.origin.start_again()
+
+
+def test_two_suites_over_one_pool(env):
+    """What one suite named once is no answer for a client of the other, which names it anew."""
+    cdn = env.dists_cdn(*small_debs())
+    old = cdn.editions[0]
+    later = DistsRepo(NoWorkshop, env.origin, suite="later", debs={})
+    later.debs = {"tool": forge_deb("tool", "9", 3000)}
+    later.publish()
+    shown = types.SimpleNamespace(repo=later)
+    depot = env.depot(revalidate_wait="20s")
+    first = warm(depot, cdn, source="127.0.0.5")
+    AptLike(shown, depot.port, source="127.0.0.6").update()
+    depot.wait_counter("generations_current", "==", 2)
+    # The first suite drops lib; the second brings it again, with other bytes under its name.
+    cdn.repo.debs.pop("lib")
+    cdn.publish()
+    follow(depot, AptLike(cdn, depot.port, source="127.0.0.7"), cdn.editions[1])
+    new = forge_deb("lib", "1", 5000, seed=9)
+    later.debs["lib"] = new
+    later.publish()
+    second = AptLike(shown, depot.port, source="127.0.0.6")
+    second.update()
+    assert second.download("lib") == new.data
+    # Who still has the list of before gets what that says.
+    assert first.download("lib") == old.debs["lib"].data
+    assert second.download("lib") == new.data
+    stranger = AptLike(shown, depot.port, source="127.0.0.8")
+    stranger.stanzas = second.stanzas
+    assert stranger.download("lib") == new.data
 
 
 def test_package_that_only_an_old_generation_names(env):

@@ -24,6 +24,7 @@ inspect_repo_role(enum inspect_role role)
 		return REPO_ROLE_RELEASE;
 	case INSPECT_LISTED:
 		return REPO_ROLE_LISTED;
+	case INSPECT_BY_HASH:
 	case INSPECT_UNLISTED:
 		return REPO_ROLE_UNLISTED;
 	case INSPECT_NO_GENERATION:
@@ -74,7 +75,7 @@ inspect_locate(struct cache_view *v, const struct url *url, const struct aptfile
 		out->size_bytes = ra.expect.size_bytes;
 		break;
 	case REPO_ROLE_UNLISTED:
-		out->role = INSPECT_UNLISTED;
+		out->role = af->class == APTFILE_BYHASH ? INSPECT_BY_HASH : INSPECT_UNLISTED;
 		break;
 	case REPO_ROLE_UNKNOWN:
 		out->role = INSPECT_NO_GENERATION;

@@ -65,22 +65,6 @@ repo_ask_release(struct repo_view *v, const struct repo_path *p, const struct re
 	repo_version_key(ask->url->text, &out->expect, &out->version_key);
 }
 
-/* The bytes of a hexadecimal digest; false: not as many digits. */
-static bool
-repo_ask_hex(struct slice hex, uint8_t *out, size_t n)
-{
-	if (hex.n != 2 * n)
-		return false;
-	for (size_t i = 0; i < n; i++) {
-		unsigned v;
-
-		if (sscanf((char[]){hex.p[2 * i], hex.p[2 * i + 1], '\0'}, "%2x", &v) != 1)
-			return false;
-		out[i] = (uint8_t)v;
-	}
-	return true;
-}
-
 /*
  * An index under its digest says by its name what it is. Which file that is
  * tells the next staging to fetch it, and by which digest it is stored.
@@ -93,18 +77,16 @@ repo_ask_by_hash(struct repo_view *v, const struct repo_path *p, const struct re
 	const struct repo_snap *snap;
 	const struct repo_dir *d;
 	struct repo_walk w;
-	uint8_t digest[64];
 	unsigned i;
 
 	repo_walk_begin(&w, v->set, p);
 	while ((d = repo_walk_next(&w)) != NULL && d->up != 0)
 		;
-	if (d == NULL || !repo_ask_hex(ask->af->hash_hex, digest,
-	    ask->af->hash == APTFILE_SHA512 ? 64 : 32))
+	if (d == NULL)
 		return;
 	snap = &v->set->repos[d->repo];
 	for (i = 0; i < snap->gens_n && rf == NULL; i++)
-		rf = repo_gen_by_digest(snap->gens[i], ask->af->hash, digest);
+		rf = repo_gen_by_name(snap->gens[i], ask->af);
 	if (rf == NULL)
 		return;
 	out->role = REPO_ROLE_UNLISTED;	/* not by this name, but it is one of its files */

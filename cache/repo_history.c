@@ -8,6 +8,10 @@ static bool
 repo_history_says(const struct repo_gen *g, const struct aptfile *af, struct slice rel,
     struct flight_expect *e)
 {
+	const struct release_file *rf = af->class == APTFILE_BYHASH ? repo_gen_by_name(g, af) : NULL;
+
+	if (af->class == APTFILE_BYHASH)
+		return rf != NULL && repo_file_expect(rf, e);
 	if (af->class != APTFILE_RELEASE)
 		return repo_gen_says(g, rel, af->class == APTFILE_PACKAGE, e);
 	*e = (struct flight_expect){.hash = APTFILE_SHA256, .size_bytes = -1};

@@ -237,6 +237,8 @@ struct repo_gen *repo_gen_new(struct repo *repo, uint64_t seq, struct release *r
 /* SHA256 or SHA512; other algorithms find nothing. */
 const struct release_file *repo_gen_by_digest(const struct repo_gen *g, enum aptfile_hash hash,
     const uint8_t *digest);
+/* Of a by-hash name. */
+const struct release_file *repo_gen_by_name(const struct repo_gen *g, const struct aptfile *af);
 /* With the registry's lock: adds the table to the generation, once. */
 void repo_gen_add_table(struct repo_gen *g, struct repo_table *t);
 enum pkgtable_found repo_gen_find(const struct repo_gen *g, struct slice rel,

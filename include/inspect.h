@@ -40,6 +40,7 @@ enum inspect_role {
 	INSPECT_PLAIN,			/* no repository has a say */
 	INSPECT_RELEASE,		/* the generation's own file */
 	INSPECT_LISTED,			/* the generation says what it must be */
+	INSPECT_BY_HASH,		/* a kept generation lists it, and its name says what it must be */
 	INSPECT_UNLISTED,		/* below a repository whose generation does not name it */
 	INSPECT_NO_GENERATION,		/* below a directory that was asked for a Release in vain */
 	INSPECT_NO_SUCH_TIME,		/* no kept generation is of that time or name */

@@ -151,6 +151,9 @@ explain_generation(struct explain *e)
 		if (at->size_bytes >= 0)
 			explain_add_number(e, "expected_size", EXPLAIN_BYTES, at->size_bytes);
 		break;
+	case INSPECT_BY_HASH:
+		explain_add_text(e, "role", "listed by a generation, under its digest");
+		break;
 	case INSPECT_UNLISTED:
 		explain_add_text(e, "role", "not listed by the generation");
 		break;

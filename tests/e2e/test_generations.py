@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """Repository generations: an origin that disagrees with itself is no client's business."""
+import hashlib
 import json
 import time
 import types
@@ -466,6 +467,26 @@ def test_explain_tells_the_history(env):
     assert f"sha256 {old.debs['lib'].sha256}, 5000 bytes, stored; generation 1 of" in text, text
     page = depot.get("/-/explain?url=" + url).text
     assert old.debs["lib"].sha256 in page and f"127.0.0.1:{env.origin.tls_port}" in page
+
+
+def test_explain_a_name_by_digest(env):
+    """Which generations list it, though no one lists it by that name."""
+    cdn = env.dists_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="20s")
+    client = warm(depot, cdn)
+    cdn.publish(*small_debs("2", 2))
+    client.update()
+    path = cdn.repo.index_path()
+    for n, edition in enumerate(cdn.editions):
+        data = cdn.data(edition, path)
+        for algorithm in ("SHA256", "SHA512"):
+            url = cdn.url(cdn.repo.by_hash(data, algorithm))
+            told = json.loads(depot.command("explain", "--json", url))
+            assert "listed" in told["role"] and told["class"] == "by-hash", told
+            row, = told["history"]
+            assert row["first_generation"] == row["last_generation"] == n + 1, told
+            assert row["digest"] == "sha256 " + hashlib.sha256(data).hexdigest(), told
+            assert row["stored"] and (row["until"] is None) == (n == 1), told
 
 
 # -- first visits ---------------------------------------------------------------------------------

@@ -100,7 +100,8 @@ START_TEST(test_blob_partial_mark_state)
 {
 	struct record_blob blob = {.pub = {.size_bytes = 5, .mtime_ns = 6, .stored_at_s = 7,
 		.used_at_s = 8, .refs_n = 9, .suspect = true, .from = {.way = PROVENANCE_PARENT,
-		.proof = PROVENANCE_LISTED, .address = {1, 2}, .port = 443}}, .born_seq = 10, .seq = 11}, blob_got;
+		.proof = PROVENANCE_LISTED, .address = {1, 2}, .port = 443}},
+		.born_seq = 10, .seq = 11}, blob_got;
 	struct partial_rec partial = {.total_bytes = -1, .started_at_s = 3, .last_modified_s = 4,
 		.url = SLICE("u"), .etag = SLICE("e"), .fields = SLICE("f")}, partial_got;
 	struct record_state st = {.seq = 1, .synced_seq = 2, .blobs_n = 3, .blob_bytes = 4,

@@ -41,7 +41,7 @@ inspect_take_expect(const struct flight_expect *e, char name[8], char hex[129])
 {
 	size_t n = e->hash == APTFILE_SHA512 ? 64 : 32, i;
 
-	(void)strcpy(name, e->hash == APTFILE_SHA512 ? "sha512" : "sha256");
+	(void)snprintf(name, 8, "%s", e->hash == APTFILE_SHA512 ? "sha512" : "sha256");
 	for (i = 0; i < n; i++)
 		(void)snprintf(hex + 2 * i, 3, "%02x", e->digest[i]);
 }

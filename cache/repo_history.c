@@ -28,10 +28,10 @@ repo_history_of(const struct repo_snap *snap, const struct url *url, const struc
 {
 	struct repo_stretch s = {.gens_n = 0};
 
-	for (unsigned i = 0; i <= snap->gens_n; i++) {
-		const struct repo_gen *g = i < snap->gens_n ? snap->gens[i] : NULL;
+	for (unsigned i = 0; i < snap->gens_n; i++) {
+		const struct repo_gen *g = snap->gens[i];
 		struct flight_expect e;
-		bool says = g != NULL && repo_history_says(g, af, rel, &e);
+		bool says = repo_history_says(g, af, rel, &e);
 
 		if (s.gens_n > 0 && (!says || e.hash != s.expect.hash ||
 		    memcmp(e.digest, s.expect.digest, sizeof(e.digest)) != 0)) {
@@ -49,6 +49,8 @@ repo_history_of(const struct repo_snap *snap, const struct url *url, const struc
 		s.first_seq = g->seq;
 		s.from_s = g->adopted_at_s;
 	}
+	if (s.gens_n > 0)
+		fn(arg, &s);
 }
 
 void

@@ -3,9 +3,10 @@
 #ifndef FLIGHT_PRIV_H
 #define FLIGHT_PRIV_H
 /*
- * The inside of a flight, for the files that carry it: flight.c (state,
- * readers), flight_body.c and flight_ring.c (bytes), cache.c (table),
- * verify.c (digest), sync.c (durability).
+ * The inside of a flight, for the files that carry it: flight.c (state),
+ * flight_reader.c (readers), flight_body.c and flight_ring.c (bytes),
+ * flight_verdict.c (what becomes of the body), cache.c (table), verify.c
+ * (digest), sync.c (durability).
  */
 #include <openssl/evp.h>
 #include <pthread.h>
@@ -167,14 +168,21 @@ struct flight *flight_new(struct cache *c, const struct url *url, const struct k
     const struct flight_expect *expect, bool private_) MUSTCHECK;
 uint64_t flight_mark_end(uint32_t mark);		/* where journal mark `mark` ends */
 
-/* ---- flight.c, for flight_body.c ---- */
+/* ---- flight.c, for the others ---- */
+/* The one place where the state changes (lock held). */
+void flight_set_state(struct flight *f, enum flight_state to);
+/* Whoever waits for it to be stored need not any longer. */
+void flight_settle(struct flight *f);
 /* Shows readers what they may have by now (lock held). */
 void flight_publish(struct flight *f);
 /* What is being written, and what readers are shown. */
 struct flight_body *flight_body(const struct flight *f);
 struct flight_body *flight_shown(const struct flight *f);
 
-/* ---- flight_body.c, for flight.c ---- */
+/* ---- flight_reader.c ---- */
+void flight_wake_readers(struct flight *f);	/* something changed (lock held) */
+
+/* ---- flight_body.c, for the others ---- */
 void flight_body_init(struct flight_body *b);
 /* Closes its file, frees its text, returns what it was counted for. */
 void flight_body_clear(struct flight *f, struct flight_body *b);

@@ -471,6 +471,7 @@ warm_plan(struct warm *w)
 	w->plan = plan_new(&pc);
 	if (w->plan == NULL)
 		return warm_fail(CMD_FAILED, "out of memory");
+	warm_say(w, "reading the lists of %s", w->root);
 	status = warm_read_release(w);
 	if (status == CMD_OK)
 		status = warm_read_lists(w);

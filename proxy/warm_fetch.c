@@ -11,7 +11,6 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "include/clock.h"
 #include "proxy/warm_priv.h"
@@ -20,8 +19,7 @@ enum {
 	WARM_TRIES = 3,
 	WARM_CONNECT_MS = 10000,
 	WARM_QUIET_S = 90,		/* the depot itself gives up on an origin before */
-	WARM_DRAW_MS = 200,
-	WARM_RATE_MS = 5000,		/* the rate is that of the last so many */
+	WARM_POLL_MS = 250,
 };
 
 /* One connection's work. */
@@ -43,11 +41,7 @@ struct warm_run {
 	unsigned n, next, done_n, failed_n, cached_n;
 	uint64_t total_bytes, got_bytes;
 	struct warm_job jobs[WARM_JOBS_MAX];
-	bool screen;
-	unsigned lines_n;		/* drawn on the screen */
-	int64_t drawn_ms, rate_ms;
-	uint64_t rate_from;
-	double rate;			/* bytes a second */
+	struct warm_show show;
 };
 
 /* ---- one transfer ---- */
@@ -85,6 +79,7 @@ warm_prepare(const struct warm_conf *conf, struct warm_job *job)
 	CURL *e = job->curl;
 
 	job->f->got_bytes = 0;
+	job->f->started_ms = clock_mono_ms();
 	job->error[0] = '\0';
 	MUST(EVP_DigestInit_ex(job->md, EVP_sha256(), NULL) == 1);
 	(void)curl_easy_setopt(e, CURLOPT_URL, conf->depot);
@@ -173,87 +168,13 @@ warm_fetch_one(const struct warm_conf *conf, struct warm_file *f, warm_sink_f *s
 	return ok;
 }
 
-/* ---- what people see ---- */
-
-static void
-warm_time_text(double s, char out[24])
-{
-	if (s >= 86400 || s < 0)
-		(void)snprintf(out, 24, "-");
-	else if (s >= 3600)
-		(void)snprintf(out, 24, "%d h %02d min", (int)s / 3600, (int)s / 60 % 60);
-	else if (s >= 60)
-		(void)snprintf(out, 24, "%d min %02d s", (int)s / 60, (int)s % 60);
-	else
-		(void)snprintf(out, 24, "%d s", (int)s);
-}
-
-/* Takes what was drawn off the screen. */
-static void
-warm_clear(struct warm_run *run)
-{
-	if (run->lines_n > 0)
-		(void)printf("\033[%uF\033[J", run->lines_n);
-	run->lines_n = 0;
-}
-
-/* Bytes of everything that came, files under way included. */
-static uint64_t
-warm_sum(const struct warm_run *run)
-{
-	uint64_t sum = run->got_bytes;
-
-	for (unsigned i = 0; i < run->conf->jobs; i++)
-		sum += run->jobs[i].f != NULL ? run->jobs[i].f->got_bytes : 0;
-	return sum;
-}
-
-/* A line for each file under way and one for all of it. */
-static void
-warm_draw(struct warm_run *run, int64_t now_ms)
-{
-	uint64_t sum = warm_sum(run);
-	char have[24], all[24], rate[24], left[24];
-
-	if (!run->screen || now_ms - run->drawn_ms < WARM_DRAW_MS)
-		return;
-	run->drawn_ms = now_ms;
-	if (now_ms - run->rate_ms >= WARM_RATE_MS || run->rate_ms == 0) {
-		run->rate = run->rate_ms == 0 ? 0 :
-		    (double)(sum - run->rate_from) * 1000 / (double)(now_ms - run->rate_ms);
-		run->rate_ms = now_ms;
-		run->rate_from = sum;
-	}
-	warm_clear(run);
-	for (unsigned i = 0; i < run->conf->jobs; i++) {
-		const struct warm_file *f = run->jobs[i].f;
-
-		if (f == NULL)
-			continue;
-		warm_size_text(f->got_bytes, have);
-		warm_size_text(f->size_bytes >= 0 ? (uint64_t)f->size_bytes : 0, all);
-		(void)printf("  %-50.50s %10s of %s\n", f->name, have, f->size_bytes >= 0 ? all : "?");
-		run->lines_n++;
-	}
-	warm_size_text(sum, have);
-	warm_size_text(run->total_bytes, all);
-	warm_size_text((uint64_t)run->rate, rate);
-	warm_time_text(run->rate > 0 && run->total_bytes >= sum ?
-	    (double)(run->total_bytes - sum) / run->rate : -1, left);
-	(void)printf("%u of %u files, %s of %s, %s/s, left: %s\n", run->done_n, run->n, have, all,
-	    rate, left);
-	run->lines_n++;
-	(void)fflush(stdout);
-}
-
 /* One file is over. */
 static void
 warm_report(struct warm_run *run, const struct warm_file *f)
 {
 	char size[24];
 
-	warm_clear(run);
-	run->drawn_ms = 0;
+	warm_show_clear(&run->show);
 	if (!f->ok) {
 		(void)fflush(stdout);
 		(void)fprintf(stderr, "apt-depot: %s: %s\n", f->name, f->why);
@@ -261,8 +182,27 @@ warm_report(struct warm_run *run, const struct warm_file *f)
 		warm_size_text(f->got_bytes, size);
 		(void)printf("[%u/%u] %s (%s)%s\n", run->done_n, run->n, f->name, size,
 		    f->cached ? ", was cached" : "");
-		(void)fflush(stdout);
+		if (!run->show.screen)
+			(void)fflush(stdout);
 	}
+}
+
+/* Shows where it stands. */
+static void
+warm_draw(struct warm_run *run)
+{
+	struct warm_progress p = {
+		.done_n = run->done_n, .n = run->n,
+		.bytes = run->got_bytes, .total_bytes = run->total_bytes,
+	};
+
+	for (unsigned i = 0; i < run->conf->jobs; i++) {
+		if (run->jobs[i].f == NULL)
+			continue;
+		p.running[p.running_n++] = run->jobs[i].f;
+		p.bytes += run->jobs[i].f->got_bytes;
+	}
+	warm_show_draw(&run->show, &p, clock_mono_ms());
 }
 
 /* ---- all of them ---- */
@@ -322,11 +262,12 @@ warm_loop(struct warm_run *run)
 			(void)curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&job);
 			warm_finish(run, job, result);
 		}
-		warm_draw(run, clock_mono_ms());
+		warm_draw(run);
 		if (run->done_n < run->n)
-			(void)curl_multi_poll(run->multi, NULL, 0, WARM_DRAW_MS, NULL);
+			(void)curl_multi_poll(run->multi, NULL, 0, WARM_POLL_MS, NULL);
 	}
-	warm_clear(run);
+	warm_show_clear(&run->show);
+	(void)fflush(stdout);
 }
 
 unsigned
@@ -339,7 +280,7 @@ warm_fetch_all(const struct warm_conf *conf, struct warm_file *files, unsigned n
 		run->conf = conf;
 		run->files = files;
 		run->n = n;
-		run->screen = isatty(STDOUT_FILENO) == 1 && !conf->quiet;
+		warm_show_begin(&run->show, conf->quiet, clock_mono_ms());
 		for (i = 0; i < n; i++)
 			run->total_bytes += files[i].size_bytes > 0 ? (uint64_t)files[i].size_bytes : 0;
 		for (i = 0; i < conf->jobs; i++)

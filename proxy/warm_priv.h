@@ -4,7 +4,8 @@
 #define WARM_PRIV_H
 /*
  * What the command warm consists of: warm.c (the command), warm_fetch.c
- * (downloads through the depot), warm_list.c (lists of packages and URLs).
+ * (downloads through the depot), warm_show.c (what people see of these),
+ * warm_list.c (lists of packages and URLs).
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,6 +40,7 @@ struct warm_file {
 	uint8_t sha256[32];
 	/* What became of it. */
 	uint64_t got_bytes;
+	int64_t started_ms;
 	bool done, ok, cached;
 	char why[320];
 };
@@ -58,5 +60,38 @@ bool warm_fetch_one(const struct warm_conf *conf, struct warm_file *f, warm_sink
     void *arg, long *status) MUSTCHECK;
 /* All of them, several at a time, bytes thrown away; returns how many failed. */
 unsigned warm_fetch_all(const struct warm_conf *conf, struct warm_file *files, unsigned n);
+
+/* ---- warm_show.c ---- */
+enum { WARM_ROW_BYTES = 256, WARM_PAST_MAX = 20 };
+
+/* Where it stands. */
+struct warm_progress {
+	unsigned done_n, n;
+	uint64_t bytes, total_bytes;
+	const struct warm_file *running[WARM_JOBS_MAX];
+	unsigned running_n;
+};
+
+/* All zero before warm_show_begin. */
+struct warm_show {
+	bool screen, quiet;
+	unsigned lines_n;		/* drawn on the screen */
+	int64_t drawn_ms, line_ms;
+	/* For the rate of the last few seconds. */
+	struct {
+		int64_t ms;
+		uint64_t bytes;
+	} past[WARM_PAST_MAX];
+	unsigned past_n;
+};
+
+void warm_show_begin(struct warm_show *s, bool quiet, int64_t now_ms);
+/* Takes what was drawn off the screen: a line is to be printed, or it is over. */
+void warm_show_clear(struct warm_show *s);
+/* Draws, or prints a line, if it is time to. */
+void warm_show_draw(struct warm_show *s, const struct warm_progress *p, int64_t now_ms);
+/* A row of the table, one column less than there are. all < 0, rate < 0: not known. */
+void warm_row_text(const char *name, uint64_t have, int64_t all, double rate, unsigned columns,
+    char out[WARM_ROW_BYTES]);
 
 #endif

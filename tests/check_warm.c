@@ -73,6 +73,38 @@ START_TEST(test_size)
 }
 END_TEST
 
+/* Rows of one table, a column less than the screen has. */
+START_TEST(test_progress_row)
+{
+	static const struct {
+		const char *name;
+		uint64_t have;
+		int64_t all;
+		double rate;
+		const char *want;
+	} rows_of_80[] = {
+		{"cuda-nvcc-12-4 12.4.131-1", 12898533, 64172851, 21076377,
+		    "cuda-nvcc-12-4 12.4.131-1               12.3/61.2 MiB  20%   20.1 MiB/s    0:02"},
+		{"a-package-with-a-name-that-is-long 1:2.3", 0, INT64_C(5637144576), -1,
+		    "a-package-with-a-name-that-is-long        0.0/5.2 GiB   0%            -       -"},
+		{"file.run", 70000, -1, 1e6,
+		    "file.run                                     68.4 KiB       976.6 KiB/s       -"},
+		{"66 of 66 files", 7, 7, 0,
+		    "66 of 66 files                                  7/7 B 100%        0 B/s       -"},
+		{"3 of 66 files", UINT64_C(1) << 30, INT64_C(3) << 40, 2e8,
+		    "3 of 66 files                             0.0/3.0 TiB   0%  190.7 MiB/s 4:34:47"},
+	};
+	char row[WARM_ROW_BYTES];
+
+	for (size_t i = 0; i < NELEM(rows_of_80); i++) {
+		warm_row_text(rows_of_80[i].name, rows_of_80[i].have, rows_of_80[i].all,
+		    rows_of_80[i].rate, 80, row);
+		ck_assert_str_eq(row, rows_of_80[i].want);
+		ck_assert_uint_le(strlen(row), 80);
+	}
+}
+END_TEST
+
 Suite *
 check_warm_suite(void)
 {
@@ -82,6 +114,7 @@ check_warm_suite(void)
 	tcase_add_loop_test(t, test_row, 0, (int)NELEM(rows));
 	tcase_add_test(t, test_long);
 	tcase_add_test(t, test_size);
+	tcase_add_test(t, test_progress_row);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -7,8 +7,9 @@
  * upstream.c puts those last, and who joins makes it a flight like any other.
  *
  *   note      worker -> queue, bounded; what does not fit is not guessed from
- *   guess     started -> (asked for: used | its client goes: wasted), and its
- *             reader detached then or when the body is whole
+ *   guess     started -> (asked for: used | its client goes, or the body has
+ *             been evicted by then: wasted), and its reader detached then or
+ *             when the body is whole
  *   client    made at its first note, ends with its connection: the flights
  *             that it leaves behind fall under the policy for the last reader
  *
@@ -218,6 +219,15 @@ ahead_let_go(struct ahead_guess *g)
 	g->client->running_n--;
 }
 
+/* It was of no use; what had come of it by now. */
+static void
+ahead_count_wasted(const struct ahead_guess *g)
+{
+	COUNT(prefetch_wasted_total);
+	COUNT_ADD(prefetch_wasted_bytes_total, g->reader.f != NULL ? flight_committed(g->reader.f) :
+	    g->size_bytes);
+}
+
 static void
 ahead_drop_guess(struct ahead_guess *g)
 {
@@ -247,7 +257,7 @@ ahead_look(struct ahead_client *cl)
 		if (flight_state(f) == FLIGHT_FAILED) {
 			log_debug("flight=%llu fetched ahead, and failed: %s",
 			    (unsigned long long)flight_id(f), flight_detail(f));
-			COUNT(prefetch_wasted_total);
+			ahead_count_wasted(g);
 			ahead_drop_guess(g);
 		} else if (flight_is_settled(f))
 			ahead_let_go(g);
@@ -403,7 +413,7 @@ ahead_end_client(struct ahead *a, struct ahead_client *cl)
 	struct ahead_guess *g;
 
 	while ((g = TAILQ_FIRST(&cl->guesses)) != NULL) {
-		COUNT(prefetch_wasted_total);
+		ahead_count_wasted(g);
 		ahead_drop_guess(g);
 	}
 	ahead_model_unref(&cl->model);
@@ -426,7 +436,11 @@ ahead_take_note(struct ahead *a, struct ahead_note *note)
 	}
 	g = ahead_find_guess(a, &note->key);
 	if (g != NULL) {
-		COUNT(prefetch_used_total);
+		/* What was evicted before it was asked for is fetched once more. */
+		if (g->reader.f != NULL || ahead_is_stored(a, note->sha256))
+			COUNT(prefetch_used_total);
+		else
+			ahead_count_wasted(g);
 		ahead_drop_guess(g);
 	}
 	if (!cl->listed) {

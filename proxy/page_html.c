@@ -235,7 +235,9 @@ page_put_tile_now(FILE *out)
 		page_put_count(out, counter_read(COUNTER_prefetch_used_total));
 		(void)fputs(" used, ", out);
 		page_put_count(out, counter_read(COUNTER_prefetch_wasted_total));
-		(void)fputs(" not</small>", out);
+		(void)fputs(" not (", out);
+		page_put_bytes(out, (double)counter_read(COUNTER_prefetch_wasted_bytes_total));
+		(void)fputs(")</small>", out);
 	}
 	(void)fputs("</div>\n", out);
 }

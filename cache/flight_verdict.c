@@ -372,6 +372,8 @@ flight_store(struct flight *f)
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	if (flight_check_late(f, &key, &named)) {
+		if (named)
+			rec.from.proof = PROVENANCE_LISTED;
 		index_store_bytes(cache_parts(f->cache)->index, &f->key, &rec, flight_body(f)->bytes,
 		    flight_stored, flight_ref(f));
 		if (named)

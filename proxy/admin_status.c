@@ -120,6 +120,10 @@ admin_status(struct admin_call *a)
 			(void)fprintf(a->out, "%" PRId64, n);
 		(void)fprintf(a->out, " %s\n", admin_counters[i].what);
 	}
+	for (i = 0; i < f.avoided_n; i++)
+		(void)fprintf(a->out, "  ! address %s of %s is avoided for %" PRId64 " s: it %s\n",
+		    f.avoided[i].address, f.avoided[i].origin,
+		    (f.avoided[i].until_ms - f.now_ms) / 1000, f.avoided[i].why);
 	(void)fprintf(a->out, "fetches    %u\n", f.flights_n);
 	for (i = 0; i < f.flights_shown; i++)
 		admin_print_flight(a->out, &f.flights[i], -1);

@@ -684,7 +684,7 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	ft->reused = fresh == 0;
 	if (ft->way.choice.addrs == NULL)
 		return CURL_PREREQFUNC_OK;
-	upstream_note_peer(ft->host, &ft->way.choice, peer_ip);
+	upstream_note_peer(ft->u, ft->host, &ft->way.choice, peer_ip);
 	/* A kept-alive connection to an address that did badly meanwhile: as if it had died. */
 	return ft->reused && upaddr_is_avoided(&ft->host->addrs, peer_ip, ft->u->now_ms) ?
 	    CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;

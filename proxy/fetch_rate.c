@@ -54,7 +54,7 @@ fetch_avoid_address(struct fetch *ft, const char *why)
 
 	if (h == NULL || !h->way.direct)
 		return;
-	upstream_avoid(h, ft->address, why, ft->u->now_ms);
+	upstream_avoid(ft->u, h, ft->address, why);
 }
 
 /* Bytes per second since the last look, when it is time to look; false: it is not. */

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "include/clock.h"
 #include "include/counter.h"
 #include "include/key.h"
 #include "proxy/ca.h"
@@ -317,6 +318,16 @@ page_print_status(FILE *out, const struct page_facts *f)
 			(void)putc(',', out);
 		page_put_trouble_json(out, &f->trouble[i]);
 	}
+	(void)fputs("],\"avoided_addresses\":[", out);
+	for (i = 0; i < f->avoided_n; i++) {
+		(void)fprintf(out, "%s{\"origin\":", i > 0 ? "," : "");
+		page_put_json(out, f->avoided[i].origin);
+		(void)fputs(",\"address\":", out);
+		page_put_json(out, f->avoided[i].address);
+		(void)fputs(",\"why\":", out);
+		page_put_json(out, f->avoided[i].why);
+		(void)fprintf(out, ",\"left_ms\":%" PRId64 "}", f->avoided[i].until_ms - f->now_ms);
+	}
 	(void)fputs("],\"counters\":{", out);
 	for (i = 0; i < COUNTER__N; i++)
 		(void)fprintf(out, "%s\"%s\":%" PRId64, i > 0 ? "," : "",
@@ -486,6 +497,8 @@ page_facts_init(struct page_facts *f, const struct depot *d, int64_t now_s)
 	f->flights_n = cache_flights(d->cache, f->flights, room);
 	f->flights_shown = f->flights_n < room ? f->flights_n : room;
 	f->trouble_n = trouble_list(f->trouble);
+	f->now_ms = clock_mono_ms();
+	f->avoided_n = upstream_list_avoided(d->upstream, f->avoided, NELEM(f->avoided));
 }
 
 void

@@ -244,7 +244,7 @@ page_put_tile_now(FILE *out)
 
 /* What an operator should look into, if there is anything. */
 static void
-page_put_trouble(FILE *out)
+page_put_trouble(FILE *out, const struct page_facts *f)
 {
 	static const struct {
 		enum counter c;
@@ -271,6 +271,14 @@ page_put_trouble(FILE *out)
 			(void)fputs("</small>", out);
 			n++;
 		}
+	for (i = 0; i < f->avoided_n; i++) {
+		(void)fputs("<small class=\"bad\">avoided: ", out);
+		page_put_html(out, slice_of(f->avoided[i].address));
+		(void)fputs(" of ", out);
+		page_put_html(out, slice_of(f->avoided[i].origin));
+		(void)fprintf(out, ", which %s</small>", f->avoided[i].why);
+		n++;
+	}
 	(void)fputs(n == 0 ? "<small class=\"ok\">none</small></div>\n" : "</div>\n", out);
 }
 
@@ -435,7 +443,7 @@ page_html_dashboard(FILE *out, const struct page_facts *f)
 	page_put_tile_bytes(out);
 	page_put_tile_now(out);
 	(void)fputs("</div>\n", out);
-	page_put_trouble(out);
+	page_put_trouble(out, f);
 	page_put_latest(out, f);
 	page_put_flights(out, f);
 	page_put_repositories(out, f);

@@ -11,6 +11,7 @@
 #include "include/inspect.h"
 #include "include/slice.h"
 #include "proxy/trouble.h"
+#include "proxy/upstream.h"
 
 enum {
 	PAGE_FLIGHTS_MAX = 64,
@@ -41,6 +42,9 @@ struct page_facts {
 	struct trouble trouble[TROUBLE_MAX];
 	unsigned trouble_n;
 	struct cache_view *view;	/* of the calling thread; NULL: repositories are not shown */
+	struct upstream_avoided avoided[UPSTREAM_AVOIDED_MAX];
+	unsigned avoided_n;
+	int64_t now_ms;			/* of the monotonic clock */
 };
 
 /* Everything but what a request brings. */

@@ -213,7 +213,7 @@ segment_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own
 		upway_worked(&sg->way);
 	sg->quiet_ms = sg->all->ft->u->now_ms;
 	(void)snprintf(sg->peer, sizeof(sg->peer), "%s", peer_ip);
-	upstream_note_peer(sg->all->host, &sg->way.choice, peer_ip);
+	upstream_note_peer(sg->all->ft->u, sg->all->host, &sg->way.choice, peer_ip);
 	return CURL_PREREQFUNC_OK;
 }
 

@@ -419,8 +419,7 @@ segment_note_end(struct segment *sg, CURLcode result)
 		all->failures_n = 0;	/* a shorter part than asked for: the rest is a hole */
 	else {
 		if (sg->way.choice.only[0] != '\0' && !sg->sent)
-			upstream_avoid(all->host, sg->way.choice.only, "can't be reached",
-			    ft->u->now_ms);
+			upstream_avoid(ft->u, all->host, sg->way.choice.only, "can't be reached");
 		(void)upway_explain(&sg->way, sg->curl, &f, &blame, text);
 		segments_note_failure(all, text);
 	}
@@ -604,8 +603,7 @@ segments_replace_stuck(struct segments *all)
 			continue;
 		COUNT(upstream_slow_replaced_total);
 		if (sg->way.choice.addrs != NULL)
-			upstream_avoid(all->host, sg->peer, "hardly sent anything",
-			    all->ft->u->now_ms);
+			upstream_avoid(all->ft->u, all->host, sg->peer, "hardly sent anything");
 		segments_note_failure(all, "it hardly sent anything");
 		segment_stop(sg);
 		all->held_n++;

@@ -379,10 +379,55 @@ upstream_mail_cb(evutil_socket_t fd, short what, void *arg)
 	mailbox_drain(&u->mailbox);
 }
 
-void
-upstream_avoid(struct uphost *h, const char *ip, const char *why, int64_t now_ms)
+/* Notes it for pages, in the place of the one that is over first. */
+static void
+upstream_show_avoided(struct upstream *u, const struct uphost *h, const char *ip, const char *why)
 {
-	if (!upaddr_avoid(&h->addrs, ip, now_ms))
+	struct upstream_avoided *a = &u->avoided[0];
+	unsigned i;
+
+	AZ(pthread_mutex_lock(&u->avoided_lock));
+	for (i = 0; i < NELEM(u->avoided); i++) {
+		if (strcmp(u->avoided[i].address, ip) == 0 &&
+		    strcmp(u->avoided[i].origin, h->authority) == 0) {
+			a = &u->avoided[i];
+			break;
+		}
+		if (u->avoided[i].until_ms < a->until_ms)
+			a = &u->avoided[i];
+	}
+	(void)snprintf(a->origin, sizeof(a->origin), "%s", h->authority);
+	(void)snprintf(a->address, sizeof(a->address), "%s", ip);
+	a->why = why;
+	a->until_ms = u->now_ms + UPADDR_AVOID_MS;
+	AZ(pthread_mutex_unlock(&u->avoided_lock));
+}
+
+unsigned
+upstream_list_avoided(struct upstream *u, struct upstream_avoided *out, unsigned max_n)
+{
+	int64_t now_ms = clock_mono_ms();
+	unsigned i, n = 0;
+
+	if (u == NULL)
+		return 0;
+	CHECK_OBJ(u, UPSTREAM_MAGIC);
+	AZ(pthread_mutex_lock(&u->avoided_lock));
+	for (i = 0; i < NELEM(u->avoided) && n < max_n; i++)
+		if (u->avoided[i].address[0] != '\0' && u->avoided[i].until_ms > now_ms)
+			out[n++] = u->avoided[i];
+	AZ(pthread_mutex_unlock(&u->avoided_lock));
+	return n;
+}
+
+void
+upstream_avoid(struct upstream *u, struct uphost *h, const char *ip, const char *why)
+{
+	bool news = upaddr_avoid(&h->addrs, ip, u->now_ms);
+
+	if (ip[0] != '\0')
+		upstream_show_avoided(u, h, ip, why);
+	if (!news)
 		return;
 	COUNT(upstream_addresses_avoided_total);
 	log_info("%s: address %s %s: others are taken for %d s", h->authority, ip, why,
@@ -395,17 +440,18 @@ upstream_note_bad_address(struct upstream *u, const struct url *url, const char 
 	struct uphost *h = upstream_host(u, url);
 
 	if (h != NULL && h->way.direct)
-		upstream_avoid(h, ip, "sent wrong bytes", u->now_ms);
+		upstream_avoid(u, h, ip, "sent wrong bytes");
 }
 
 void
-upstream_note_peer(struct uphost *h, const struct upaddr_choice *c, const char *ip)
+upstream_note_peer(struct upstream *u, struct uphost *h, const struct upaddr_choice *c,
+    const char *ip)
 {
 	unsigned i;
 
 	for (i = 0; i < c->tried_n; i++)
 		if (strcmp(c->tried[i], ip) != 0)
-			upstream_avoid(h, c->tried[i], "did not answer", c->now_ms);
+			upstream_avoid(u, h, c->tried[i], "did not answer");
 }
 
 /* Origins nobody asks at the moment are forgotten, but for a few. */
@@ -518,6 +564,7 @@ upstream_free(struct upstream **u_p)
 	if (u->base != NULL)
 		event_base_free(u->base);
 	mailbox_fini(&u->mailbox);
+	AZ(pthread_mutex_destroy(&u->avoided_lock));
 	OBJ_FREE(u);
 }
 
@@ -557,6 +604,7 @@ upstream_start(struct depot *d)
 		return NULL;
 	u->depot = d;
 	u->mailbox.event_fd = -1;
+	AZ(pthread_mutex_init(&u->avoided_lock, NULL));
 	u->stop_mail.deliver = upstream_stop_mail;
 	u->reload_mail.deliver = upstream_reload_mail;
 	TAILQ_INIT(&u->fetches);

@@ -8,6 +8,7 @@
  * transfers that wait for a connection slot (upstream.c). Workers hand it
  * flights and hear from them through the flight.
  */
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -43,6 +44,17 @@ void upstream_stop(struct upstream **u_p);
 void upstream_reload(struct upstream *u);
 /* Fetches the flight. From any thread, once per flight. */
 void upstream_fetch(struct upstream *u, struct flight *f, const struct upstream_ask *ask);
+
+/* An origin's address that is passed over for a while. */
+struct upstream_avoided {
+	char origin[300];		/* scheme and authority */
+	char address[INET6_ADDRSTRLEN];
+	const char *why;		/* in words, static */
+	int64_t until_ms;		/* of the monotonic clock */
+};
+enum { UPSTREAM_AVOIDED_MAX = 16 };	/* that are remembered for this */
+/* Those of now; returns how many. From any thread; u NULL: there are none. */
+unsigned upstream_list_avoided(struct upstream *u, struct upstream_avoided *out, unsigned max_n);
 
 /*
  * A connection for a tunnel. The owner fills host, port, home and mail, keeps

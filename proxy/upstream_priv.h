@@ -86,6 +86,8 @@ struct upstream {
 	unsigned active_n, bulk_n, waiting_n;
 	char *spare_buffers[16];
 	unsigned spare_buffers_n;
+	pthread_mutex_t avoided_lock;	/* held with no other */
+	struct upstream_avoided avoided[UPSTREAM_AVOIDED_MAX];	/* for pages; address "": free */
 	struct mail stop_mail, reload_mail;
 	_Atomic bool reload_posted;
 };
@@ -234,9 +236,10 @@ void upstream_pass_slot(struct fetch *ft);
 /* Does somebody wait for a slot that this host's segments could make free? */
 bool upstream_is_wanted(const struct upstream *u, const struct uphost *h);
 /* This address of the host did badly: others are taken for a minute. */
-void upstream_avoid(struct uphost *h, const char *ip, const char *why, int64_t now_ms);
+void upstream_avoid(struct upstream *u, struct uphost *h, const char *ip, const char *why);
 /* Connected to this one: those tried before it did not answer. */
-void upstream_note_peer(struct uphost *h, const struct upaddr_choice *c, const char *ip);
+void upstream_note_peer(struct upstream *u, struct uphost *h, const struct upaddr_choice *c,
+    const char *ip);
 /* The record of this origin, made at first use; NULL: out of memory. */
 struct uphost *upstream_host(struct upstream *u, const struct url *url) MUSTCHECK;
 /* This address of the host sent wrong bytes: others are better, for a while. */

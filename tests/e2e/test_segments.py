@@ -5,6 +5,7 @@
 Every body is compared byte for byte by the client, whatever the origin does. A rate below 2 MB/s
 is what makes an origin slow enough for parallel ranges here; none of the tests measures time.
 """
+import json
 import os
 import subprocess
 
@@ -365,7 +366,7 @@ def two_addresses(env, **options):
 
 
 def test_address_that_refuses_is_avoided(env):
-    """One of two addresses refuses connections: it is noted, and passed over for a minute."""
+    """One of two addresses refuses connections: it is passed over for a minute, and shown."""
     depot = two_addresses(env)
     for n in range(3):
         env.origin.serve(f"/{n}.deb", Answer(b"data", close=True))
@@ -378,6 +379,12 @@ def test_address_that_refuses_is_avoided(env):
         assert env.origin.requests()[n].address != first
     assert depot.counter("upstream_addresses_avoided_total") == 1
     assert depot.counter("upstream_retries_total") == 0
+    shown, = json.loads(depot.get("/-/api/v1/status").text)["avoided_addresses"]
+    assert shown["address"] == first and shown["origin"] == "http://cuda.example", shown
+    assert shown["why"] == "did not answer" and 0 < shown["left_ms"] <= 60000, shown
+    words = f"address {first} of http://cuda.example is avoided"
+    assert words in depot.command("status"), words
+    assert f"avoided: {first} of http://cuda.example" in depot.get("/-/").text
 
 
 @patient

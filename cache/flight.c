@@ -131,6 +131,7 @@ flight_free(struct flight *f)
 	EVP_MD_CTX_free(f->sha256);
 	EVP_MD_CTX_free(f->named);
 	AZ(pthread_mutex_destroy(&f->lock));
+	free(f->islands);
 	free(f->partial_text);
 	free(f->alternate);
 	free(f->detail);
@@ -353,7 +354,7 @@ flight_set_state(struct flight *f, enum flight_state to)
 		break;
 	}
 	atomic_store_explicit(&f->state, to, memory_order_release);
-	flight_wake_readers(f);
+	flight_wake_readers(f, UINT64_MAX);
 	log_debug("flight=%llu %s -> %s committed=%llu", (unsigned long long)f->id,
 	    flight_state_name(from), flight_state_name(to),
 	    (unsigned long long)flight_committed(f));
@@ -364,7 +365,7 @@ flight_settle(struct flight *f)
 {
 	AZ(pthread_mutex_lock(&f->lock));
 	atomic_store_explicit(&f->is_settled, true, memory_order_release);
-	flight_wake_readers(f);
+	flight_wake_readers(f, UINT64_MAX);
 	AZ(pthread_mutex_unlock(&f->lock));
 }
 
@@ -391,7 +392,7 @@ flight_publish(struct flight *f)
 	n = n > keep_back ? n - keep_back : 0;
 	if (n > flight_visible(f)) {
 		atomic_store_explicit(&f->visible, n, memory_order_release);
-		flight_wake_readers(f);
+		flight_wake_readers(f, n);
 	}
 	if (flight_state(f) == FLIGHT_WAITING && f->begun &&
 	    ((!f->expected && !f->gated) || f->verified || n > 0 || flight_body(f)->head.no_body))

@@ -207,6 +207,7 @@ flight_move_to_ring(struct flight *f)
 	const struct cache_parts *parts = cache_parts(f->cache);
 	uint64_t have = flight_committed(f);
 	enum reason r;
+	bool unused;
 
 	if (flight_body(f)->bytes != NULL) {
 		COUNT(store_failures_total);
@@ -232,10 +233,11 @@ flight_move_to_ring(struct flight *f)
 	AZ(pthread_mutex_lock(&f->lock));
 	f->digested = f->expected || have > 0;
 	atomic_store(&f->in_memory, true);
-	if (have == 0)
+	unused = have == 0 && f->islands_cap == 0;
+	if (unused)
 		flight_close_file(flight_body(f));
 	AZ(pthread_mutex_unlock(&f->lock));
-	if (have == 0)
+	if (unused)
 		flight_uncount(f, flight_body(f));
 	else
 		verify_poke(parts->verify, f);	/* so that it knows */
@@ -355,6 +357,31 @@ flight_begin(struct flight *f, const struct flight_head *h)
 	return REASON_OK;
 }
 
+enum reason
+flight_write_at(struct flight *f, uint64_t at, const char *p, size_t n)
+{
+	enum reason r = REASON_OK;
+
+	/* For what lies far beyond the prefix a hole is left. */
+	if (at == flight_committed(f) || at + n <= f->reserved_bytes + FLIGHT_RESERVE_BYTES)
+		r = flight_reserve(f, at + n);
+	if (r == REASON_OK) {
+		r = blob_write_all(flight_fd(f), at, p, n);
+		if (r == REASON_NO_DISK)
+			flight_ask_eviction(f, errno);
+	}
+	return r;
+}
+
+void
+flight_grow_prefix(struct flight *f, uint64_t upto)
+{
+	atomic_store_explicit(&f->committed, upto, memory_order_release);
+	if (f->islands_n > 0)
+		flight_trim_islands(f, upto);
+	flight_publish(f);
+}
+
 /* Writes at the end of what is there, wherever that is. */
 static enum reason
 flight_put(struct flight *f, const char *p, size_t n)
@@ -375,12 +402,7 @@ flight_put(struct flight *f, const char *p, size_t n)
 	if (f->keep && flight_total(f) < 0 && !flight_count(f, n))
 		r = REASON_NO_DISK;
 	if (r == REASON_OK)
-		r = flight_reserve(f, at + n);
-	if (r == REASON_OK) {
-		r = blob_write_all(flight_fd(f), at, p, n);
-		if (r == REASON_NO_DISK)
-			flight_ask_eviction(f, errno);
-	}
+		r = flight_write_at(f, at, p, n);
 	if (r != REASON_NO_DISK && r != REASON_DISK_ERROR)
 		return r;
 	r = flight_move_to_ring(f);
@@ -406,63 +428,12 @@ flight_append(struct flight *f, const void *data, size_t n)
 	if (r != REASON_OK)
 		return r;
 	AZ(pthread_mutex_lock(&f->lock));
-	atomic_store_explicit(&f->committed, at + n, memory_order_release);
-	flight_publish(f);
+	flight_grow_prefix(f, at + n);
 	AZ(pthread_mutex_unlock(&f->lock));
 	/* Small bodies are hashed in one go at their end; a ring waits for its hashing. */
 	if ((at + n > FLIGHT_MARK_FIRST || f->in_memory) && (f->keep || f->expected))
 		verify_poke(cache_parts(f->cache)->verify, f);
 	return REASON_OK;
-}
-
-bool
-flight_takes_ahead(const struct flight *f)
-{
-	return f->begun && !f->in_memory && !f->writer_done && flight_body(f)->bytes == NULL;
-}
-
-enum reason
-flight_write_ahead(struct flight *f, uint64_t at, const void *data, size_t n)
-{
-	enum reason r;
-
-	CHECK_OBJ(f, FLIGHT_MAGIC);
-	MUST(f->begun && !f->in_memory);
-	MUST(at >= flight_committed(f) && (int64_t)(at + n) <= flight_total(f));
-	if (f->writer_done)
-		return REASON_DISK_ERROR;	/* the verifier could not read it back */
-	r = flight_reserve(f, at + n);
-	if (r == REASON_OK)
-		r = blob_write_all(flight_fd(f), at, data, n);
-	if (r != REASON_OK)
-		return r;
-	f->ahead_bytes += n;
-	return REASON_OK;
-}
-
-void
-flight_advance(struct flight *f, uint64_t upto)
-{
-	uint64_t n = upto - flight_committed(f);
-
-	CHECK_OBJ(f, FLIGHT_MAGIC);
-	MUST(upto >= flight_committed(f) && n <= f->ahead_bytes && !f->in_memory);
-	if (n == 0 || f->writer_done)
-		return;
-	f->ahead_bytes -= n;
-	AZ(pthread_mutex_lock(&f->lock));
-	atomic_store_explicit(&f->committed, upto, memory_order_release);
-	flight_publish(f);
-	AZ(pthread_mutex_unlock(&f->lock));
-	if (f->keep || f->expected)
-		verify_poke(cache_parts(f->cache)->verify, f);
-}
-
-void
-flight_drop_ahead(struct flight *f)
-{
-	CHECK_OBJ(f, FLIGHT_MAGIC);
-	f->ahead_bytes = 0;
 }
 
 bool

@@ -4,7 +4,7 @@
 #define FLIGHT_PRIV_H
 /*
  * The inside of a flight, for the files that carry it: flight.c (state),
- * flight_reader.c (readers), flight_body.c and flight_ring.c (bytes),
+ * flight_reader.c (readers), flight_body.c, flight_ahead.c and flight_ring.c (bytes),
  * flight_verdict.c (what becomes of the body), cache.c (table), verify.c
  * (digest), sync.c (durability).
  */
@@ -44,6 +44,11 @@ struct flight_body {
 	/* A short body's bytes, malloced: until it is stored it has no file. NULL: it is not short. */
 	char *bytes;
 	uint64_t bytes_cap;
+};
+
+/* Bytes that came before their turn; see flight_ahead.c. */
+struct flight_island {
+	uint64_t first, end;
 };
 
 struct flight {
@@ -86,6 +91,9 @@ struct flight {
 	int upstream_status;
 	char *detail;			/* malloced, or NULL */
 	char *challenge;		/* malloced, or NULL */
+	struct flight_island *islands;	/* malloced; by offset, apart; changed by the writer alone */
+	atomic_uint islands_n;
+	unsigned islands_cap;		/* 0: there never was one */
 
 	/* Written by the writer under the lock, read without it (published in this order). */
 	struct flight_body bodies[2];
@@ -100,7 +108,6 @@ struct flight {
 
 	/* The writer's own. */
 	uint64_t reserved_bytes;	/* preallocated up to here */
-	uint64_t ahead_bytes;		/* written beyond committed */
 	_Atomic bool marked;		/* wrong bytes went out under its validators */
 	_Atomic bool in_memory;		/* the rest of the body goes through a ring */
 
@@ -180,13 +187,23 @@ struct flight_body *flight_body(const struct flight *f);
 struct flight_body *flight_shown(const struct flight *f);
 
 /* ---- flight_reader.c ---- */
-void flight_wake_readers(struct flight *f);	/* something changed (lock held) */
+/* There are so many bytes now: wakes who waits for that (lock held). UINT64_MAX: everybody. */
+void flight_wake_readers(struct flight *f, uint64_t upto);
+void flight_wake_reader(struct flight_reader *r);	/* if it waits (lock held) */
+
+/* ---- flight_ahead.c ---- */
+uint64_t flight_readable_locked(const struct flight *f, uint64_t at);
+void flight_trim_islands(struct flight *f, uint64_t upto);	/* the prefix has come there */
 
 /* ---- flight_body.c, for the others ---- */
 void flight_body_init(struct flight_body *b);
 /* Closes its file, frees its text, returns what it was counted for. */
 void flight_body_clear(struct flight *f, struct flight_body *b);
 void flight_body_close(struct flight *f, struct flight_body *b);	/* its file only */
+/* Writes at this place of the file, for which room is made. */
+enum reason flight_write_at(struct flight *f, uint64_t at, const char *p, size_t n) MUSTCHECK;
+/* The prefix ends there now (lock held). */
+void flight_grow_prefix(struct flight *f, uint64_t upto);
 enum reason flight_copy_head(struct flight *f, const struct flight_head *h) MUSTCHECK;
 /* Leaves the unfinished body for a later flight, or removes it. */
 void flight_end_partial(struct flight *f, bool keep);

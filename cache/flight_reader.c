@@ -10,16 +10,22 @@
 #include "include/counter.h"
 
 void
-flight_wake_readers(struct flight *f)
+flight_wake_reader(struct flight_reader *r)
+{
+	if (!r->waiting)
+		return;
+	r->waiting = false;
+	r->wake(r);
+}
+
+void
+flight_wake_readers(struct flight *f, uint64_t upto)
 {
 	struct flight_reader *r;
 
-	TAILQ_FOREACH(r, &f->readers, link) {
-		if (r->waiting) {
-			r->waiting = false;
-			r->wake(r);
-		}
-	}
+	TAILQ_FOREACH(r, &f->readers, link)
+		if (r->seen_bytes < upto || upto == UINT64_MAX)
+			flight_wake_reader(r);
 }
 
 /*
@@ -49,6 +55,8 @@ flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 	r->owner = owner;
 	r->begun = false;
 	atomic_store(&r->at, 0);
+	r->want_first = 0;
+	r->want_end = UINT64_MAX;
 	r->slow_ms = 0;
 	AZ(pthread_mutex_lock(&f->lock));
 	TAILQ_INSERT_TAIL(&f->readers, r, link);
@@ -113,9 +121,10 @@ flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state seen
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	AZ(pthread_mutex_lock(&f->lock));
-	wait = flight_visible(f) <= seen_bytes && flight_state(f) == seen_state &&
+	wait = flight_readable_locked(f, seen_bytes) <= seen_bytes && flight_state(f) == seen_state &&
 	    !(r->begun && atomic_load(&r->body->lost)) && !atomic_load(&r->left_behind);
 	r->waiting = wait;
+	r->seen_bytes = seen_bytes;
 	AZ(pthread_mutex_unlock(&f->lock));
 	return wait;
 }
@@ -192,6 +201,9 @@ flight_left_behind(const struct flight_reader *r)
 struct flight_span
 flight_reader_span(const struct flight_reader *r, uint64_t at, uint64_t n)
 {
+	/* Moved to memory since it was readable: not there any more. */
+	if (atomic_load(&r->body->ring) != NULL && at >= flight_committed(r->f))
+		n = 0;
 	return flight_body_span(r->body, at, n);
 }
 

@@ -132,7 +132,8 @@ flight_ring_trim(struct flight *f, struct flight_body *b)
 	}
 	if (min > ring->tail)
 		ring->tail = min;
-	if (min >= ring->base && atomic_load(&b->fd) >= 0) {
+	/* Who reads beyond the prefix is not seen by its place: then the file stays. */
+	if (min >= ring->base && atomic_load(&b->fd) >= 0 && f->islands_cap == 0) {
 		flight_close_file(b);
 		flight_uncount(f, b);
 	}

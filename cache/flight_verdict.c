@@ -54,13 +54,15 @@ static void
 flight_show(struct flight *f)
 {
 	struct flight_body *old = flight_shown(f), *new = flight_body(f);
-	uint64_t n = flight_committed(f);
+	uint64_t n = flight_committed(f), compared = flight_visible(f);
 
 	if (old == new)
 		return;
-	/* One that ends before the other differs from it there. */
-	if (n < flight_visible(f) && n < atomic_load(&f->diverges_at))
-		atomic_store(&f->diverges_at, n);
+	/* Nothing is known of bytes that only one of them has, or that came before their turn. */
+	if (n < compared)
+		compared = n;
+	if (compared < atomic_load(&f->diverges_at))
+		atomic_store(&f->diverges_at, compared);
 	/* In this order: who sees the new bytes asks flight_follow before it reads any. */
 	atomic_store_explicit(&f->shown, new, memory_order_release);
 	atomic_store_explicit(&f->visible, n, memory_order_release);
@@ -233,6 +235,7 @@ flight_restart(struct flight *f)
 		next = &f->bodies[next == &f->bodies[0]];
 	flight_body_clear(f, next);
 	atomic_store(&f->diverges_at, UINT64_MAX);
+	f->islands_n = 0;
 	atomic_store_explicit(&f->body, next, memory_order_release);
 	atomic_store_explicit(&f->committed, 0, memory_order_release);
 	f->begun = false;
@@ -253,7 +256,7 @@ flight_let_go(struct flight *f)
 	AZ(pthread_mutex_lock(&f->lock));
 	if (flight_state(f) == FLIGHT_HELD) {
 		atomic_store(&flight_shown(f)->lost, true);
-		flight_wake_readers(f);
+		flight_wake_readers(f, UINT64_MAX);
 	}
 	AZ(pthread_mutex_unlock(&f->lock));
 }

@@ -88,12 +88,12 @@ struct flight_reader {
 	 * is left behind: may only post a message.
 	 */
 	void (*wake)(struct flight_reader *r);
-	uint64_t seen_bytes;			/* what the reader knew when it began to wait */
-	enum flight_state seen_state;
+	uint64_t seen_bytes;			/* flight's lock: it waits for more than these */
 	bool waiting;
 	bool owner;				/* the one whose request started the flight */
 	_Atomic bool begun;			/* its client has a status line */
 	_Atomic uint64_t at;			/* nothing before it is needed */
+	uint64_t want_first, want_end;		/* flight's lock: the part that is asked for */
 	_Atomic bool left_behind;		/* its bytes are gone, or it was too slow */
 	int64_t slow_ms;			/* flight's lock: measured since; 0: not */
 	uint64_t slow_at;
@@ -111,12 +111,23 @@ void flight_attach(struct flight *f, struct flight_reader *r, bool owner);
 void flight_detach(struct flight_reader *r);
 /* The reader's turn has come: from now on a client waits for it. Attached or not. */
 void flight_reader_front(struct flight_reader *r);
-/* True: wake will be called when there is more than seen_bytes to read or the state is no longer seen_state.
+/* True: wake will be called when seen_bytes is no longer the end of what it may read, or the state not seen_state.
  * False: that is so already. */
 bool flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state seen_state);
 
+/*
+ * Its client asked for this part: where it lies far ahead in the body it is fetched before what
+ * nobody waits for. Attached.
+ */
+void flight_reader_want(struct flight_reader *r, uint64_t first, uint64_t end);
+
 enum flight_state flight_state(const struct flight *f);
 uint64_t flight_visible(const struct flight *f);	/* body bytes that may be read now */
+/*
+ * How far the reader may read from `at` on: what is visible, or part of the body that came before
+ * its turn. At most `at`: nothing is there yet.
+ */
+uint64_t flight_readable(const struct flight_reader *r, uint64_t at);
 /* from STREAMING or CONFIRMED on, and then for good; else NULL */
 const struct flight_head *flight_head(const struct flight *f);
 /*
@@ -220,8 +231,9 @@ const uint8_t *flight_digest(const struct flight *f);
 void flight_expected_text(const struct flight *f, char *out, size_t cap);
 /*
  * Parts of the body that come before their turn, from other connections: written at their place,
- * where the body goes to a disk. The prefix grows over them with flight_advance; bytes in between
- * are still flight_append's. An unfinished body keeps its prefix only.
+ * where the body goes to a disk, and readable at once. The prefix grows over them with
+ * flight_advance, or with flight_append, which may write them again; bytes in between are
+ * flight_append's. An unfinished body keeps its prefix only.
  */
 bool flight_takes_ahead(const struct flight *f);
 enum reason flight_write_ahead(struct flight *f, uint64_t at, const void *data, size_t n) MUSTCHECK;
@@ -229,6 +241,16 @@ enum reason flight_write_ahead(struct flight *f, uint64_t at, const void *data, 
 void flight_advance(struct flight *f, uint64_t upto);
 /* What was written ahead is of no use: it will be fetched again. */
 void flight_drop_ahead(struct flight *f);
+/*
+ * Readers whose next byte lies beyond the prefix and is not there, or of whose part less than
+ * `window` bytes is: those who came first, at most max_n.
+ */
+struct flight_far {
+	uint64_t at, end;		/* the first byte that is not there; the end of their part */
+	bool starved;			/* it waits for just that byte */
+};
+unsigned flight_find_far(struct flight *f, uint64_t window, struct flight_far *out,
+    unsigned max_n);
 /* The body is complete as announced. Verifier, syncer and index do the rest. */
 void flight_finish(struct flight *f);
 void flight_confirmed(struct flight *f, const struct flight_head *h);

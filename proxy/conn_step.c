@@ -733,7 +733,7 @@ req_range_too_far(const struct req *req, const struct httpcond_verdict *v)
 {
 	return req->source == SOURCE_FLIGHT && v->status == 206 && req->http.if_range.p != NULL &&
 	    flight_state(req->reader.f) == FLIGHT_STREAMING &&
-	    flight_visible(req->reader.f) <= v->first;
+	    flight_readable(&req->reader, v->first) <= v->first;
 }
 
 /* Turns what deliver says into what the connection does. */
@@ -842,6 +842,8 @@ req_step_head(struct req *req)
 		total = req->source == SOURCE_FLIGHT ? flight_reader_total(&req->reader) :
 		    (int64_t)object_size(req->object);
 		answer_judge(req, total, &v);
+		if (req->source == SOURCE_FLIGHT && v.status == 206)
+			flight_reader_want(&req->reader, v.first, v.end);
 		if (req_range_too_far(req, &v)) {
 			if (w->now_ms - req->front_ms < REQ_RANGE_WAIT_MS) {
 				conn_set_state(req->c, CONN_FLIGHT);
@@ -849,6 +851,7 @@ req_step_head(struct req *req)
 				    WAIT : GO_ON;
 			}
 			v.status = 200;
+			flight_reader_want(&req->reader, 0, UINT64_MAX);
 		}
 		if (v.status == 412 || v.status == 416) {
 			req->end_known = total;

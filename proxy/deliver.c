@@ -171,7 +171,7 @@ deliver_limit(const struct req *req, bool *final)
 	if (req->source != SOURCE_FLIGHT)
 		return req->end;
 	s = flight_state(f);	/* before the bytes: COMPLETE then means that these are all */
-	n = flight_visible(f);
+	n = flight_readable(&req->reader, req->at);
 	if (s == FLIGHT_HELD) {
 		*final = false;
 		return req->at;		/* what there is would be wrong */
@@ -224,6 +224,8 @@ deliver_sealed(struct req *req, uint64_t n)
 		span.fd = object_fd(req->object);
 	else
 		span = flight_reader_span(&req->reader, req->at, n);
+	if (span.n == 0)
+		return DELIVER_STARVED;
 	if (span.p == NULL && tls_has_sendfile(c->tls))
 		k = tls_sendfile(c->tls, span.fd, (off_t)req->at, (size_t)span.n);
 	else {
@@ -258,6 +260,8 @@ deliver_piece(struct req *req, uint64_t n, uint64_t *budget)
 	off_t at = (off_t)req->at;
 	ssize_t k;
 
+	if (span.n == 0)
+		return DELIVER_STARVED;	/* it was part of a body that moved to memory */
 	if (span.p != NULL)
 		/* short: the buffer is full */
 		k = send(c->fd, span.p, (size_t)span.n, MSG_NOSIGNAL);

@@ -3,18 +3,12 @@
 #ifndef SEGMENT_PRIV_H
 #define SEGMENT_PRIV_H
 /*
- * What segment.c (one range, one request) and segments.c (all ranges of a
- * fetch) share. The story is in segments.c.
+ * What segment.c (one range, one request), segments.c (all ranges of a fetch)
+ * and segments_pick.c (which one is next) share. The story is in segments.c.
  */
+#include "proxy/piece.h"
 #include "proxy/segment.h"
 #include "proxy/upstream_priv.h"
-
-/* [first, at) is written, [at, end) is not. */
-struct piece {
-	TAILQ_ENTRY(piece) link;
-	uint64_t first, at, end;
-	struct segment *by;		/* NULL: a hole, or complete */
-};
 
 enum segment_verdict {
 	SEGMENT_UNKNOWN,	/* no final head yet */
@@ -55,13 +49,15 @@ enum segments_trial { TRIAL_MANY, TRIAL_ONE, TRIAL_OVER };
 struct segments {
 	struct fetch *ft;
 	struct uphost *host;
-	uint64_t total, next;		/* next: the lowest byte that is in no piece yet */
+	uint64_t total;
 	uint64_t piece_bytes, piece_least;
-	TAILQ_HEAD(, piece) pieces;	/* by offset, from where the lead's part ends */
+	struct piece_list pieces;	/* what is not here is in no piece yet, or in the prefix */
 	TAILQ_HEAD(segment_list, segment) running;
 	unsigned running_n, limit_n;	/* limit_n: the lead included */
 	unsigned held_n;		/* slots without a transfer */
 	bool lead;			/* the fetch's own stream runs */
+	/* It brings all but what readers far ahead ask for. */
+	bool on_demand;
 	bool met;			/* it has come to a piece with bytes, and takes no more */
 	bool proven;			/* some segment was good */
 	bool spoilt;			/* what lies ahead can't be used: memory, or a failed write */
@@ -104,5 +100,13 @@ int64_t segment_retry_after_s(const struct segment *sg);
 bool segments_usable(struct segments *all) MUSTCHECK;
 /* Lets the prefix grow over what is written; complete pieces behind its end are forgotten. */
 void segments_advance(struct segments *all);
+/* Bytes per second of the lead since its body began. */
+uint64_t segments_lead_rate(const struct fetch *ft);
+
+/* ---- segments_pick.c ---- */
+/* What the next segment is to fetch. NULL: nothing at present. */
+struct piece *segments_pick(struct segments *all) MUSTCHECK;
+/* Does a reader wait for what one stream will not have for a while? */
+bool segments_far_is_wanted(const struct fetch *ft);
 
 #endif

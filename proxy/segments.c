@@ -10,9 +10,13 @@
  * connection each) fetch them, lowest first. The fetch's own stream, the lead,
  * goes on until it meets the first piece that has bytes; there it is cut off,
  * and the segments go on alone (FETCH_SEGMENTS). Pieces are written in place.
- * Readers, the verifier and the journal see the prefix, which grows over what
- * lies ahead as soon as the gap before it is closed; an end before that keeps
- * the prefix alone.
+ * The verifier, the journal and most readers see the prefix, which grows over
+ * what lies ahead as soon as the gap before it is closed; an end before that
+ * keeps the prefix alone.
+ *
+ * A reader of a part far ahead does not wait for the prefix: its part is the
+ * next piece (segments_pick.c), which it reads as it comes. Of a body that one
+ * stream brings well enough such parts are all that segments fetch, on demand.
  *
  *   piece    a hole (nobody's) -> taken by a segment -> complete -> part of the prefix
  *            taken -> hole     its segment broke off: the next free one goes on there
@@ -41,12 +45,10 @@ enum {
 	SEGMENT_FAST_BYTES = 64 << 20,		/* a second: more than half of a common line */
 	SEGMENT_UNREAD_BYTES = 256 << 10,	/* unread in the socket: it is us who are slow */
 
-	/* Pieces: of one size, smaller towards the end, so that all segments end together. */
+	/* Pieces; see segments_pick.c. */
 	SEGMENT_PIECE_MAX = 16 << 20,
 	SEGMENT_PIECE_MIN = 8 << 20,		/* or an eighth of segment_min */
 	SEGMENT_PIECE_SHARE = 256,		/* of the whole: what a kill may cost */
-	SEGMENT_AHEAD_PIECES = 2,		/* for each segment, between prefix and furthest */
-	SEGMENT_SPLIT_MS = 500,			/* what takes longer is shared with an idle one */
 
 	SEGMENT_FAILURES_MAX = 6,		/* in a row */
 	SEGMENT_RETRY_MS = 100,			/* after the first; doubled */
@@ -57,18 +59,30 @@ enum {
 
 	/* Is all of this faster than one stream? */
 	SEGMENT_TRIAL_MS = 3000,
+
+	/* Small pieces that the lead goes over. */
+	SEGMENT_PASS_BYTES = 64 << 10,
 };
 
 /* ---- pieces ---- */
 
 /* Takes it off the list; a segment that works on it has nothing more to do. */
 static void
-piece_drop(struct segments *all, struct piece *p)
+segments_drop_piece(struct segments *all, struct piece *p)
 {
-	TAILQ_REMOVE(&all->pieces, p, link);
 	if (p->by != NULL)
 		p->by->piece = NULL;
-	free(p);
+	piece_free(&all->pieces, p);
+}
+
+/*
+ * Is it the lead's after all, which has come to it? It is there first, or there is so little in it
+ * that bringing it again costs less than the lead's connection.
+ */
+static bool
+segments_is_leads(const struct piece *p)
+{
+	return piece_is_empty(p) || p->end - p->first <= SEGMENT_PASS_BYTES;
 }
 
 bool
@@ -87,8 +101,8 @@ segments_advance(struct segments *all)
 
 	while (segments_usable(all) && (p = TAILQ_FIRST(&all->pieces)) != NULL &&
 	    p->first <= flight_committed(f)) {
-		if (all->lead && piece_is_empty(p))
-			return;		/* the lead's, see segments_room */
+		if (all->lead && segments_is_leads(p))
+			return;
 		all->met = true;
 		if (p->at > flight_committed(f)) {
 			flight_advance(f, p->at);
@@ -99,7 +113,7 @@ segments_advance(struct segments *all)
 			return;
 		if (p->at < p->end)
 			return;
-		piece_drop(all, p);
+		segments_drop_piece(all, p);
 	}
 }
 
@@ -123,90 +137,14 @@ segments_room(struct segments *all, size_t n)
 		return 0;
 	if (all->spoilt)
 		return n;
-	/* A piece without a byte yet is the lead's after all: it is there first. */
-	while ((p = TAILQ_FIRST(&all->pieces)) != NULL && p->first <= at && piece_is_empty(p)) {
+	while ((p = TAILQ_FIRST(&all->pieces)) != NULL && p->first <= at && segments_is_leads(p)) {
 		if (p->by != NULL)
 			p->by->robbed = true;
-		piece_drop(all, p);
+		segments_drop_piece(all, p);
 	}
 	if (p == NULL)
 		return n;
 	return p->first - at < n ? (size_t)(p->first - at) : n;
-}
-
-/* A new piece at the end of what was given away so far; NULL: none, or too far ahead. */
-static struct piece *
-segments_extend(struct segments *all)
-{
-	uint64_t have = flight_committed(all->ft->f), least = have, left, n;
-	struct piece *p;
-
-	/* The lead may have gone over pieces that it took back: the next ones are beyond it. */
-	if (all->lead)
-		least += all->ft->buf_n + all->piece_bytes;
-	if (all->next < least)
-		all->next = least < all->total ? least : all->total;
-	if (all->next >= all->total || all->next - have >=
-	    all->piece_bytes * SEGMENT_AHEAD_PIECES * all->limit_n)
-		return NULL;
-	left = all->total - all->next;
-	n = left / (2 * (uint64_t)all->limit_n);
-	if (n > all->piece_bytes)
-		n = all->piece_bytes;
-	if (n < all->piece_least)
-		n = all->piece_least;
-	if (left - n < all->piece_least || n > left)
-		n = left;
-	p = calloc(1, sizeof(*p));
-	if (p == NULL)
-		return NULL;
-	p->first = p->at = all->next;
-	p->end = all->next += n;
-	TAILQ_INSERT_TAIL(&all->pieces, p, link);
-	return p;
-}
-
-/* All is given away: the second half of what will take longest. */
-static struct piece *
-segments_split(struct segments *all)
-{
-	struct segment *sg, *longest = NULL;
-	int64_t ms, most = SEGMENT_SPLIT_MS, now = all->ft->u->now_ms;
-	struct piece *p, *old;
-	uint64_t from;
-
-	TAILQ_FOREACH(sg, &all->running, link) {
-		if (sg->piece == NULL ||
-		    sg->piece->end - sg->piece->at - sg->buf_n < 2 * all->piece_least)
-			continue;
-		ms = segment_left_ms(sg, now);
-		if (ms > most) {
-			most = ms;
-			longest = sg;
-		}
-	}
-	if (longest == NULL || (p = calloc(1, sizeof(*p))) == NULL)
-		return NULL;
-	old = longest->piece;
-	from = old->at + longest->buf_n;
-	p->first = p->at = from + (old->end - from) / 2;
-	p->end = old->end;
-	old->end = p->first;
-	TAILQ_INSERT_AFTER(&all->pieces, old, p, link);
-	return p;
-}
-
-/* What the next segment is to fetch: the lowest that nobody has. NULL: nothing at present. */
-static struct piece *
-segments_pick(struct segments *all)
-{
-	struct piece *p;
-
-	TAILQ_FOREACH(p, &all->pieces, link)
-		if (p->by == NULL && p->at < p->end)
-			return p;
-	p = segments_extend(all);
-	return p != NULL ? p : segments_split(all);
 }
 
 /* ---- all of them ---- */
@@ -236,7 +174,7 @@ segments_free(struct segments **all_p)
 		all->held_n++;
 	}
 	while (!TAILQ_EMPTY(&all->pieces))
-		piece_drop(all, TAILQ_FIRST(&all->pieces));
+		segments_drop_piece(all, TAILQ_FIRST(&all->pieces));
 	segments_drop_slots(all, 0);
 	flight_drop_ahead(all->ft->f);
 	free(all);
@@ -299,7 +237,7 @@ segments_get_slot(struct segments *all)
 	return upstream_take_extra(all->ft->u, all->host);
 }
 
-/* Starts as many as may run. False: out of memory. */
+/* Starts as many as may run, and have something to do. False: out of memory. */
 static bool
 segments_schedule(struct segments *all)
 {
@@ -470,8 +408,7 @@ segment_done(struct segment *sg, CURLcode result)
 
 /* ---- when ---- */
 
-/* Bytes per second of the lead since its body began. */
-static uint64_t
+uint64_t
 segments_lead_rate(const struct fetch *ft)
 {
 	uint64_t got = flight_committed(ft->f) + ft->buf_n - ft->rate_from;
@@ -479,20 +416,20 @@ segments_lead_rate(const struct fetch *ft)
 	return got * 1000 / (uint64_t)(ft->u->now_ms - ft->rate_ms + 1);
 }
 
-/* May this body be fetched in parts at all? */
+/* May parts of this body be asked for at all? */
 static bool
 segments_possible(const struct fetch *ft)
 {
 	const struct uphost *h = ft->host;
 
-	return ft->segments == NULL && !ft->no_segments && ft->curl != NULL && ft->began_here &&
+	return !ft->no_segments && ft->curl != NULL && ft->began_here &&
 	    ft->plan == PLAN_BODY && !ft->resp->accept_ranges_none && h->conf->segments > 1 &&
 	    ft->want_total >= 0 &&
-	    (uint64_t)ft->want_total >= ft->u->depot->config->segment_min &&
 	    (h->segments_max_until_ms <= ft->u->now_ms || h->segments_max > 1) &&
 	    (http_etag_is_strong(slice_of(ft->want.etag)) ||
 	    ft->want.last_modified_s != INT64_MIN) &&
-	    !flight_is_private(ft->f) && flight_takes_ahead(ft->f);
+	    !flight_is_private(ft->f) && flight_takes_ahead(ft->f) &&
+	    ft->u->now_ms - ft->rate_ms >= SEGMENT_AFTER_MS;
 }
 
 /* Is the lead slow, with much to come, and not for our own slowness? */
@@ -502,7 +439,8 @@ segments_would_help(struct fetch *ft)
 	uint64_t rate, left;
 	int unread = 0;
 
-	if (ft->u->now_ms - ft->rate_ms < SEGMENT_AFTER_MS || flight_waiting_readers(ft->f) == 0)
+	if ((uint64_t)ft->want_total < ft->u->depot->config->segment_min ||
+	    flight_waiting_readers(ft->f) == 0)
 		return false;
 	rate = segments_lead_rate(ft);
 	left = (uint64_t)ft->want_total - flight_committed(ft->f) - ft->buf_n;
@@ -512,19 +450,27 @@ segments_would_help(struct fetch *ft)
 	    unread < SEGMENT_UNREAD_BYTES;
 }
 
-/* They begin. */
-static void
-segments_begin(struct fetch *ft)
+/* So many ticks in a row? */
+static bool
+segments_look(struct fetch *ft)
+{
+	ft->behind_n = segments_would_help(ft) ? ft->behind_n + 1 : 0;
+	return ft->behind_n >= SEGMENT_BEHIND_TICKS;
+}
+
+/* Makes what they need. NULL: out of memory. */
+static struct segments *
+segments_new(struct fetch *ft)
 {
 	struct segments *all = calloc(1, sizeof(*all));
 	const struct uphost *h = ft->host;
-	uint64_t at = flight_committed(ft->f) + ft->buf_n;
 
 	if (all == NULL)
-		return;
+		return NULL;
 	all->ft = ft;
 	all->host = ft->host;
-	all->lead = true;
+	all->lead = all->on_demand = true;
+	all->trial = TRIAL_OVER;
 	all->total = (uint64_t)ft->want_total;
 	all->limit_n = (unsigned)h->conf->segments;
 	if (h->segments_max_until_ms > ft->u->now_ms && h->segments_max < all->limit_n)
@@ -540,47 +486,44 @@ segments_begin(struct fetch *ft)
 	all->piece_least /= 4;
 	TAILQ_INIT(&all->pieces);
 	TAILQ_INIT(&all->running);
-	all->next = at + all->piece_bytes;	/* up to there is the lead's */
-	if (all->next > all->total)
-		all->next = all->total;
+	all->started_ms = ft->u->now_ms;
+	all->started_at = flight_committed(ft->f) + ft->buf_n;
+	return all;
+}
+
+/* They bring all of the rest from now on. */
+static void
+segments_begin(struct segments *all)
+{
+	struct fetch *ft = all->ft;
+
+	all->on_demand = false;
 	all->started_ms = all->trial_ms = ft->u->now_ms;
-	all->started_at = at;
+	all->started_at = flight_committed(ft->f) + ft->buf_n;
 	all->lead_rate = segments_lead_rate(ft);
-	all->trial_got = ft->body_bytes;
-	ft->segments = all;
+	all->trial = TRIAL_MANY;
+	all->trial_got = all->got + ft->body_bytes;
 	COUNT(segmented_fetches_total);
 	log_info("flight=%llu one stream brings %.1f MB/s: up to %u parallel ranges from byte %llu",
 	    (unsigned long long)flight_id(ft->f), (double)all->lead_rate / 1e6, all->limit_n,
-	    (unsigned long long)all->next);
-	segments_settle(all);
+	    (unsigned long long)all->started_at);
 }
 
 bool
 segments_take_over(struct fetch *ft, const char *why)
 {
 	struct segments *all = ft->segments;
-	uint64_t have = flight_committed(ft->f);
-	struct piece *p, *first;
 
 	if (all == NULL || !all->proven || all->spoilt || ft->host == NULL || !ft->begun)
 		return false;
-	first = TAILQ_FIRST(&all->pieces);
-	if (have < all->total && (first == NULL || first->first > have)) {
-		/* What the lead leaves undone. */
-		p = calloc(1, sizeof(*p));
-		if (p == NULL)
-			return false;
-		p->first = p->at = have;
-		p->end = first != NULL ? first->first : all->next > have ? all->next : all->total;
-		if (p->end > all->next)
-			all->next = p->end;
-		TAILQ_INSERT_HEAD(&all->pieces, p, link);
-	}
 	if (why != NULL)
 		log_info("flight=%llu the first stream broke at byte %llu: %s",
-		    (unsigned long long)flight_id(ft->f), (unsigned long long)have, why);
+		    (unsigned long long)flight_id(ft->f),
+		    (unsigned long long)flight_committed(ft->f), why);
 	uphost_note_rate(ft->host, ft->body_bytes, ft->u->now_ms - ft->rate_ms, ft->u->now_ms);
-	all->lead = false;
+	if (all->on_demand)
+		COUNT(segmented_fetches_total);
+	all->lead = all->on_demand = false;
 	upstream_pass_slot(ft);
 	all->held_n++;
 	fetch_end_try(ft);
@@ -650,6 +593,24 @@ segments_judge_trial(struct segments *all)
 	}
 }
 
+/* Where there are none yet: are there to be? */
+static void
+segments_consider(struct fetch *ft)
+{
+	struct segments *all;
+	bool help = segments_look(ft);
+
+	if (!help && !segments_far_is_wanted(ft))
+		return;
+	all = segments_new(ft);
+	if (all == NULL)
+		return;
+	if (help)
+		segments_begin(all);
+	ft->segments = all;
+	segments_settle(all);
+}
+
 bool
 segments_tick(struct fetch *ft)
 {
@@ -657,14 +618,13 @@ segments_tick(struct fetch *ft)
 	bool lead;
 
 	if (all == NULL) {
-		if (!segments_possible(ft))
-			return false;
-		ft->behind_n = segments_would_help(ft) ? ft->behind_n + 1 : 0;
-		if (ft->behind_n >= SEGMENT_BEHIND_TICKS)
-			segments_begin(ft);
+		if (segments_possible(ft))
+			segments_consider(ft);
 		return false;
 	}
 	lead = all->lead && !all->met;
+	if (all->on_demand && lead && segments_possible(ft) && segments_look(ft))
+		segments_begin(all);
 	segments_replace_stuck(all);
 	segments_judge_trial(all);
 	segments_settle(all);

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """One fetch, many readers: it belongs to the object, never to a client."""
+import select
+import time
+
 from body import Pattern
 from client import expect_body
 from depot import SLOW
 from origin import Answer
 from support import Later, heavy, patient, together
+from test_cache import hash_path
 
 PATH = "/big.deb"
 URL = "https://cuda.example" + PATH
@@ -131,10 +135,10 @@ def test_first_bytes_are_not_held_back(env):
 
 
 def test_range_on_a_running_fetch(env):
-    """What is there is served at once, what is not waits; there is no second fetch."""
+    """What is there is served at once, and what continues it with it; there is no second fetch."""
     gate = held(env)
     depot = env.depot()
-    with depot.conn() as first, depot.conn() as near, depot.conn() as across, depot.conn() as far:
+    with depot.conn() as first, depot.conn() as near, depot.conn() as across:
         first.ask(TARGET)
         first.read_head()
         first.read_exactly(HELD_AT)
@@ -145,13 +149,171 @@ def test_range_on_a_running_fetch(env):
         response = across.read_head()
         assert response.status == 206
         assert across.read_exactly(1000) == BODY.slice(HELD_AT - 1000, HELD_AT)
-        far.ask(TARGET, f"Range: bytes={SIZE - 1000}-")
-        depot.wait_counter("flight_readers_open", "==", 3)
         gate.open()
         assert across.read_exactly(SIZE - HELD_AT) == BODY.slice(HELD_AT, SIZE)
-        expect_body(far.read(), BODY.slice(SIZE - 1000, SIZE), 206)
         first.read_exactly(SIZE - HELD_AT)
     assert len(env.origin.requests(PATH)) == 1
+
+
+def far_depot(env, **options):
+    """A depot with a first reader whose fetch is held at HELD_AT: the gate, the reader's connection
+    and the depot."""
+    gate = held(env, **{"etag": '"v1"', **options.pop("answer", {})})
+    depot = env.depot(read_timeout="20s", **options)
+    first = depot.conn()
+    first.ask(TARGET)
+    assert first.read_head().status == 200
+    assert first.read_exactly(HELD_AT) == BODY.slice(0, HELD_AT)
+    return gate, first, depot
+
+
+def expect_rest(first, gate):
+    """The first reader's bytes behind those that were held."""
+    gate.open()
+    assert first.read_exactly(SIZE - HELD_AT) == BODY.slice(HELD_AT, SIZE)
+    first.close()
+
+
+def test_range_far_ahead_comes_first(env):
+    """A part that the fetch will not have for long is asked for by itself, while the fetch goes on."""
+    gate, first, depot = far_depot(env)
+    response = depot.fetch(URL, "Range: bytes=700000-700999")
+    expect_body(response, BODY.slice(700000, 701000), 206)
+    assert response.get("Content-Range") == f"bytes 700000-700999/{SIZE}"
+    whole, part = env.origin.requests(PATH)
+    assert whole.get("Range") is None and part.get("Range") == "bytes=700000-700999"
+    assert part.get("If-Range") == '"v1"'
+    expect_body(depot.fetch(URL, "Range: bytes=700500-700999"), BODY.slice(700500, 701000), 206)
+    expect_rest(first, gate)
+    # So few bytes are brought again rather than cutting the first stream.
+    assert len(env.origin.requests(PATH)) == 2
+    assert env.origin.body_bytes(PATH) == SIZE + 1000
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), BODY).is_hit
+    assert depot.counter("far_ranges_total") == 1
+
+
+def test_two_parts_far_ahead(env):
+    """Two readers at two ranges, and the one from the start: all right, each byte asked for once."""
+    gate, first, depot = far_depot(env)
+    together(
+        lambda: expect_body(depot.fetch(URL, "Range: bytes=400000-599999"),
+                            BODY.slice(400000, 600000), 206),
+        lambda: expect_body(depot.fetch(URL, "Range: bytes=800000-899999"),
+                            BODY.slice(800000, 900000), 206))
+    expect_rest(first, gate)
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), BODY).is_hit
+    assert len([r for r in env.origin.requests(PATH) if r.get("Range") is None]) == 1
+    # Nothing but what was on its way when the first stream met the first part.
+    assert depot.counter("upstream_body_bytes_total") <= SIZE + 16384
+
+
+def test_resume_far_ahead(env):
+    """As apt goes on after a break: from there to the end, at once, while the beginning is held."""
+    gate, first, depot = far_depot(env)
+    response = depot.fetch(URL, "Range: bytes=600000-", 'If-Range: "v1"')
+    expect_body(response, BODY.slice(600000, SIZE), 206)
+    # Another version's part is the whole: from the start, which is held.
+    with depot.conn() as other:
+        other.ask(TARGET, "Range: bytes=600000-", 'If-Range: "v2"')
+        assert other.read_head().status == 200
+        assert other.read_exactly(HELD_AT) == BODY.slice(0, HELD_AT)
+    expect_rest(first, gate)
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), BODY).is_hit
+
+
+def test_far_range_as_the_first_request(env):
+    """Nobody else is there: the part comes while the fetch of the whole is held, and counts for it."""
+    gate = held(env)
+    depot = env.depot(read_timeout="20s")
+    expect_body(depot.fetch(URL, f"Range: bytes={SIZE - 200000}-"),
+                BODY.slice(SIZE - 200000, SIZE), 206)
+    gate.open()
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), BODY).is_hit
+    assert depot.counter("upstream_body_bytes_total") <= SIZE + 16384
+
+
+def test_far_range_of_a_promised_digest(env):
+    """Its last 64 KiB wait until all of it is right; what is before them does not."""
+    path = hash_path(BODY.bytes(), "SHA256")
+    gate = held(env, path=path)
+    depot = env.depot(read_timeout="20s")
+    with depot.conn() as first, depot.conn() as far, depot.conn() as last:
+        first.ask("http://HTTPS///cuda.example" + path)
+        first.read_head()
+        far.ask("http://HTTPS///cuda.example" + path, f"Range: bytes={SIZE - 100000}-")
+        last.ask("http://HTTPS///cuda.example" + path, "Range: bytes=-1000")
+        assert far.read_head().status == 206
+        n = 100000 - (64 << 10)
+        assert far.read_exactly(n) == BODY.slice(SIZE - 100000, SIZE - 100000 + n)
+        assert last.read_head().status == 206
+        assert not select.select([far.sock, last.sock], [], [], 0)[0]
+        gate.open()
+        assert far.read_exactly(64 << 10) == BODY.slice(SIZE - (64 << 10), SIZE)
+        assert last.read_exactly(1000) == BODY.slice(SIZE - 1000, SIZE)
+        assert first.read_exactly(SIZE) == BODY.bytes()
+
+
+def test_far_range_of_another_version(env):
+    """The origin has another file by now: no byte of it reaches who reads the old one's length."""
+    other = Pattern(SIZE, seed=2)
+    gate = env.origin.gate()
+    env.origin.serve(PATH, Answer(BODY, gate=gate, held_at=HELD_AT, etag='"v1"'),
+                     Answer(other, etag='"v2"'))
+    depot = env.depot(read_timeout="20s")
+    with depot.conn() as first, depot.conn() as far:
+        first.ask(TARGET)
+        first.read_head()
+        far.ask(TARGET, "Range: bytes=700000-700999")
+        depot.wait_counter("segment_fallbacks_total", "==", 1)
+        gate.open()
+        expect_body(far.read(), BODY.slice(700000, 701000), 206)
+        assert first.read_exactly(SIZE) == BODY.bytes()
+    assert len(env.origin.requests(PATH)) == 2
+
+
+@patient
+def test_far_range_where_there_are_none(env):
+    """The origin ignores Range: with If-Range it is the whole after 5 s, without it waits."""
+    gate, first, depot = far_depot(env, answer={"ranges": False})
+    with depot.conn() as plain, depot.conn() as conditional:
+        plain.ask(TARGET, "Range: bytes=700000-")
+        started = time.monotonic()
+        conditional.ask(TARGET, "Range: bytes=700000-", 'If-Range: "v1"')
+        assert plain.read_head().status == 206
+        assert conditional.read_head().status == 200
+        assert time.monotonic() - started > 4.9
+        gate.open()
+        assert conditional.read_exactly(SIZE) == BODY.bytes()
+        assert plain.read_exactly(SIZE - 700000) == BODY.slice(700000, SIZE)
+    expect_rest(first, gate)
+    assert len([r for r in env.origin.requests(PATH) if r.get("Range") is None]) == 1
+
+
+def test_far_range_with_one_connection_a_file(env):
+    """segments = 1 says so: it waits for its turn."""
+    gate, first, depot = far_depot(env, segments=1)
+    with depot.conn() as far:
+        far.ask(TARGET, "Range: bytes=700000-700999")
+        assert far.read_head().status == 206
+        expect_rest(first, gate)
+        assert far.read_exactly(1000) == BODY.slice(700000, 701000)
+    assert len(env.origin.requests(PATH)) == 1
+
+
+def test_range_of_an_unknown_length(env):
+    """200 and all of it."""
+    gate = held(env, length="chunked")
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask(TARGET, "Range: bytes=700000-")
+        response = conn.read_head()
+        assert response.status == 200
+        gate.open()
+        expect_body(conn.read_body(response), BODY)
 
 
 def test_if_range_on_a_running_fetch(env):

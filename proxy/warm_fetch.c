@@ -239,8 +239,8 @@ warm_finish(struct warm_run *run, struct warm_job *job, CURLcode result)
 	run->done_n++;
 	run->failed_n += !ok;
 	run->got_bytes += f->got_bytes;
-	if (f->size_bytes < 0)
-		run->total_bytes += f->got_bytes;
+	/* What it announced was not known, or won't come. */
+	run->total_bytes += f->got_bytes - (uint64_t)(f->size_bytes > 0 ? f->size_bytes : 0);
 	warm_report(run, f);
 	warm_start(run, job);
 }

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """apt-depot warm: what builds will ask for is fetched before they do."""
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
+import subprocess
+import termios
 
-from depot import run_command
+from depot import BINARY, SLOW, run_command, wait_until
 from origin import Answer
 from repo import Deb, forge_deb
+from support import Later
 from test_apt import NAMES, packages
 
 NEEDS_PACKAGES = True
@@ -151,6 +158,55 @@ def test_failures_are_named(env):
     assert text.returncode == 2 and "no depot answers" in text.stdout, text.stdout
     for args in ((), ("https://x.example/",), ("--jobs", "0", "https://x.example/", "a")):
         assert run_command("warm", *args).returncode == 2, args
+
+
+def on_screen(columns, rows, *args):
+    """Runs the command on a terminal of this size: its status, and all that it wrote there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    process = subprocess.Popen([BINARY, "warm", *args], stdin=theirs, stdout=theirs, stderr=theirs,
+                               env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    data = b""
+    try:
+        while piece := os.read(ours, 65536):
+            data += piece
+    except OSError:     # nobody has the other end open any more
+        pass
+    os.close(ours)
+    return process.wait(15 * SLOW), data.decode().replace("\r\n", "\n")
+
+
+def test_table_on_a_terminal(env):
+    """Drawn over itself, within the screen, gone in the end; a line for each file stays."""
+    repo = env.flat_repo(debs={f"package-with-a-long-name-{n}": forge(
+        f"package-with-a-long-name-{n}", "1:12.4.131-1+cuda12", 150000) for n in range(6)})
+    gate = env.origin.gate()
+    for name, deb in repo.debs.items():
+        repo.serve_deb(name, Answer(deb.data, gate=gate, held_at=100000))
+    depot = env.depot()
+    run = Later(lambda: on_screen(
+        64, 6, "--depot", f"http://127.0.0.1:{depot.port}", "--jobs", "6",
+        f"https://{repo.host}{repo.root}", *repo.debs))
+    gate.wait_for(6)
+    wait_until(lambda: depot.counter("sent_body_bytes_total") >=
+               6 * (150000 - 65536), "all have begun")
+    gate.open()
+    status, text = run.result()
+    assert status == 0, text
+    plain = re.sub("\033\\[[0-9]*[FJ]", "", text).split("\n")
+    table = [line for line in plain if line.startswith(("package-with", "0 of 6 files"))]
+    assert table[4].startswith("0 of 6 files") and max(map(len, table)) == 63, text
+    # Five of six rows have room on this screen, all of it included.
+    assert "\033[5F\033[J" in text and "\033[6F" not in text, text
+    screen = []
+    for part in re.split("(\033\\[[0-9]+F\033\\[J)", text):
+        if part.startswith("\033"):
+            del screen[-int(part[2:-4]):]
+        else:
+            screen += part.split("\n")[:-1]
+    assert sum(line.startswith("[") for line in screen) == 6, screen
+    assert screen[-1].startswith("all 6 files are cached"), screen
 
 
 def test_finds_the_depot_by_its_configuration(env):

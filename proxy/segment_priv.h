@@ -59,6 +59,7 @@ struct segments {
 	/* It brings all but what readers far ahead ask for. */
 	bool on_demand;
 	bool met;			/* it has come to a piece with bytes, and takes no more */
+	bool landing;			/* little is on its way to the lead */
 	bool proven;			/* some segment was good */
 	bool spoilt;			/* what lies ahead can't be used: memory, or a failed write */
 	enum reason broken;		/* the body itself can't be written */

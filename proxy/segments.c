@@ -30,6 +30,7 @@
  */
 #include "proxy/segment_priv.h"
 
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 
@@ -60,8 +61,10 @@ enum {
 	/* Is all of this faster than one stream? */
 	SEGMENT_TRIAL_MS = 3000,
 
-	/* Small pieces that the lead goes over. */
+	/* Small pieces that the lead goes over; and what it may still be sent before a larger one. */
 	SEGMENT_PASS_BYTES = 64 << 10,
+	SEGMENT_LAND_BYTES = 8 << 20,		/* nobody is allowed more at a time */
+	SEGMENT_LAST_WINDOW_BYTES = 16 << 10,
 };
 
 /* ---- pieces ---- */
@@ -127,6 +130,32 @@ segments_flush(struct segments *all)
 		segments_advance(all);
 }
 
+/* How many bytes more the origin may send before it hears of us. */
+static void
+segments_set_window(const struct segments *all, int bytes)
+{
+	(void)setsockopt(all->ft->socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof(bytes));
+}
+
+/*
+ * The lead comes to a piece that is there: what the origin has sent beyond it by then is lost, as
+ * much as is on its way. What it was allowed to send can't be taken back, so it is allowed no more
+ * from where that reaches the piece.
+ */
+static void
+segments_land(struct segments *all, uint64_t left)
+{
+	struct tcp_info info;
+	socklen_t n = sizeof(info);
+
+	if (all->landing || left > SEGMENT_LAND_BYTES || all->ft->socket == CURL_SOCKET_BAD ||
+	    getsockopt(all->ft->socket, IPPROTO_TCP, TCP_INFO, &info, &n) != 0 ||
+	    left > info.tcpi_rcv_ssthresh + SEGMENT_LAST_WINDOW_BYTES)
+		return;
+	all->landing = true;
+	segments_set_window(all, SEGMENT_LAST_WINDOW_BYTES);
+}
+
 size_t
 segments_room(struct segments *all, size_t n)
 {
@@ -144,6 +173,7 @@ segments_room(struct segments *all, size_t n)
 	}
 	if (p == NULL)
 		return n;
+	segments_land(all, p->first - at);
 	return p->first - at < n ? (size_t)(p->first - at) : n;
 }
 
@@ -201,6 +231,8 @@ segments_give_up(struct segments *all, const char *why, int64_t remember_ms)
 	    (unsigned long long)flight_id(ft->f), why,
 	    (unsigned long long)flight_committed(ft->f));
 	ft->no_segments = true;
+	if (lead && all->landing)
+		segments_set_window(all, SEGMENT_LAND_BYTES);
 	segments_free(&ft->segments);
 	if (broken != REASON_OK && !lead) {
 		fetch_plan_fail(ft, broken, "%s", reason_text(broken));

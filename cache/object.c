@@ -7,7 +7,8 @@
  * version for its key (and its count of dropped blobs) has not moved since
  * it was read. Entries are counted references of one thread: connections
  * hold those they are sending; the table drops what was not used for ten
- * seconds, so that evicted bodies don't keep their disk space for long.
+ * seconds, and everything when something was evicted, so that evicted bodies
+ * don't keep their disk space.
  */
 #include "cache/object_priv.h"
 #include "cache/window.h"
@@ -59,6 +60,7 @@ struct object_table {
 	struct blobstore *blobs;
 	struct windows *windows;	/* copies of what many are being sent */
 	unsigned n, max_n;
+	uint32_t drop_version;		/* of the last look */
 	struct object_list lru;		/* most recent last */
 	struct object_list buckets[OBJECT_BUCKETS];
 	char text[OBJECT_TEXT_MAX];
@@ -162,11 +164,15 @@ object_table_free(struct object_table **t_p)
 void
 object_table_tick(struct object_table *t, int64_t now_ms)
 {
+	uint32_t drop_version = index_drop_version(t->ix);
 	struct object *o;
 
 	CHECK_OBJ(t, OBJECT_TABLE_MAGIC);
-	while ((o = TAILQ_FIRST(&t->lru)) != NULL && now_ms - o->used_ms > OBJECT_IDLE_MS)
+	/* After an eviction all are looked up again; what it took must not keep its room. */
+	while ((o = TAILQ_FIRST(&t->lru)) != NULL && (now_ms - o->used_ms > OBJECT_IDLE_MS ||
+	    t->drop_version != drop_version))
 		object_unlist(o);
+	t->drop_version = drop_version;
 	windows_tick(t->windows, now_ms);
 }
 

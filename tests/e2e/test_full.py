@@ -7,6 +7,7 @@ import subprocess
 
 from body import Pattern
 from client import expect_body, expect_error
+from depot import wait_until
 from origin import Answer
 from support import Later, Skip, heavy, patient
 from test_cache import hash_path
@@ -76,6 +77,37 @@ def test_disk_that_fills_up_in_the_middle(env):
         assert len(env.origin.requests("/x.deb")) == 1
         assert depot.counter("streamed_through_total") == 1
         assert depot.partial_names() == []
+
+
+def test_disk_full_at_every_write(env):
+    """However much room is left, down to none: every body is right, and kept once there is room."""
+    body = Pattern(2 * MIB + 1000)
+    data = body.bytes()
+    named = hash_path(data, "SHA256")
+    with small_disk(env, 24) as depot:
+        filler = os.path.join(os.path.dirname(depot.cache_dir), "filler")
+        disk = os.statvfs(depot.cache_dir)
+        for n in range(14):
+            left = n * MIB // 5
+            with open(filler, "wb") as file:
+                free = os.statvfs(depot.cache_dir)
+                os.posix_fallocate(file.fileno(), 0,
+                                   max(1, free.f_bavail * free.f_bsize - left))
+            env.origin.serve(f"/chunked-{n}.deb", Answer(body, length="chunked"))
+            env.origin.serve(f"/{n}.deb", body)
+            env.origin.serve(f"/{n}{named}", body)
+            for path in (f"/chunked-{n}.deb", f"/{n}.deb", f"/{n}{named}"):
+                assert depot.fetch(url(path), expect=body).complete, (path, left)
+            depot.wait_idle()
+            os.unlink(filler)
+            last = f"/{n}{named}"
+            assert depot.fetch(url(last), expect=body).complete
+            depot.wait_idle()
+            assert depot.fetch(url(last), expect=body).is_hit, left
+            depot.command("evict", "http://cuda.example/*")
+            # Nothing keeps its room, or room that was taken in advance.
+            wait_until(lambda: os.statvfs(depot.cache_dir).f_bavail * 10 >= disk.f_bavail * 9,
+                       "the room is given back", 5)
 
 
 def test_disk_that_becomes_read_only(env):

@@ -8,7 +8,9 @@
 #include "tests/support/cachedir.h"
 
 #include <check.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 Suite *check_flight_ahead_suite(void);
@@ -231,6 +233,35 @@ START_TEST(test_wrong_with_islands)
 }
 END_TEST
 
+/* The disk fills up: what lies ahead is not there any more, and its file can't be mistaken. */
+START_TEST(test_disk_full)
+{
+	struct rlimit was, limit;
+	int fd;
+
+	make(false, 500000, 600000);
+	ahead(500000, 510000);
+	fd = flight_reader_span(&r, 500000, 10000).fd;
+	ck_assert_int_eq(flight_follow(&r, 500000), FLIGHT_ON);
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &was), 0);
+	limit = was;
+	limit.rlim_cur = 1000;
+	(void)signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	ck_assert_int_eq(flight_append(f, body + 1000, 1000), REASON_OK);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &was), 0);
+	ck_assert(flight_passes_through(f) && !flight_takes_ahead(f));
+	ck_assert_uint_le(flight_readable(&r, 500000), 500000);
+	ck_assert_uint_eq(flight_reader_span(&r, 500000, 10000).n, 0);
+	ck_assert(flight_wait(&r, 500000, FLIGHT_STREAMING));
+	/* One that saw it a moment ago still reads from the right file. */
+	ck_assert(flight_takes(f, 4096));
+	ck_assert_int_eq(atomic_load(&flight_body(f)->fd), fd);
+	flight_drop_ahead(f);
+	ck_assert(flight_find_far(f, 1, &(struct flight_far){.at = 0}, 1) == 0);
+}
+END_TEST
+
 Suite *
 check_flight_ahead_suite(void)
 {
@@ -244,6 +275,7 @@ check_flight_ahead_suite(void)
 	tcase_add_test(tc, test_far);
 	tcase_add_test(tc, test_far_and_withheld);
 	tcase_add_test(tc, test_wrong_with_islands);
+	tcase_add_test(tc, test_disk_full);
 	suite_add_tcase(s, tc);
 	return s;
 }

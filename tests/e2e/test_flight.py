@@ -236,6 +236,29 @@ def test_far_range_as_the_first_request(env):
     assert depot.counter("upstream_body_bytes_total") <= SIZE + 16384
 
 
+def test_killed_with_a_part_far_ahead(env):
+    """Killed when a part lies ahead: what is in order is continued, the rest is not believed."""
+    mib = 1 << 20
+    body = Pattern(6 * mib)
+    gate = held(env, body, at=3 * mib)
+    depot = env.depot(read_timeout="20s")
+    with depot.conn() as conn:
+        conn.ask(TARGET)
+        conn.read_head()
+        assert conn.read_exactly(3 * mib) == body.slice(0, 3 * mib)
+        expect_body(depot.fetch(URL, f"Range: bytes={4 * mib}-{5 * mib}"),
+                    body.slice(4 * mib, 5 * mib + 1), 206)
+        depot.wait_counter("partial_marks_total", ">=", 2)
+        depot.kill()
+    gate.open()
+    depot.start()
+    env.origin.forget()
+    expect_body(depot.fetch(URL), body)
+    assert env.origin.body_bytes(PATH) in (4 * mib, 5 * mib)
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), body).is_hit
+
+
 def test_far_range_of_a_promised_digest(env):
     """Its last 64 KiB wait until all of it is right; what is before them does not."""
     path = hash_path(BODY.bytes(), "SHA256")

@@ -106,6 +106,20 @@ def test_stops_when_the_client_goes(env):
     assert counters(depot)["started"] == 4
 
 
+def test_evicted_before_it_is_asked_for(env):
+    """That was in vain: counted as wasted, with its bytes, not as used."""
+    repo, depot, conn = begin(env, LEAVES[:3])
+    wait_until(lambda: counters(depot)["started"] == 6, "the rest is started")
+    depot.wait_idle()
+    depot.command("evict", f"https://{repo.host}{repo.path_of(LEAVES[4])}")
+    ask(conn, repo, LEAVES[3:5])
+    wait_until(lambda: counters(depot)["used"] == 1, "one was of use")
+    wait_until(lambda: counters(depot)["wasted"] == 1, "the other was not")
+    assert depot.counter("prefetch_wasted_bytes_total") == len(repo.debs[LEAVES[4]].data)
+    assert fetched(env, repo).count(LEAVES[4]) == 2
+    conn.close()
+
+
 def test_budget(env):
     """A tenth of the cache, of what was not asked for: then it waits until something is."""
     repo, depot, conn = begin(env, LEAVES[:3], debs=tree(1 << 20), cache_max="30M")

@@ -71,6 +71,7 @@ struct ahead_note {
 	struct ahead_client *client;	/* a reference */
 	struct repo_gen *gen;		/* a reference; NULL: the client is gone */
 	uint8_t sha256[32];
+	bool started;			/* its request started a fetch */
 	struct key key;			/* of the version */
 	char url[];
 };
@@ -125,7 +126,8 @@ ahead_post(struct ahead *a, struct ahead_note *note)
 
 void
 ahead_note(struct ahead *a, struct ahead_client **client_p, struct repo_gen *gen,
-    struct slice url, const struct flight_expect *expect, const struct key *version_key)
+    struct slice url, const struct flight_expect *expect, const struct key *version_key,
+    bool started)
 {
 	struct ahead_client *cl = *client_p;
 	struct ahead_note *note;
@@ -149,6 +151,7 @@ ahead_note(struct ahead *a, struct ahead_client **client_p, struct repo_gen *gen
 	note->gen = repo_gen_ref(gen);
 	memcpy(note->sha256, expect->digest, 32);
 	note->key = *version_key;
+	note->started = started;
 	memcpy(note->url, url.p, url.n);
 	note->url[url.n] = '\0';
 	if (ahead_post(a, note))
@@ -437,10 +440,10 @@ ahead_take_note(struct ahead *a, struct ahead_note *note)
 	g = ahead_find_guess(a, &note->key);
 	if (g != NULL) {
 		/* What was evicted before it was asked for is fetched once more. */
-		if (g->reader.f != NULL || ahead_is_stored(a, note->sha256))
-			COUNT(prefetch_used_total);
-		else
+		if (note->started)
 			ahead_count_wasted(g);
+		else
+			COUNT(prefetch_used_total);
 		ahead_drop_guess(g);
 	}
 	if (!cl->listed) {

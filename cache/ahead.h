@@ -17,9 +17,13 @@ struct ahead *ahead_start(struct cache *c, uint64_t budget_bytes) MUSTCHECK;
 void ahead_stop(struct ahead *a);
 void ahead_free(struct ahead **a_p);
 
-/* This client asked for a package that the generation lists. *client_p: NULL at first. */
+/*
+ * This client asked for a package that the generation lists, and its request had to start a fetch,
+ * or not. *client_p: NULL at first.
+ */
 void ahead_note(struct ahead *a, struct ahead_client **client_p, struct repo_gen *gen,
-    struct slice url, const struct flight_expect *expect, const struct key *version_key);
+    struct slice url, const struct flight_expect *expect, const struct key *version_key,
+    bool started);
 /* The client is gone. */
 void ahead_gone(struct ahead_client **client_p);
 

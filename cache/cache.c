@@ -1045,7 +1045,7 @@ cache_note_given(struct cache_view *v, struct cache_client *client, struct repo_
 }
 
 void
-cache_note_asked(struct cache_view *v, const struct cache_ask *ask)
+cache_note_asked(struct cache_view *v, const struct cache_ask *ask, bool started)
 {
 	struct repo_answer ra;
 	struct repo_ask q = {
@@ -1058,7 +1058,7 @@ cache_note_asked(struct cache_view *v, const struct cache_ask *ask)
 	repo_ask(v->repos, &q, &ra);
 	if (ra.role == REPO_ROLE_LISTED)
 		ahead_note(v->cache->parts.ahead, &ask->client->ahead, ra.gen, ask->url->text,
-		    &ra.expect, &ra.version_key);
+		    &ra.expect, &ra.version_key, started);
 }
 
 void

@@ -177,7 +177,8 @@ void cache_confirm(struct cache_view *v, struct object *o, const struct flight *
 void cache_note_given(struct cache_view *v, struct cache_client *client, struct repo_gen *gen,
     int64_t now_ms);
 /* The client asked for a package that its generation lists: what comes next may be fetched ahead. */
-void cache_note_asked(struct cache_view *v, const struct cache_ask *ask);
+/* started: its request had to start a fetch. */
+void cache_note_asked(struct cache_view *v, const struct cache_ask *ask, bool started);
 void cache_gen_unref(struct repo_gen **gen_p);
 /* Is it served because upstream's newer Release does not agree with its indexes? */
 bool cache_gen_is_held(struct cache_view *v, const struct repo_gen *gen);

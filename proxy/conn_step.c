@@ -272,13 +272,13 @@ req_fail_incomplete(struct req *req)
 
 /* What comes after this package may be fetched ahead: behind its own request, never before. */
 static void
-req_note_asked(struct req *req, const struct cache_ask *ask)
+req_note_asked(struct req *req, const struct cache_ask *ask, bool started)
 {
 	struct worker *w = req->c->w;
 
 	if (w->depot->config->prefetch == PREFETCH_CLOSURE && req->listed &&
 	    req->af.class == APTFILE_PACKAGE && !ask->head_only)
-		cache_note_asked(w->view, ask);
+		cache_note_asked(w->view, ask, started);
 }
 
 /* Asks the cache: an object to serve, a flight to follow, or why neither. */
@@ -308,7 +308,7 @@ req_ask(struct req *req, bool object_bad)
 	if (a.flight == NULL) {
 		COUNT(hits_total);
 		req->cache_status = a.held ? "hit; detail=generation-held" : "hit";
-		req_note_asked(req, &ask);
+		req_note_asked(req, &ask, false);
 		return req_go(req, REQ_OPEN);
 	}
 	req->flight_id = flight_id(a.flight);
@@ -321,7 +321,7 @@ req_ask(struct req *req, bool object_bad)
 	if (a.created && !a.launched)
 		req_launch(req, alone || (flight_is_private(req->reader.f) &&
 		    req->af.class == APTFILE_OTHER));
-	req_note_asked(req, &ask);
+	req_note_asked(req, &ask, a.created);
 	/*
 	 * apt asks its sources one after the other: a host that hangs is not waited for again and
 	 * again.

@@ -261,7 +261,6 @@ struct fetch *fetch_new(struct upstream *u, struct flight *f, const struct upstr
 void fetch_begin(struct fetch *ft);	/* on the upstream thread */
 void fetch_start(struct fetch *ft);	/* it has its slot */
 void fetch_done(struct fetch *ft, CURLcode result);
-void fetch_flush(struct fetch *ft);
 void fetch_tick(struct fetch *ft);	/* time-outs, loneliness */
 void fetch_abort(struct fetch *ft, enum reason why);	/* the depot stops */
 
@@ -271,8 +270,6 @@ void fetch_fail_planned(struct fetch *ft, int status);
 void fetch_again(struct fetch *ft, enum reason r, int status, const char *detail);
 /* Every byte is in the flight: the fetch is over, or waits for the verdict. */
 void fetch_complete(struct fetch *ft);
-/* Received bytes are to be written soon. */
-void fetch_flush_soon(struct fetch *ft);
 /* Gives up the running try and does as fetch_again. */
 void fetch_break_off(struct fetch *ft, enum reason r, const char *detail);
 void fetch_set_state(struct fetch *ft, enum fetch_state to);
@@ -285,6 +282,17 @@ void fetch_pause(struct fetch *ft, bool at_once);
 /* Ends it badly, in words; what has come is kept where it can be continued. */
 void fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
+
+/* ---- fetch_body.c ---- */
+/* libcurl: body bytes; arg is the fetch. Anything but n ends the transfer. */
+size_t fetch_write_cb(char *p, size_t one, size_t n, void *arg);
+/* Hands the head to the flight: from now on readers have something to read. */
+bool fetch_begin_body(struct fetch *ft);
+/* Looks at the first bytes, then begins; true when the body may go on. */
+bool fetch_sniff(struct fetch *ft);
+/* Received bytes are to be written soon; now. */
+void fetch_flush_soon(struct fetch *ft);
+void fetch_flush(struct fetch *ft);
 
 /* ---- fetch_rate.c ---- */
 /* One connection of this host brought so many bytes in so much time. */

@@ -111,8 +111,10 @@ void flight_attach(struct flight *f, struct flight_reader *r, bool owner);
 void flight_detach(struct flight_reader *r);
 /* The reader's turn has come: from now on a client waits for it. Attached or not. */
 void flight_reader_front(struct flight_reader *r);
-/* True: wake will be called when seen_bytes is no longer the end of what it may read, or the state not seen_state.
- * False: that is so already. */
+/*
+ * True: wake will be called when seen_bytes is no longer the end of what it may read, or the state
+ * not seen_state. False: that is so already.
+ */
 bool flight_wait(struct flight_reader *r, uint64_t seen_bytes, enum flight_state seen_state);
 
 /*

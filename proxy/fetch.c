@@ -18,7 +18,6 @@
  * decided in fetch_check_lonely (fetch_rate.c).
  */
 #include <arpa/inet.h>
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 

@@ -68,7 +68,7 @@ struct segments {
 	struct uprate front;		/* of the prefix: replaced_n and again_ms of the foremost */
 
 	enum segments_trial trial;
-	int64_t trial_ms, started_ms;
+	int64_t trial_ms, started_ms, far_ms;	/* far_ms: of the last part for a reader far ahead */
 	uint64_t trial_got, got, started_at;
 	uint64_t lead_rate, many_rate;
 	unsigned limit_was;

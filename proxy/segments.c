@@ -132,9 +132,11 @@ segments_flush(struct segments *all)
 
 /* How many bytes more the origin may send before it hears of us. */
 static void
-segments_set_window(const struct segments *all, int bytes)
+segments_set_window(const struct segments *all, uint32_t bytes)
 {
-	(void)setsockopt(all->ft->socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, &bytes, sizeof(bytes));
+	int clamp = (int)bytes;
+
+	(void)setsockopt(all->ft->socket, IPPROTO_TCP, TCP_WINDOW_CLAMP, &clamp, sizeof(clamp));
 }
 
 /*
@@ -147,13 +149,19 @@ segments_land(struct segments *all, uint64_t left)
 {
 	struct tcp_info info;
 	socklen_t n = sizeof(info);
+	uint32_t last;
 
 	if (all->landing || left > SEGMENT_LAND_BYTES || all->ft->socket == CURL_SOCKET_BAD ||
-	    getsockopt(all->ft->socket, IPPROTO_TCP, TCP_INFO, &info, &n) != 0 ||
-	    left > info.tcpi_rcv_ssthresh + SEGMENT_LAST_WINDOW_BYTES)
+	    getsockopt(all->ft->socket, IPPROTO_TCP, TCP_INFO, &info, &n) != 0)
+		return;
+	/* A window that takes no two packets stops it. */
+	last = 2 * info.tcpi_rcv_mss;
+	if (last < SEGMENT_LAST_WINDOW_BYTES)
+		last = SEGMENT_LAST_WINDOW_BYTES;
+	if (left > info.tcpi_rcv_ssthresh + last)
 		return;
 	all->landing = true;
-	segments_set_window(all, SEGMENT_LAST_WINDOW_BYTES);
+	segments_set_window(all, last);
 }
 
 size_t
@@ -173,7 +181,8 @@ segments_room(struct segments *all, size_t n)
 	}
 	if (p == NULL)
 		return n;
-	segments_land(all, p->first - at);
+	if (!segments_is_leads(p))
+		segments_land(all, p->first - at);
 	return p->first - at < n ? (size_t)(p->first - at) : n;
 }
 
@@ -595,6 +604,12 @@ segments_judge_trial(struct segments *all)
 
 	if (all->trial == TRIAL_OVER)
 		return;
+	/* Readers' parts are short, and say nothing of what the connections can do. */
+	if (all->far_ms >= all->trial_ms) {
+		all->trial_ms = now;
+		all->trial_got = got;
+		return;
+	}
 	if (all->trial == TRIAL_ONE && all->running_n + all->lead > 1)
 		measured = true;	/* not alone yet: the measure begins anew */
 	if (!measured)

@@ -102,6 +102,13 @@ segments_split(struct segments *all)
 	return piece_split(&all->pieces, longest->piece, from + (longest->piece->end - from) / 2);
 }
 
+static void
+segments_note_far(struct segments *all)
+{
+	COUNT(far_ranges_total);
+	all->far_ms = all->ft->u->now_ms;
+}
+
 /* The piece from this byte on, which lies in one: as it is, or its rest. NULL: it will be there. */
 static struct piece *
 segments_take_from(struct segments *all, struct piece *p, uint64_t at)
@@ -113,7 +120,7 @@ segments_take_from(struct segments *all, struct piece *p, uint64_t at)
 		return sg == NULL ? p : NULL;
 	if (sg != NULL && segment_left_ms(sg, all->ft->u->now_ms) < SEGMENT_SPLIT_MS)
 		return NULL;
-	COUNT(far_ranges_total);
+	segments_note_far(all);
 	return piece_split(&all->pieces, p, at);
 }
 
@@ -143,7 +150,7 @@ segments_take_far(struct segments *all, const struct flight_far *far)
 		end = at + all->piece_bytes;
 	if (at >= end)
 		return NULL;
-	COUNT(far_ranges_total);
+	segments_note_far(all);
 	return piece_add(&all->pieces, at, end);
 }
 

@@ -468,6 +468,43 @@ def test_look_ahead_leaves_slots_to_those_who_wait(env):
             expect_body(conn.read(), Pattern(MIB))
 
 
+def test_indexes_overtake(env):
+    """A large file runs, another waits for its slot: an index does not."""
+    gate = held(env, "/0.deb")
+    env.origin.serve("/1.deb", b"one")
+    path = "/dists/s/main/binary-amd64/Packages.gz"
+    env.origin.serve(path, b"list")
+    depot = segments_depot(env, upstream_connections="3")
+    first = Later(lambda: depot.fetch("http://cuda.example/0.deb"))
+    env.origin.wait_requests("/0.deb", 1)
+    second = Later(lambda: depot.fetch("http://cuda.example/1.deb"))
+    depot.wait_counter("upstream_queued", "==", 1)
+    expect_body(depot.fetch("http://cuda.example" + path), b"list")
+    assert depot.counter("upstream_queued") == 1
+    gate.open()
+    expect_body(first.result(), Pattern(MIB))
+    expect_body(second.result(), b"one")
+
+
+def test_hosts_take_turns(env):
+    """What one host's clients asked for before does not all go before another host's first."""
+    gate = held(env, "/0.deb")
+    for name in ("1", "2", "3", "other"):
+        env.origin.serve(f"/{name}.deb", b"data")
+    depot = segments_depot(env, upstream_connections_total="3")
+    readers = []
+    for n, url in enumerate(["cuda.example/0.deb", "cuda.example/1.deb", "cuda.example/2.deb",
+                             "cuda.example/3.deb", "mirror.example/other.deb"]):
+        readers.append(Later(lambda url=url: depot.fetch("http://" + url)))
+        env.origin.wait_requests("/0.deb", 1)
+        depot.wait_counter("upstream_queued", "==", n)
+    gate.open()
+    for reader in readers:
+        assert reader.result().complete
+    paths = [request.path for request in env.origin.requests()]
+    assert paths.index("/other.deb") < paths.index("/2.deb") < paths.index("/3.deb"), paths
+
+
 def test_turn_that_comes_takes_its_slot(env):
     """A queued fetch that somebody waits for now goes before what is still looked ahead."""
     gates = [held(env, f"/{n}.deb") for n in range(4)]

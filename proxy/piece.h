@@ -20,6 +20,7 @@ struct piece {
 	TAILQ_ENTRY(piece) link;
 	uint64_t first, at, end;
 	struct segment *by;		/* NULL: a hole, or complete */
+	bool wanted;			/* a reader waited for it */
 };
 
 TAILQ_HEAD(piece_list, piece);

@@ -107,6 +107,11 @@ uint64_t segments_lead_rate(const struct fetch *ft);
 /* ---- segments_pick.c ---- */
 /* What the next segment is to fetch. NULL: nothing at present. */
 struct piece *segments_pick(struct segments *all) MUSTCHECK;
+/*
+ * A reader waits for a part that no connection is left for: the one that has to give way; NULL:
+ * none.
+ */
+struct segment *segments_pick_victim(struct segments *all) MUSTCHECK;
 /* Does a reader wait for what one stream will not have for a while? */
 bool segments_far_is_wanted(const struct fetch *ft);
 

@@ -594,6 +594,19 @@ segments_replace_stuck(struct segments *all)
 	}
 }
 
+/* Who waits goes before what is only ahead. */
+static void
+segments_make_way(struct segments *all)
+{
+	struct segment *sg = segments_pick_victim(all);
+
+	if (sg == NULL)
+		return;
+	COUNT(segments_yielded_total);
+	segment_stop(sg);
+	all->held_n++;
+}
+
 /* Are several connections faster than one? Looked at once; a no is checked the other way round. */
 static void
 segments_judge_trial(struct segments *all)
@@ -673,6 +686,7 @@ segments_tick(struct fetch *ft)
 	if (all->on_demand && lead && segments_possible(ft) && segments_look(ft))
 		segments_begin(all);
 	segments_replace_stuck(all);
+	segments_make_way(all);
 	segments_judge_trial(all);
 	segments_settle(all);
 	return !lead;		/* while the lead runs its own limits count too */

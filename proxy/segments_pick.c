@@ -12,7 +12,8 @@
  *
  * The last two where ranges bring the whole rest of the body. Pieces are of
  * one size, smaller towards the end, so that all segments end together; what
- * readers ask for begins and ends where they say.
+ * readers ask for begins and ends where they say. Where no connection is left
+ * for it, the furthest one that nobody waits for gives way.
  */
 #include "proxy/segment_priv.h"
 
@@ -102,11 +103,16 @@ segments_split(struct segments *all)
 	return piece_split(&all->pieces, longest->piece, from + (longest->piece->end - from) / 2);
 }
 
-static void
-segments_note_far(struct segments *all)
+/* It is for a reader far ahead; NULL: out of memory. */
+static struct piece *
+segments_note_far(struct segments *all, struct piece *p)
 {
+	if (p == NULL)
+		return NULL;
+	p->wanted = true;
 	COUNT(far_ranges_total);
 	all->far_ms = all->ft->u->now_ms;
+	return p;
 }
 
 /* The piece from this byte on, which lies in one: as it is, or its rest. NULL: it will be there. */
@@ -120,8 +126,7 @@ segments_take_from(struct segments *all, struct piece *p, uint64_t at)
 		return sg == NULL ? p : NULL;
 	if (sg != NULL && segment_left_ms(sg, all->ft->u->now_ms) < SEGMENT_SPLIT_MS)
 		return NULL;
-	segments_note_far(all);
-	return piece_split(&all->pieces, p, at);
+	return segments_note_far(all, piece_split(&all->pieces, p, at));
 }
 
 /* What this reader needs that nobody fetches yet. */
@@ -150,8 +155,7 @@ segments_take_far(struct segments *all, const struct flight_far *far)
 		end = at + all->piece_bytes;
 	if (at >= end)
 		return NULL;
-	segments_note_far(all);
-	return piece_add(&all->pieces, at, end);
+	return segments_note_far(all, piece_add(&all->pieces, at, end));
 }
 
 /* What readers far ahead need: those that have nothing to read, or the others. */
@@ -166,6 +170,23 @@ segments_pick_far(struct segments *all, bool starved)
 		if (far[i].starved == starved)
 			p = segments_take_far(all, &far[i]);
 	return p;
+}
+
+struct segment *
+segments_pick_victim(struct segments *all)
+{
+	struct segment *sg, *furthest = NULL;
+
+	if (all->running_n + all->lead < all->limit_n || segments_pick_far(all, true) == NULL)
+		return NULL;
+	/* Not what others wait for, and not what is over in a moment. */
+	TAILQ_FOREACH(sg, &all->running, link)
+		if (sg->piece != NULL && !sg->piece->wanted &&
+		    (all->lead || sg->piece != TAILQ_FIRST(&all->pieces)) &&
+		    segment_left_ms(sg, all->ft->u->now_ms) > SEGMENT_SPLIT_MS &&
+		    (furthest == NULL || sg->piece->first > furthest->piece->first))
+			furthest = sg;
+	return furthest;
 }
 
 struct piece *

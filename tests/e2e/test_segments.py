@@ -79,6 +79,24 @@ def test_two_readers_at_two_ranges(env):
     assert depot.counter("joins_total") == 2
 
 
+def test_part_far_ahead_takes_a_connection(env):
+    """All four are busy with what nobody waits for yet: one gives way to what a reader waits for."""
+    gate = env.origin.gate()
+    far = f"bytes={SIZE - 100000}-{SIZE - 1}"
+    env.origin.serve(PATH, lambda r: slow(
+        gate=gate if is_segment(r) and r.get("Range") != far else None,
+        rate=RATE if is_segment(r) else RATE // 16))
+    depot = segments_depot(env, read_timeout="20s")
+    whole = Later(lambda: depot.fetch(URL))
+    wait_until(lambda: env.origin.active_now(PATH) == 4, "four connections")
+    expect_body(depot.fetch(URL, f"Range: bytes={SIZE - 100000}-", 'If-Range: "600000-p1"'),
+                BODY.slice(SIZE - 100000, SIZE), 206)
+    assert depot.counter("segments_yielded_total") == 1
+    gate.open()
+    expect_body(whole.result(), BODY)
+    assert depot.counter("segment_fallbacks_total") == 0
+
+
 def test_when_there_are_no_segments(env):
     """Below segment_min, with segments = 1, without validators, for one client's own: one stream."""
     small = Pattern(MIB - 1)

@@ -416,6 +416,28 @@ def test_last_reader_leaves_and_little_remains(env):
 
 @heavy(5)
 @patient
+def test_last_reader_leaves_and_much_remains(env):
+    """Over 64 MiB and over 30 s to go: the fetch stops and keeps its part, which the next goes on
+    from."""
+    body = Pattern(90 << 20)
+    gate = held(env, body, at=12 << 20)
+    depot = env.depot(read_timeout="25s", segments=1)
+    with depot.conn() as only:
+        only.ask(TARGET)
+        only.read_head()
+        assert len(only.read_exactly(12 << 20)) == 12 << 20
+        only.reset()
+    # The longer it is held, the less its rate: in the end there is too much to come.
+    depot.wait_counter("flights_abandoned_total", "==", 1, 25)
+    gate.open()
+    assert depot.fetch(URL, expect=body).complete
+    first, second = env.origin.requests(PATH)
+    assert first.get("Range") is None and second.get("Range") == f"bytes={8 << 20}-"
+    assert depot.counter("partial_bytes_reused_total") == 8 << 20
+
+
+@heavy(5)
+@patient
 def test_last_reader_leaves_an_unknown_length(env):
     """Without a length, or with under a tenth fetched: stopped 5 s after the last reader left."""
     for name, options in (("chunked", {"length": "chunked"}), ("tenth", {})):

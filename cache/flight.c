@@ -512,6 +512,9 @@ flight_fail(struct flight *f, enum reason r, int upstream_status, bool keep_part
 	flight_set_state(f, FLIGHT_FAILED);
 	atomic_store(&f->writer_done, true);
 	atomic_store_explicit(&f->is_settled, true, memory_order_release);
+	/* A Release that is not adopted: the writer waits for that verdict. */
+	if (f->gated)
+		(void)flight_tell_writer(f);
 	AZ(pthread_mutex_unlock(&f->lock));
 	if (f->begun && f->keep)
 		verify_poke(cache_parts(f->cache)->verify, f);	/* so that it lets go */

@@ -180,6 +180,8 @@ uint64_t flight_mark_end(uint32_t mark);		/* where journal mark `mark` ends */
 void flight_set_state(struct flight *f, enum flight_state to);
 /* Whoever waits for it to be stored need not any longer. */
 void flight_settle(struct flight *f);
+/* Tells the writer that the verdict is there (lock held); false: nobody listens. */
+bool flight_tell_writer(struct flight *f);
 /* Shows readers what they may have by now (lock held). */
 void flight_publish(struct flight *f);
 /* What is being written, and what readers are shown. */

@@ -20,8 +20,7 @@
 #include "include/counter.h"
 #include "include/log.h"
 
-/* Tells the writer that the verifier has said what it can (lock held); false: nobody listens. */
-static bool
+bool
 flight_tell_writer(struct flight *f)
 {
 	if (f->driver.verdict == NULL)

@@ -192,8 +192,8 @@ struct flight_driver {
 	void (*crowd)(void *arg, bool anybody);
 	/*
 	 * Of a body with an expected digest, after flight_finish or flight_doubt: the flight is
-	 * COMPLETE, or FAILED, or else its body is wrong (flight_restart or flight_fail). As above.
-	 * NULL: what is wrong fails.
+	 * COMPLETE, or FAILED, or else its body is wrong (flight_restart or flight_fail). Of a
+	 * Release: COMPLETE, or FAILED. As above. NULL: what is wrong fails.
 	 */
 	void (*verdict)(void *arg);
 	void *arg;

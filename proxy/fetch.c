@@ -579,7 +579,7 @@ fetch_complete(struct fetch *ft)
 	log_info("flight=%llu fetched %.*s: %llu bytes", (unsigned long long)flight_id(ft->f),
 	    SLICE_ARG(flight_url(ft->f)), (unsigned long long)flight_committed(ft->f));
 	flight_finish(ft->f);
-	if (flight_expected(ft->f) != NULL)
+	if (flight_expected(ft->f) != NULL || flight_is_gated(ft->f))
 		fetch_await_verdict(ft);
 	else
 		fetch_over(ft);

@@ -6,8 +6,9 @@
  * the expected ones (or an answer that can't have them: another length) are
  * asked for again, on a new connection and past caches on the way; readers
  * are held meanwhile, but not for ever. The same wrong bytes twice are what
- * this origin has: that is remembered for a while, and nobody asks. Called by
- * fetch.c on the upstream thread.
+ * this origin has: that is remembered for a while, and nobody asks. A Release
+ * waits in the same state for its repository's word. Called by fetch.c on the
+ * upstream thread.
  */
 #include <stdio.h>
 
@@ -115,6 +116,8 @@ fetch_verdict_mail(struct mail *m)
 		fetch_over(ft);
 		return;
 	case FLIGHT_FAILED:
+		if (flight_reason(ft->f) == REASON_REPO_OLDER)
+			fetch_avoid_address(ft, "shows an older Release");
 		fetch_over(ft);
 		return;
 	case FLIGHT_WAITING:

@@ -100,7 +100,7 @@ struct upstream {
 	S(ASK, "the origin's answer")                                          \
 	S(BODY, "the rest of the body")                                        \
 	S(SEGMENTS, "the rest of the body, in parallel ranges")                \
-	S(VERIFY, "the verifier's word")                                      \
+	S(VERIFY, "the verifier's word, or its repository's")                  \
 	S(PAUSE, "the time to try again")                                      \
 	S(OVER, "nothing")
 

@@ -13,6 +13,7 @@ from body import Pattern
 from client import expect_body
 from depot import wait_until
 from origin import Answer
+from repo import small_debs
 from support import Later, Skip, heavy, patient, together
 
 MIB = 1 << 20
@@ -435,6 +436,29 @@ def test_silent_address_is_avoided(env):
         env.origin.serve(path, answer)
         expect_body(depot.fetch("http://cuda.example" + path), b"data")
     assert [r.address == silent[0] for r in env.origin.requests()] == [True, False, False]
+
+
+def test_address_that_lags_is_avoided(env):
+    """One address shows an older Release than there was: clients keep theirs, others are asked."""
+    cdn = env.flat_cdn(*small_debs("1", 2))
+    old, new = cdn.editions[0], cdn.prepare(*small_debs("2", 2))
+    lags = []
+
+    def answer(request):
+        data, modified = (old if request.address in lags else new).files[request.path]
+        return Answer(data, last_modified=modified)
+    env.origin.serve_host(cdn.repo.host, answer)
+    depot = two_addresses(env)
+    url, path = cdn.url(cdn.repo.top + "InRelease", "http"), cdn.repo.top + "InRelease"
+    expect_body(depot.fetch(url), new.files[path][0])
+    lags.append(cdn.requests(path)[-1].address)
+    response = expect_body(depot.fetch(url), new.files[path][0])
+    assert "detail=generation" in response.cache_status, response.cache_status
+    depot.wait_counter("upstream_addresses_avoided_total", "==", 1)
+    assert f"{lags[0]} of http://{cdn.repo.host} is avoided" in depot.command("status")
+    response = expect_body(depot.fetch(url), new.files[path][0])
+    assert "304" in response.cache_status, response.cache_status
+    assert cdn.requests(path)[-1].address not in lags
 
 
 @patient

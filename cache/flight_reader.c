@@ -179,8 +179,8 @@ flight_follow(struct flight_reader *r, uint64_t at)
 		flight_pass(r, at);
 		return FLIGHT_ON;
 	}
-	/* Its client knows a length, and has the bytes before `at`. */
-	fits = at <= atomic_load(&f->diverges_at) &&
+	/* Its client knows a length, and has the bytes before `at`, from where its part begins. */
+	fits = (at <= atomic_load(&f->diverges_at) || at == r->want_first) &&
 	    was->head.total_bytes == now->head.total_bytes;
 	if (!fits)
 		return FLIGHT_LOST;

@@ -93,7 +93,7 @@ struct flight_reader {
 	bool owner;				/* the one whose request started the flight */
 	_Atomic bool begun;			/* its client has a status line */
 	_Atomic uint64_t at;			/* nothing before it is needed */
-	uint64_t want_first, want_end;		/* flight's lock: the part that is asked for */
+	uint64_t want_first, want_end;		/* the part that is asked for; set under flight's lock */
 	_Atomic bool left_behind;		/* its bytes are gone, or it was too slow */
 	int64_t slow_ms;			/* flight's lock: measured since; 0: not */
 	uint64_t slow_at;

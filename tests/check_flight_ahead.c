@@ -230,6 +230,8 @@ START_TEST(test_wrong_with_islands)
 	while (flight_state(f) != FLIGHT_COMPLETE)
 		usleep(1000);
 	ck_assert_int_eq(flight_follow(&r, 505000), FLIGHT_LOST);
+	/* Who has none yet can't have wrong ones. */
+	ck_assert_int_eq(flight_follow(&r, 500000), FLIGHT_MOVED);
 }
 END_TEST
 

@@ -286,9 +286,12 @@ segments_schedule(struct segments *all)
 
 	while (all->running_n + all->lead < all->limit_n &&
 	    all->ft->u->now_ms >= all->retry_ms) {
-		if (!segments_get_slot(all))
+		/* No slot is taken in vain; but a piece is not split in vain either. */
+		p = all->on_demand ? segments_pick(all) : NULL;
+		if ((all->on_demand && p == NULL) || !segments_get_slot(all))
 			break;
-		p = segments_pick(all);
+		if (p == NULL)
+			p = segments_pick(all);
 		if (p == NULL) {
 			all->held_n++;
 			break;

@@ -141,12 +141,13 @@ segments_take_far(struct segments *all, const struct flight_far *far)
 	for (; p != NULL && p->first <= at; p = TAILQ_NEXT(p, link)) {
 		struct piece *own = p->at < p->end ? segments_take_from(all, p, at) : NULL;
 
-		if (own != NULL)
+		/* Where it waits for this very byte, for nothing else. */
+		if (own != NULL || far->starved)
 			return own;
 		at = p->end;
 	}
-	/* Not more than the next piece of what it reads; and where it waits, just that. */
-	if (at >= far->end || at - far->at >= all->piece_bytes || (far->starved && at != far->at))
+	/* Not more than the next piece of what it reads. */
+	if (at >= far->end || at - far->at >= all->piece_bytes)
 		return NULL;
 	at = piece_find_gap(&all->pieces, at, all->total, &gap);
 	if (end > gap)

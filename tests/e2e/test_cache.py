@@ -702,6 +702,7 @@ def test_least_recently_used_goes_first(env):
     depot.fetch("https://cuda.example/5.deb")
     depot.wait_counter("blobs_evicted_total", ">=", 1)
     depot.wait_counter("cache_bytes", "<=", 5200 << 10)
+    depot.wait_idle()
     env.origin.forget()
     assert expect_body(depot.fetch("https://cuda.example/0.deb"), Pattern(1 << 20, seed=0)).is_hit
     assert expect_body(depot.fetch("https://cuda.example/5.deb"), Pattern(1 << 20, seed=5)).is_hit

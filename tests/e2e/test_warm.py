@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
@@ -158,6 +159,27 @@ def test_failures_are_named(env):
     assert text.returncode == 2 and "no depot answers" in text.stdout, text.stdout
     for args in ((), ("https://x.example/",), ("--jobs", "0", "https://x.example/", "a")):
         assert run_command("warm", *args).returncode == 2, args
+
+
+def test_interrupted_run_is_continued(env):
+    """Ctrl-C in the middle of the second of three files; run again, each was sent once."""
+    repo = env.flat_repo(debs={f"file{n}": forge(f"file{n}", "1", 200000) for n in range(3)})
+    gate = env.origin.gate()
+    repo.serve_deb("file1", Answer(repo.debs["file1"].data, gate=gate, held_at=150000))
+    depot = env.depot()
+    args = ["--depot", f"http://127.0.0.1:{depot.port}", "--jobs", "1",
+            f"https://{repo.host}{repo.root}", *repo.debs]
+    process = subprocess.Popen([BINARY, "warm", *args], stdout=subprocess.PIPE, text=True)
+    gate.wait_for(1)
+    process.send_signal(signal.SIGINT)
+    text = process.communicate()[0]
+    assert process.returncode == -signal.SIGINT and "[1/3] file0 1" in text, text
+    depot.wait_counter("flight_readers_open", "==", 0)
+    gate.open()
+    depot.wait_idle()
+    text = warm(depot, *args[2:])
+    assert "all 3 files are cached" in text and "2 of them were before" in text, text
+    repo.expect_each_sent_once()
 
 
 def on_screen(columns, rows, *args):

@@ -61,8 +61,9 @@ def test_slow_origin_is_asked_for_ranges_in_parallel(env):
     counters = depot.counters()
     assert counters["segmented_fetches_total"] == 1 and counters["segment_fallbacks_total"] == 0
     assert counters["segments_total"] == len(requests) - 1
-    # The first stream is cut off where the ranges begin: in the middle of what is read at a time.
-    assert counters["upstream_body_bytes_total"] <= SIZE + 16384
+    # The first stream is cut off where the ranges begin, in the middle of what is read at a time;
+    # so is a range that is shared with an idle connection.
+    assert counters["upstream_body_bytes_total"] <= SIZE + 4 * 16384
 
 
 def test_two_readers_at_two_ranges(env):

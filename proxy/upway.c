@@ -534,6 +534,10 @@ upway_set_tls(struct upway *way, CURL *curl)
 	/* Our store instead of libcurl's defaults, which it would parse for each connection. */
 	(void)curl_easy_setopt(curl, CURLOPT_CAINFO, NULL);
 	(void)curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* Or it would take the first connection's store for every other one. */
+	(void)curl_easy_setopt(curl, CURLOPT_CA_CACHE_TIMEOUT, 0L);
+#endif
 	(void)curl_easy_setopt(curl, CURLOPT_SSL_CTX_FUNCTION, upway_ssl_ctx_cb);
 	(void)curl_easy_setopt(curl, CURLOPT_SSL_CTX_DATA, way);
 	(void)curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);

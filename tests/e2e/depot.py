@@ -71,6 +71,8 @@ class Depot:
         self.log_path = os.path.join(path, "depot.log")
         self.access_path = os.path.join(path, "access.log")
         self.cache_dir = os.path.join(path, "cache")
+        self.config_path = None     # a file in place of -o: see use_file
+        self.sections = ""          # that the file ends with
         self.file_limit = None
         self.process = None
         os.makedirs(path, exist_ok=True)
@@ -94,12 +96,25 @@ class Depot:
     def arguments(self):
         """The command line."""
         args = [BINARY, "serve"]
+        if self.config_path is not None:
+            return args + ["-c", self.config_path]
         for key, values in self.options.items():
             if values is None:
                 continue
             for value in values if isinstance(values, (list, tuple)) else [values]:
                 args += ["-o", f"{key}={value}"]
         return args
+
+    def use_file(self, **options):
+        """From the next start on the options stand in a file, with these; returns its path."""
+        self.config_path = os.path.join(self.path, "depot.conf")
+        self.options.update(options)
+        with open(self.config_path, "w", encoding="utf-8") as out:
+            for key, values in self.options.items():
+                for value in values if isinstance(values, (list, tuple)) else [values]:
+                    out.write(f"{key} = {value}\n" if value is not None else "")
+            out.write(self.sections)
+        return self.config_path
 
     def start(self):
         """Starts and waits for /-/healthz."""

@@ -435,3 +435,19 @@ def test_upstream_connections_are_reused(env):
         for n in range(20):
             expect_body(conn.get(f"http://HTTPS///cuda.example/{n}.deb"), b"data")
     assert len({r.connection for r in env.origin.requests()}) <= 3
+
+
+def test_an_authority_is_for_its_hosts(env):
+    """What one section trusts, another host is not believed for, whoever was asked first."""
+    for name in ("a.deb", "b.deb", "c.deb"):
+        env.origin.serve("/" + name, b"data")
+    unknown = env.certificates.file("unknown-ca.pem")
+    depot = env.new_depot(ca_file=unknown)
+    depot.sections = f'\n[upstream "cuda.example"]\nca_file = {env.certificates.ca}\n'
+    depot.use_file()
+    depot.start()
+    expect_body(depot.fetch("https://cuda.example/a.deb"), b"data")
+    expect_error(depot.fetch("https://one.example/a.deb"), 502, words=["ca_file"])
+    expect_body(depot.fetch("https://unknown.example/b.deb"), b"data")
+    expect_error(depot.fetch("https://one.example/b.deb"), 502, words=["ca_file"])
+    expect_body(depot.fetch("https://cuda.example/c.deb"), b"data")

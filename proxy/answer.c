@@ -131,7 +131,7 @@ answer_make_page(struct req *req, struct headbuf *h)
 
 /* Age, Via, Cache-Status, X-Original-Source: what every object's answer says. */
 static void
-answer_head_tail(const struct req *req, struct headbuf *h, const struct fresh_terms *t, bool stored)
+answer_head_tail(const struct req *req, struct headbuf *h, const struct fresh_terms *t)
 {
 	int64_t now_s = req->c->w->now_s, age = fresh_age(t, now_s);
 
@@ -142,7 +142,7 @@ answer_head_tail(const struct req *req, struct headbuf *h, const struct fresh_te
 	headbuf_text(h, SLICE("Accept-Ranges: bytes\r\nVia: 1.1 apt-depot\r\n"));
 	headbuf_text(h, SLICE("Cache-Status: apt-depot; "));
 	headbuf_text(h, slice_of(req->cache_status));
-	headbuf_text(h, stored ? SLICE("; stored\r\n") : SLICE("\r\n"));
+	headbuf_text(h, req->stored ? SLICE("; stored\r\n") : SLICE("\r\n"));
 	headbuf_field(h, SLICE("X-Original-Source"), req->route.url.text);
 }
 
@@ -176,8 +176,8 @@ answer_make_object(struct req *req, struct headbuf *h, const struct httpcond_ver
 		headbuf_text(h, SLICE("Transfer-Encoding: chunked\r\n"));
 	} else
 		req->c->close_when_done = true;
-	answer_head_tail(req, h, fh != NULL ? &fh->terms : object_terms(req->object),
-	    fh != NULL && fh->keep);
+	req->stored = fh != NULL && fh->keep;
+	answer_head_tail(req, h, fh != NULL ? &fh->terms : object_terms(req->object));
 	if (req->http.method == HTTP_HEAD) {
 		req->at = req->end = 0;
 		req->end_known = 0;

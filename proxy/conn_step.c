@@ -956,12 +956,14 @@ void
 req_log(const struct req *req, enum reason end)
 {
 	struct worker *w = req->c->w;
-	char peer[INET6_ADDRSTRLEN];
+	char peer[INET6_ADDRSTRLEN], cache[128];
 	struct log_access a;
 
 	if (!log_access_enabled())
 		return;
 	conn_peer_text(req->c, peer, sizeof(peer));
+	(void)snprintf(cache, sizeof(cache), "%s%s", req->cache_status != NULL ? req->cache_status : "",
+	    req->stored ? "; stored" : "");
 	a = (struct log_access){
 		.req_id = req->id, .flight_id = req->flight_id, .client = peer,
 		.method = req->http.method_text,
@@ -972,7 +974,7 @@ req_log(const struct req *req, enum reason end)
 		.wait_ms = req->first_byte_ms != 0 ?
 		    (uint32_t)(req->first_byte_ms - req->arrived_ms) : 0,
 		.total_ms = (uint32_t)(w->now_ms - req->arrived_ms),
-		.cache = req->cache_status != NULL ? req->cache_status : "",
+		.cache = cache,
 		.end = end == REASON_OK ? "done" : reason_name(end),
 	};
 	log_access_line(&a);

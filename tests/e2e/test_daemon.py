@@ -274,6 +274,7 @@ def test_access_log_has_one_line_per_request(env):
         assert path in words["url"] and words["client"].startswith("127.0.0.1"), line
         assert words["req"].isdigit(), line
     assert "bytes=5000" in lines[0] and "bytes=0" in lines[2] and "bytes=10" in lines[3]
+    assert 'cache="fwd=uri-miss; stored"' in lines[0] and 'cache="hit"' in lines[1], lines
 
 
 def test_log_is_safe_against_its_input(env):

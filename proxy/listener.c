@@ -131,12 +131,23 @@ listener_bind_tcp(struct listener *l, const struct addrinfo *ai, const char *tex
 	return REASON_OK;
 }
 
-/* A unix socket; a left-over one that nobody listens on is replaced. */
+/* Who listens on the other end of this connection? 0: not known. */
+static pid_t
+listener_unix_holder(int fd)
+{
+	struct ucred who = {0};
+	socklen_t n = sizeof(who);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 ? who.pid : 0;
+}
+
+/* A unix socket; a left-over one that nobody listens on is replaced, and nothing else. */
 static enum reason
 listener_bind_unix(struct listener *l, const char *path, char **why)
 {
 	struct listener_sock *s = &l->socks[l->socks_n];
 	struct sockaddr_un *un = (struct sockaddr_un *)&s->sa;
+	struct stat st;
 	int probe;
 
 	un->sun_family = AF_UNIX;
@@ -147,20 +158,23 @@ listener_bind_unix(struct listener *l, const char *path, char **why)
 	(void)strcpy(un->sun_path, path);
 	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (probe >= 0 && connect(probe, (struct sockaddr *)un, sizeof(*un)) == 0) {
+		(void)!asprintf(why, "%s = unix:%s: process %ld has it: stop it, or set %s to another "
+		    "path", l->key, path, (long)listener_unix_holder(probe), l->key);
 		(void)close(probe);
-		(void)!asprintf(why, "%s = unix:%s: another process listens there", l->key, path);
 		return REASON_LOCKED;
 	}
 	if (probe >= 0)
 		(void)close(probe);
-	(void)unlink(path);
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+		(void)unlink(path);
 	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	s->way = l->way;
 	if (s->fd >= 0)
 		l->socks_n++;
 	if (s->fd < 0 || bind(s->fd, (struct sockaddr *)un, sizeof(*un)) != 0 ||
 	    listen(s->fd, LISTENER_BACKLOG) != 0) {
-		(void)!asprintf(why, "%s = unix:%s: %s", l->key, path, strerror(errno));
+		(void)!asprintf(why, "%s = unix:%s: %s: set %s to a new path in a directory that this "
+		    "user may write to", l->key, path, strerror(errno), l->key);
 		return REASON_DISK_ERROR;
 	}
 	(void)chmod(path, 0666);	/* who may use it is the directory's business */

@@ -135,6 +135,23 @@ def test_port_in_use(env):
     expect_refusal(other.arguments()[1:], port)
 
 
+def test_unix_socket_in_use(env):
+    """Exit 1, naming who has it; a left-over socket is replaced, any other file is not touched."""
+    path = os.path.join(env.path, "s")
+    depot = env.new_depot()
+    depot.options["listen"] = [f"127.0.0.1:{depot.port}", f"unix:{path}"]
+    depot.start()
+    other = env.new_depot(listen=f"unix:{path}")
+    expect_refusal(other.arguments()[1:], path, f"process {depot.process.pid} has it")
+    depot.kill()
+    depot.start()       # over the socket that was left
+    file = write(env, "precious", "file")
+    other.options["listen"] = f"unix:{file}"
+    expect_refusal(other.arguments()[1:], file)
+    with open(file, encoding="utf-8") as text:
+        assert text.read() == "precious"
+
+
 def test_cache_directory_in_use(env):
     """Exit 1, naming the directory and the process that has it."""
     depot = env.depot()

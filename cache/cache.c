@@ -230,12 +230,12 @@ cache_start_parts(struct cache *c)
 	c->parts.sync = sync_start(c);
 	c->parts.evict = evict_start(&e);
 	c->parts.scrub = cache_start_scrub(c);
-	if (c->conf.ahead && !c->conf.offline)
+	if (c->conf.ahead)
 		c->parts.ahead = ahead_start(c, c->conf.max_bytes / CACHE_AHEAD_PART <
 		    CACHE_AHEAD_BYTES ? c->conf.max_bytes / CACHE_AHEAD_PART : CACHE_AHEAD_BYTES);
 	if (c->parts.verify == NULL || c->parts.sync == NULL || c->parts.evict == NULL ||
 	    c->parts.stage == NULL || c->parts.scrub == NULL ||
-	    (c->conf.ahead && !c->conf.offline && c->parts.ahead == NULL))
+	    (c->conf.ahead && c->parts.ahead == NULL))
 		return REASON_NO_MEMORY;
 	return REASON_OK;
 }
@@ -289,6 +289,19 @@ cache_open(struct cache **c_p, const struct cache_conf *conf, char **why)
 	}
 	*c_p = c;
 	return REASON_OK;
+}
+
+void
+cache_set_conf(struct cache *c, const struct cache_conf *conf)
+{
+	CHECK_OBJ(c, CACHE_MAGIC);
+	c->conf.max_bytes = conf->max_bytes;
+	c->conf.min_free_bytes = conf->min_free_bytes;
+	c->conf.stale_if_error_s = conf->stale_if_error_s;
+	c->conf.offline = conf->offline;
+	c->conf.hold_signer_changes = conf->hold_signer_changes;
+	evict_set_budget(c->parts.evict, conf->max_bytes, conf->min_free_bytes);
+	repos_set_conf(c->parts.repos, conf->keep_generations, conf->generation_hold_ms);
 }
 
 void

@@ -535,6 +535,15 @@ evict_kick(struct evict *e)
 }
 
 void
+evict_set_budget(struct evict *e, uint64_t cache_max_bytes, uint64_t min_free_bytes)
+{
+	CHECK_OBJ(e, EVICT_MAGIC);
+	e->conf.cache_max_bytes = cache_max_bytes;
+	e->conf.min_free_bytes = min_free_bytes;
+	evict_kick(e);
+}
+
+void
 evict_want(struct evict *e, uint64_t want_bytes)
 {
 	CHECK_OBJ(e, EVICT_MAGIC);

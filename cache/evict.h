@@ -19,8 +19,8 @@ struct repos;
 struct evict_conf {
 	struct index *index;
 	struct blobstore *blobs;
-	uint64_t cache_max_bytes;
-	uint64_t min_free_bytes;
+	_Atomic uint64_t cache_max_bytes;	/* these two: evict_set_budget */
+	_Atomic uint64_t min_free_bytes;
 	uint64_t (*partial_bytes)(void *arg);	/* bytes of bodies being fetched */
 	void *arg;
 	struct repos *repos;		/* whose bodies go last, or not at all; or NULL */
@@ -29,6 +29,8 @@ struct evict_conf {
 /* Starts the keeper thread. NULL: out of memory or threads. */
 struct evict *evict_start(const struct evict_conf *conf);
 void evict_stop(struct evict **e_p);
+/* Another budget from here on. */
+void evict_set_budget(struct evict *e, uint64_t cache_max_bytes, uint64_t min_free_bytes);
 /* Something grew: look soon. From any thread, never waits. */
 void evict_kick(struct evict *e);
 /* As evict_kick, and so much is wanted beyond the budget: a disk was full. */

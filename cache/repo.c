@@ -169,6 +169,14 @@ repos_open(struct repos **rs_p, const struct repos_conf *conf)
 }
 
 void
+repos_set_conf(struct repos *rs, unsigned keep_n, int64_t hold_ms)
+{
+	CHECK_OBJ(rs, REPOS_MAGIC);
+	rs->conf.keep_n = keep_n;
+	rs->conf.hold_ms = hold_ms;
+}
+
+void
 repos_close(struct repos **rs_p)
 {
 	struct repos *rs = *rs_p;

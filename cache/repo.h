@@ -69,15 +69,16 @@ struct repos_conf {
 	struct index *index;
 	struct blobstore *blobs;
 	const char *dir;		/* cache_dir */
-	unsigned keep_n;		/* keep_generations */
+	_Atomic unsigned keep_n;	/* keep_generations */
+	_Atomic int64_t hold_ms;	/* generation_hold; these two: repos_set_conf */
 	unsigned roots_max;		/* 0: REPO_ROOTS_MAX */
 	uint64_t memory_max_bytes;	/* 0: REPO_MEMORY_MAX_BYTES */
-	int64_t hold_ms;		/* generation_hold */
 };
 
 /* Reads what is recorded; generations whose Release can't be read any more are dropped. */
 enum reason repos_open(struct repos **rs_p, const struct repos_conf *conf) MUSTCHECK;
 void repos_close(struct repos **rs_p);
+void repos_set_conf(struct repos *rs, unsigned keep_n, int64_t hold_ms);
 
 /* ---- one thread's way to look (repo_view.c, repo_ask.c) ---- */
 struct repo_view *repo_view_open(struct repos *rs) MUSTCHECK;

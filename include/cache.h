@@ -25,17 +25,18 @@ struct sign;
 
 struct cache_conf {
 	const char *dir;
-	uint64_t max_bytes;		/* 0: nothing is kept longer than its readers need it */
-	uint64_t min_free_bytes;
-	int64_t stale_if_error_s;
-	bool offline;
 	bool has_credentials;		/* `auth` is configured for some upstream */
 	struct sign *sign;		/* verify_signatures: who judges; else NULL. Borrowed */
-	bool hold_signer_changes;	/* on_signer_change = hold */
 	bool ahead;			/* prefetch = closure */
-	unsigned keep_generations;
-	int64_t generation_hold_ms;
 	bool test_no_sync;
+	/* What cache_set_conf changes while it runs. */
+	_Atomic uint64_t max_bytes;	/* 0: nothing is kept longer than its readers need it */
+	_Atomic uint64_t min_free_bytes;
+	_Atomic int64_t stale_if_error_s;
+	_Atomic bool offline;
+	_Atomic bool hold_signer_changes;	/* on_signer_change = hold */
+	_Atomic unsigned keep_generations;
+	_Atomic int64_t generation_hold_ms;
 };
 
 /* What the cache needs of the daemon around it. Any thread. */
@@ -57,6 +58,8 @@ enum reason cache_make_dir(const char *dir, char **why_p) MUSTCHECK;
  * On failure *why_p (malloced, may be NULL) says in words what to do.
  */
 enum reason cache_open(struct cache **c_p, const struct cache_conf *conf, char **why_p) MUSTCHECK;
+/* Takes over what may change while it runs. */
+void cache_set_conf(struct cache *c, const struct cache_conf *conf);
 /* Everything verified is committed when it returns. All views must be closed before. */
 void cache_close(struct cache **c_p);
 

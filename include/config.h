@@ -3,9 +3,10 @@
 #ifndef CONFIG_H
 #define CONFIG_H
 /*
- * The configuration: one struct made from the table in option.def, read once
- * by main and then shared read-only. Fields carry the option's name. A SIGHUP
- * makes a new struct; users hold a reference, the old one goes with its last.
+ * The configuration: one struct made from the table in option.def, read by
+ * main and then shared read-only. Fields carry the option's name. A SIGHUP
+ * makes a new struct, which keeps the old one alive: what was found in any is
+ * good until the depot ends.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,7 +16,6 @@
 #include "include/log.h"
 #include "include/slice.h"
 
-enum { CONFIG_ANY = 0 };
 enum config_connect { CONNECT_TUNNEL, CONNECT_REFUSE };
 enum config_prefetch { PREFETCH_PIPELINE, PREFETCH_CLOSURE, PREFETCH_OFF };
 enum config_signer { SIGNER_REPORT, SIGNER_HOLD };
@@ -40,13 +40,18 @@ struct config_upstream;
 /*
  * Reads defaults, then file (NULL: none), then the -o settings in order.
  * Problems go to `errors`, one line each: FILE:LINE: what is wrong: what to
- * do. Returns NULL when there was any. Keys that do nothing yet are warnings
- * in `warnings`. References: the caller holds one.
+ * do. Returns NULL when there was any. What is odd but works goes to `warnings`.
  */
 struct config *config_load(const char *file, const struct strlist *settings, FILE *errors,
     FILE *warnings) MUSTCHECK;
-struct config *config_ref(struct config *c);
-void config_unref(struct config **c_p);
+/*
+ * The same in a depot that runs with *c_p. True: *c_p is what holds from here on, the old one lives
+ * on with it; false: it stays as it is. Either way `out` gets lines that say why, or what changed.
+ */
+bool config_reload(struct config **c_p, const char *file, const struct strlist *settings,
+    FILE *out) MUSTCHECK;
+/* With all those whose place it took. */
+void config_free(struct config **c_p);
 
 /* Has any upstream credentials of ours? */
 bool config_any_auth(const struct config *c);
@@ -66,9 +71,8 @@ void config_each_file(const struct config *c, config_file_f *fn, void *arg);
  */
 const struct config_upstream *config_upstream_at(const struct config *c, size_t n);
 
-/* Every option with type, default and help, as the sample file shows them. */
-void config_print_reference(FILE *out);
-/* Names options that differ between two configurations and can't change without a restart. */
-void config_print_restart_needed(const struct config *was, const struct config *now, FILE *out);
+/* Every option with type, default and help: the sample file; a part of the manual, in mdoc. */
+void config_print_sample(FILE *out);
+void config_print_man(FILE *out);
 
 #endif

@@ -6,7 +6,6 @@
  * struct config and struct config_upstream, made from option.def. Include
  * config.h, which defines what the fields need.
  */
-#include <stdatomic.h>
 
 /* An amount of disk: the smaller of a number of bytes and a part of the file system. */
 struct config_space {
@@ -35,22 +34,22 @@ uint64_t config_resolve_size(const struct config_space *space, uint64_t fs_bytes
 /* Owned by the config or by one of its sections: the text and lists here are borrowed. */
 struct config_upstream {
 #define S(title)
-#define O(name, type, scope, reload, state, def, range, check, help)           \
+#define O(name, type, scope, reload, def, range, check, help)           \
 	FIELD_IF_##scope(FIELD_##type name;)
 #include "include/option.def"
 #undef O
 #undef S
 };
 
-struct config_section;	/* one [upstream "glob"], see config.c */
+struct config_section;	/* one [upstream "glob"], see config_upstream.c */
 struct config_mixes;	/* hosts that more than one section matches */
 
-/* Read-only once config_load returned, apart from the count and the mixes, which has a lock. */
+/* Read-only once it is loaded, apart from the mixes, which have a lock. */
 struct config {
 	uint32_t magic;
-	atomic_uint refs;
+	struct config *before;	/* whose place it took while the depot ran */
 #define S(title)
-#define O(name, type, scope, reload, state, def, range, check, help)           \
+#define O(name, type, scope, reload, def, range, check, help)           \
 	FIELD_##type name;
 #include "include/option.def"
 #undef O

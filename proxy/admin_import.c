@@ -159,6 +159,6 @@ cmd_import(const struct cmd_call *call)
 		page_put_bytes(stdout, (double)import_walk.bytes);
 		(void)printf("; %" PRIu64 " failed\n", import_walk.failed_n);
 	}
-	config_unref(&c);
+	config_free(&c);
 	return status;
 }

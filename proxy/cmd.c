@@ -19,6 +19,7 @@
 #include "include/key.h"
 #include "proxy/control.h"
 #include "proxy/depot.h"
+#include "proxy/fill.h"
 #include "proxy/page.h"
 
 static const char cmd_default_file[] = "/etc/apt-depot.conf";
@@ -278,19 +279,32 @@ cmd_local(enum cmd_id id)
 	return local[id];
 }
 
+/* Moves the command before any -c and -o to the front; without one it is serve, in argv[0]'s place. */
+static int
+cmd_put_first(int argc, char **argv)
+{
+	static char default_command[] = "serve";
+	char *name;
+	int at = 1;
+
+	while (at < argc && (strncmp(argv[at], "-c", 2) == 0 || strncmp(argv[at], "-o", 2) == 0))
+		at += argv[at][2] == '\0' ? 2 : 1;
+	if (at < argc && argv[at][0] != '-') {
+		name = argv[at];
+		memmove(argv + 2, argv + 1, (size_t)(at - 1) * sizeof(*argv));
+		argv[1] = name;
+		return 1;
+	}
+	argv[0] = default_command;
+	return 0;
+}
+
 int
 cmd_main(int argc, char **argv, cmd_run_f *serve)
 {
-	static char default_command[] = "serve";
 	struct cmd_call call;
-	int status, from = 1;
+	int from = cmd_put_first(argc, argv), status = cmd_parse(&call, argc - from, argv + from, stderr);
 
-	/* Without a command it serves: its name takes the program's place. */
-	if (argc < 2 || argv[1][0] == '-') {
-		argv[0] = default_command;
-		from = 0;
-	}
-	status = cmd_parse(&call, argc - from, argv + from, stderr);
 	if (status != 0)
 		return status;
 	switch (call.cmd->where) {
@@ -344,7 +358,7 @@ cmd_check(const struct cmd_call *call)
 	if (c == NULL)
 		return CMD_FAILED;
 	(void)printf("%s: ok\n", call->file);
-	config_unref(&c);
+	config_free(&c);
 	return CMD_OK;
 }
 
@@ -402,40 +416,17 @@ cmd_apt_conf(const struct cmd_call *call)
 		if (!url_split_authority(authority, &h, &port) || authority.n >= sizeof(host)) {
 			(void)fprintf(stderr, "apt-depot: --proxy %s is no URL: write "
 			    "http://host:3142\n", proxy);
-			config_unref(&c);
+			config_free(&c);
 			return CMD_USAGE;
 		}
 		(void)snprintf(host, sizeof(host), "%.*s", SLICE_ARG(authority));
 	}
 	page_print_apt_conf(stdout, host, tls, c->connect == CONNECT_TUNNEL);
-	config_unref(&c);
+	config_free(&c);
 	return CMD_OK;
 }
 
 /* ---- help ---- */
-
-/* Words of a text in lines of at most `width`, each behind an indent of blanks. */
-static void
-cmd_print_filled(FILE *out, const char *text, int indent, int width)
-{
-	int at = 0;
-
-	while (*text != '\0') {
-		int n = (int)strcspn(text, " ");
-
-		if (at > 0 && at + 1 + n > width) {
-			(void)putc('\n', out);
-			at = 0;
-		}
-		if (at == 0)
-			at = fprintf(out, "%*s%.*s", indent, "", n, text);
-		else
-			at += fprintf(out, " %.*s", n, text);
-		text += n;
-		text += strspn(text, " ");
-	}
-	(void)putc('\n', out);
-}
 
 static void
 cmd_print_list(FILE *out)
@@ -469,7 +460,7 @@ cmd_print_man(FILE *out)
 		(void)fprintf(out, ".It Cm %s%s%s\n", c->name, c->usage[0] != '\0' ? " Ar " : "",
 		    c->usage);
 		if (c->more[0] != '\0')
-			cmd_print_filled(out, c->more, 0, 78);
+			fill_words(out, c->more, "", 78);
 		else
 			(void)fprintf(out, "%c%s.\n", c->help[0] - 'a' + 'A', c->help + 1);
 	}
@@ -502,6 +493,10 @@ cmd_help(const struct cmd_call *call)
 		cmd_print_man(stdout);
 	else if (cmd_option(call, "readme") != NULL)
 		cmd_print_readme(stdout);
+	else if (cmd_option(call, "sample") != NULL)
+		config_print_sample(stdout);
+	else if (cmd_option(call, "options") != NULL)
+		config_print_man(stdout);
 	else if (name == NULL)
 		cmd_print_list(stdout);
 	else if (cmd == NULL) {
@@ -510,7 +505,7 @@ cmd_help(const struct cmd_call *call)
 		return CMD_USAGE;
 	} else {
 		(void)printf("usage: apt-depot %s %s\n\n", cmd->name, cmd->usage);
-		cmd_print_filled(stdout, cmd->more[0] != '\0' ? cmd->more : cmd->help, 2, 78);
+		fill_words(stdout, cmd->more[0] != '\0' ? cmd->more : cmd->help, "  ", 78);
 		if (cmd->where == CMD_DEPOT)
 			(void)puts("\n  Asks the running depot, found by its cache directory: -c FILE or\n"
 			    "  -o cache_dir=DIR, as it was started.");

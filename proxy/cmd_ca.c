@@ -56,7 +56,7 @@ cmd_ca(const struct cmd_call *call)
 	if (ca == NULL) {
 		(void)fprintf(stderr, "apt-depot: %s\n", why != NULL ? why : "out of memory");
 		free(why);
-		config_unref(&c);
+		config_free(&c);
 		return CMD_FAILED;
 	}
 	if (call->json) {
@@ -67,6 +67,6 @@ cmd_ca(const struct cmd_call *call)
 		ca_print(stdout, ca, &c->intercept_hosts, url);
 	}
 	ca_free(&ca);
-	config_unref(&c);
+	config_free(&c);
 	return CMD_OK;
 }

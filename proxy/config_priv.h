@@ -2,8 +2,11 @@
  * Copyright (c) 2026 the apt-depot contributors */
 #ifndef CONFIG_PRIV_H
 #define CONFIG_PRIV_H
-/* Between config.c, config_value.c, config_check.c and their tests. */
+/* What the config*.c files and their tests share. */
 #include "include/config.h"
+
+#include <pthread.h>
+#include <stddef.h>
 
 enum config_type {
 	CONFIG_SIZE,
@@ -23,11 +26,10 @@ enum config_type {
 enum config_verdict {
 	CONFIG_GOOD,
 	CONFIG_UNSET,	/* a word that means: as if not set */
-	CONFIG_WARN,	/* good, but the operator should read why */
 	CONFIG_BAD,
 };
 
-enum { CONFIG_WHY_BYTES = 512, CONFIG_SECTIONS_MAX = 64, CONFIG_PARENTS_MAX = 16 };
+enum { CONFIG_MAGIC = 0x436f4e66, CONFIG_WHY_BYTES = 512, CONFIG_SECTIONS_MAX = 64, CONFIG_PARENTS_MAX = 16 };
 
 /* `why` (CONFIG_WHY_BYTES) is written unless GOOD or UNSET: "what is wrong: what to do". */
 typedef enum config_verdict config_check_f(const char *text, char *why);
@@ -35,19 +37,55 @@ typedef enum config_verdict config_check_f(const char *text, char *why);
 struct config_option {
 	const char *name, *def, *range, *help;
 	enum config_type type;
-	bool upstream, reload, inert;
+	bool upstream, reload;
 	size_t at, upstream_at;		/* offset in struct config, in struct config_upstream */
 	config_check_f *check;
 };
 
 enum config_option_id {
 #define S(title)
-#define O(name, type, scope, reload, state, def, range, check, help) OPTION_##name,
+#define O(name, type, scope, reload, def, range, check, help) OPTION_##name,
 #include "include/option.def"
 #undef O
 #undef S
 	OPTION__N
 };
+
+/* One [upstream "glob"] section. */
+struct config_section {
+	char *glob;
+	struct globset match;
+	unsigned line;
+	bool set[OPTION__N];
+	struct config_upstream values;	/* own: those that are set */
+	struct config_upstream alone;	/* borrowed: global values under this section's */
+};
+
+/* Borrowed values of a host that the sections in `matched` match. */
+struct config_mix {
+	struct config_mix *next;
+	uint64_t matched;		/* bit i: section i */
+	struct config_upstream upstream;
+};
+
+struct config_mixes {
+	pthread_mutex_t lock;
+	struct config_mix *list;	/* under lock; entries stay until the config goes */
+};
+
+/* The option's field in a configuration. */
+static inline void *
+config_field(struct config *c, const struct config_option *o)
+{
+	return (char *)c + o->at;
+}
+
+/* The option's field in a section's values. */
+static inline void *
+config_upstream_field(struct config_upstream *u, const struct config_option *o)
+{
+	return (char *)u + o->upstream_at;
+}
 
 /* ---- config_value.c ---- */
 
@@ -81,11 +119,39 @@ enum config_verdict config_check_upstream(const struct config_upstream *u, char 
 /* Rules about more than one of the options for TLS towards clients. */
 enum config_verdict config_check_tls(const struct config *c, char *why);
 
+/* ---- config_upstream.c ---- */
+
+/* Adds a section with this glob; *match is taken over. NULL: out of memory. */
+struct config_section *config_section_add(struct config *c, struct slice glob, struct globset *match,
+	unsigned line);
+/* Lays what the section sets over *u. */
+void config_section_lay(struct config_section *s, struct config_upstream *u);
+/* Makes what config_for_upstream hands out, once all is read. */
+void config_sections_resolve(struct config *c);
+bool config_sections_init(struct config *c) MUSTCHECK;
+void config_sections_fini(struct config *c);
+/* Are the sections of both the same, in the same order? */
+bool config_sections_equal(const struct config *a, const struct config *b);
+
 /* ---- config.c ---- */
 
 const struct config_option *config_options(void);	/* OPTION__N of them */
-/* As config_load, from an open stream (NULL: none) that messages call `name`. */
+/*
+ * As config_load, from an open stream (NULL: none) that messages call `name`. was: what a running
+ * depot has, or NULL.
+ */
 struct config *config_load_stream(FILE *in, const char *name, const struct strlist *settings,
-	FILE *errors, FILE *warnings) MUSTCHECK;
+	const struct config *was, FILE *errors, FILE *warnings) MUSTCHECK;
+struct config *config_load_file(const char *file, const struct strlist *settings,
+	const struct config *was, FILE *errors, FILE *warnings) MUSTCHECK;
+
+/* ---- config_reload.c ---- */
+
+/*
+ * now takes the place of *c_p: options that need a restart become those of *c_p, which lives on
+ * with now. Where nothing else differs *c_p stays. Either way *c_p is what holds from here on; `out`
+ * gets lines about what has changed.
+ */
+void config_succeed(struct config **c_p, struct config *now, FILE *out);
 
 #endif

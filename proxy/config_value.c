@@ -166,19 +166,23 @@ config_type_remedy(enum config_type type)
 	return "write bytes, or a whole number with K, M, G or T, such as 500G";
 }
 
-/* Is the number within "least..most"? */
+/* Is the number within "least..most"? In "0 or least..most", 0 becomes the most. */
 static bool
-config_range_has(const char *range, const struct config_unit *units, uint64_t value)
+config_range_take(const char *range, const struct config_unit *units, uint64_t *value)
 {
-	const char *dots = strstr(range, "..");
+	static const char zero[] = "0 or ";
+	const bool has_zero = strncmp(range, zero, strlen(zero)) == 0;
+	const char *from = has_zero ? range + strlen(zero) : range, *dots = strstr(from, "..");
 	uint64_t least, most;
 
 	if (range[0] == '\0')
-		return value <= INT64_MAX;
+		return *value <= INT64_MAX;
 	AN(dots);
-	AN(config_number_parse((struct slice){range, (size_t)(dots - range)}, units, &least));
+	AN(config_number_parse((struct slice){from, (size_t)(dots - from)}, units, &least));
 	AN(config_number_parse(slice_of(dots + 2), units, &most));
-	return value >= least && value <= most;
+	if (has_zero && *value == 0)
+		*value = most;
+	return *value >= least && *value <= most;
 }
 
 /* SIZE, TIME and COUNT. */
@@ -191,7 +195,7 @@ config_number_set(const struct config_option *o, void *field, struct slice text,
 	if (!config_number_parse(text, units, &value))
 		return config_bad(why, "\"%s\" is not a %s: %s", config_quote(text).text,
 		    config_type_name(o->type), config_type_remedy(o->type));
-	if (!config_range_has(o->range, units, value))
+	if (!config_range_take(o->range, units, &value))
 		return config_bad(why, "\"%s\" is out of range: the range is %s",
 		    config_quote(text).text, o->range[0] != '\0' ? o->range : "0..8388607T");
 	if (o->type == CONFIG_TIME)
@@ -378,10 +382,8 @@ static enum config_verdict
 config_list_set(const struct config_option *o, void *field, struct slice text, bool bare,
 	char *why)
 {
-	enum config_verdict verdict = CONFIG_GOOD, member;
 	struct slice one;
 	const char *comma;
-	char note[CONFIG_WHY_BYTES];
 
 	if (bare || text.n == 0)
 		config_value_fini(o->type, field);
@@ -390,17 +392,10 @@ config_list_set(const struct config_option *o, void *field, struct slice text, b
 		one = (struct slice){text.p, comma ? (size_t)(comma - text.p) : text.n};
 		text = slice_skip(text, one.n + 1);
 		one = config_trim(one);
-		if (one.n == 0)
-			continue;
-		member = config_list_add(o, field, one, note);
-		if (member > verdict) {
-			verdict = member;
-			memcpy(why, note, sizeof(note));
-		}
-		if (verdict == CONFIG_BAD)
-			break;
+		if (one.n != 0 && config_list_add(o, field, one, why) == CONFIG_BAD)
+			return CONFIG_BAD;
 	}
-	return verdict;
+	return CONFIG_GOOD;
 }
 
 enum config_verdict

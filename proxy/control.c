@@ -240,6 +240,6 @@ control_run(const struct cmd_call *call)
 			(void)fputs("\033[H\033[J", stdout);
 		status = control_ask(call, c->cache_dir, -1);
 	} while (watch && status == CMD_OK);
-	config_unref(&c);
+	config_free(&c);
 	return status;
 }

@@ -2,7 +2,10 @@
  * Copyright (c) 2026 the apt-depot contributors */
 #ifndef DEPOT_H
 #define DEPOT_H
-/* What all threads of the daemon share: made by main before they start, read-only after. */
+/*
+ * What all threads of the daemon share: made by main before they start, and read-only after, but
+ * for what a reload changes (main_apply): that is atomic, and old values stay valid.
+ */
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -21,18 +24,18 @@ struct upstream;
 struct worker;
 
 struct depot {
-	const struct config *config;
+	_Atomic(const struct config *) config;	/* the one in force */
 	struct cache *cache;
 	struct upstream *upstream;
 	struct admin *admin;		/* NULL: no control socket */
 	struct iopool *iopool;
 	struct listener *listener;
 	struct sign *sign;		/* gpgv; NULL: verify_signatures = no */
-	struct limits *limits;		/* for each client address; NULL: none is set */
+	struct limits *limits;		/* for each client address */
 	struct tlsconf *tls;
 	struct worker **workers;
 	unsigned workers_n;
-	unsigned max_connections;	/* after what RLIMIT_NOFILE allows */
+	_Atomic unsigned max_connections;	/* after what RLIMIT_NOFILE allows */
 	struct route_conf route;
 	char id[17];			/* of this process, for Via: hex */
 	int64_t started_s;

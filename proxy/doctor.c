@@ -461,7 +461,7 @@ cmd_doctor(const struct cmd_call *call)
 			    d->counts[DOCTOR_WARN], d->counts[DOCTOR_FAIL]);
 	}
 	if (c != NULL)
-		config_unref(&c);
+		config_free(&c);
 	authfile_free(&d->auth);
 	free(d);
 	curl_global_cleanup();

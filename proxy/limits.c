@@ -42,30 +42,42 @@ struct limits_client {
 
 struct limits {
 	uint32_t magic;
-	struct limits_conf conf;
+	_Atomic uint64_t connections, rate, bandwidth;	/* a reload changes them */
 	uint64_t seed;
 	pthread_mutex_t locks[LIMITS_LOCKS];
 	struct limits_client *clients;	/* LIMITS_SETS * LIMITS_WAYS */
 };
 
+/* The limit as it is now. */
+static uint64_t
+limits_get(const _Atomic uint64_t *limit)
+{
+	return atomic_load_explicit(limit, memory_order_relaxed);
+}
+
+void
+limits_set(struct limits *l, const struct limits_conf *conf)
+{
+	CHECK_OBJ(l, LIMITS_MAGIC);
+	atomic_store_explicit(&l->connections, conf->connections, memory_order_relaxed);
+	atomic_store_explicit(&l->rate, conf->rate, memory_order_relaxed);
+	atomic_store_explicit(&l->bandwidth, conf->bandwidth, memory_order_relaxed);
+}
+
 struct limits *
-limits_new(const struct limits_conf *conf, bool *failed)
+limits_new(const struct limits_conf *conf)
 {
 	struct limits *l;
 	unsigned i;
 
-	*failed = false;
-	if (conf->connections == 0 && conf->rate == 0 && conf->bandwidth == 0)
-		return NULL;
 	OBJ_NEW(l, LIMITS_MAGIC);
 	if (l != NULL)
 		l->clients = calloc((size_t)LIMITS_SETS * LIMITS_WAYS, sizeof(*l->clients));
 	if (l == NULL || l->clients == NULL) {
 		free(l);
-		*failed = true;
 		return NULL;
 	}
-	l->conf = *conf;
+	limits_set(l, conf);
 	/* Nobody shall choose addresses that meet in one set. */
 	if (RAND_bytes((unsigned char *)&l->seed, sizeof(l->seed)) != 1)
 		l->seed = (uintptr_t)l;
@@ -113,7 +125,7 @@ limits_addr(const struct sockaddr *sa, uint8_t addr[16])
 
 /* Which set an address belongs to. */
 static unsigned
-limits_set(const struct limits *l, const uint8_t addr[16])
+limits_set_of(const struct limits *l, const uint8_t addr[16])
 {
 	uint64_t h = l->seed, part;
 	unsigned i;
@@ -154,7 +166,9 @@ limits_find(struct limits *l, unsigned set, const uint8_t addr[16])
 static enum limits_verdict
 limits_admit(const struct limits *l, struct limits_client *lc)
 {
-	if (l->conf.connections == 0 || lc->conns_n < l->conf.connections) {
+	uint64_t limit = limits_get(&l->connections);
+
+	if (limit == 0 || lc->conns_n < limit) {
 		lc->conns_n++;
 		return LIMITS_WELCOME;
 	}
@@ -174,9 +188,10 @@ limits_enter(struct limits *l, const struct sockaddr *sa, struct limits_client *
 
 	CHECK_OBJ(l, LIMITS_MAGIC);
 	*out = NULL;
-	if (!limits_addr(sa, addr))
+	if ((limits_get(&l->connections) | limits_get(&l->rate) | limits_get(&l->bandwidth)) == 0 ||
+	    !limits_addr(sa, addr))
 		return v;
-	set = limits_set(l, addr);
+	set = limits_set_of(l, addr);
 	AZ(pthread_mutex_lock(&l->locks[set % LIMITS_LOCKS]));
 	lc = limits_find(l, set, addr);
 	if (lc != NULL)
@@ -216,11 +231,12 @@ unsigned
 limits_take_request(struct limits *l, struct limits_client *lc, int64_t now_ms)
 {
 	int64_t now = now_ms * 1000, step, used, from;
+	uint64_t rate = limits_get(&l->rate);
 
 	CHECK_OBJ(l, LIMITS_MAGIC);
-	if (l->conf.rate == 0)
+	if (rate == 0)
 		return 0;
-	step = 1000000 / (int64_t)l->conf.rate;
+	step = 1000000 / (int64_t)rate;
 	used = atomic_load_explicit(&lc->rate_us, memory_order_relaxed);
 	do {
 		from = used > now ? used : now;
@@ -237,10 +253,10 @@ uint64_t
 limits_allowance(const struct limits *l, struct limits_client *lc, int64_t now_ms)
 {
 	int64_t now = now_ms * 1000, used;
-	uint64_t bytes, least;
+	uint64_t bandwidth = limits_get(&l->bandwidth), bytes, least;
 
 	CHECK_OBJ(l, LIMITS_MAGIC);
-	if (l->conf.bandwidth == 0)
+	if (bandwidth == 0)
 		return UINT64_MAX;
 	used = atomic_load_explicit(&lc->bytes_us, memory_order_relaxed);
 	if (used < now)
@@ -248,9 +264,8 @@ limits_allowance(const struct limits *l, struct limits_client *lc, int64_t now_m
 	if (used >= now + LIMITS_BYTES_BURST_US)
 		return 0;
 	/* At most 2^40 bytes a second times 2^18: fits. */
-	bytes = (uint64_t)(now + LIMITS_BYTES_BURST_US - used) * l->conf.bandwidth / 1000000;
-	least = l->conf.bandwidth / 8 + 1 < LIMITS_PIECE_BYTES ? l->conf.bandwidth / 8 + 1 :
-	    LIMITS_PIECE_BYTES;
+	bytes = (uint64_t)(now + LIMITS_BYTES_BURST_US - used) * bandwidth / 1000000;
+	least = bandwidth / 8 + 1 < LIMITS_PIECE_BYTES ? bandwidth / 8 + 1 : LIMITS_PIECE_BYTES;
 	if (bytes >= least)
 		return bytes;
 	return used == now ? 1 : 0;	/* a share of less than four bytes a second is one, too */
@@ -260,11 +275,12 @@ void
 limits_sent(struct limits *l, struct limits_client *lc, uint64_t bytes, int64_t now_ms)
 {
 	int64_t now = now_ms * 1000, used, from, cost;
+	uint64_t bandwidth = limits_get(&l->bandwidth);
 
 	CHECK_OBJ(l, LIMITS_MAGIC);
-	if (l->conf.bandwidth == 0)
+	if (bandwidth == 0)
 		return;
-	cost = (int64_t)(bytes * 1000000 / l->conf.bandwidth);
+	cost = (int64_t)(bytes * 1000000 / bandwidth);
 	used = atomic_load_explicit(&lc->bytes_us, memory_order_relaxed);
 	do
 		from = used > now ? used : now;

@@ -4,9 +4,8 @@
 #define LIMITS_H
 /*
  * Limits for one client address (client_connections, client_rate,
- * client_bandwidth), shared by the workers. Where none is set there is no
- * struct limits at all, and connections have no struct limits_client: that is
- * all the hit path looks at.
+ * client_bandwidth), shared by the workers. A connection that began while none
+ * was set has no struct limits_client: that is all the hit path looks at.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,8 +20,9 @@ struct limits_conf {
 	uint64_t connections, rate, bandwidth;	/* 0: no limit */
 };
 
-/* NULL: no limit is set, or (*failed) memory is out. */
-struct limits *limits_new(const struct limits_conf *conf, bool *failed) MUSTCHECK;
+struct limits *limits_new(const struct limits_conf *conf) MUSTCHECK;
+/* Others hold from here on; a first one for connections that begin from here on. */
+void limits_set(struct limits *l, const struct limits_conf *conf);
 void limits_free(struct limits **l_p);
 enum limits_verdict {
 	LIMITS_WELCOME,
@@ -31,8 +31,8 @@ enum limits_verdict {
 };
 /*
  * A connection from this address begins. *out is what it holds until
- * limits_leave; NULL for one that is closed, and for an address that is not
- * limited (a unix socket; or more clients than the table has room for).
+ * limits_leave; NULL for one that is closed, and where nothing is limited (no
+ * limit is set; a unix socket; more clients than the table has room for).
  */
 enum limits_verdict limits_enter(struct limits *l, const struct sockaddr *sa,
     struct limits_client **out) MUSTCHECK;

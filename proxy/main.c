@@ -21,6 +21,7 @@
 
 #include "include/cache.h"
 #include "include/clock.h"
+#include "include/counter.h"
 #include "include/log.h"
 #include "include/sign.h"
 #include "proxy/confine.h"
@@ -104,18 +105,19 @@ static bool
 main_may_fetch(void *arg, const struct url *url)
 {
 	const struct depot *d = arg;
+	const struct config *c = d->config;
 
-	return depot_check_target(d->config, url->host, url->port, &d->config->allow_ports) ==
-	    REASON_OK;
+	return !c->offline &&
+	    depot_check_target(c, url->host, url->port, &c->allow_ports) == REASON_OK;
 }
 
-/* Opens the cache as configured; says what to do when that can't be. */
-static bool
-main_open_cache(struct depot *d)
+/* What the cache gets of a configuration. */
+static struct cache_conf
+main_cache_conf(const struct depot *d, const struct config *c)
 {
-	const struct config *c = d->config;
 	uint64_t fs_bytes = main_fs_bytes(c->cache_dir);
-	struct cache_conf conf = {
+
+	return (struct cache_conf){
 		.dir = c->cache_dir,
 		.max_bytes = config_resolve_size(&c->cache_max, fs_bytes),
 		.min_free_bytes = config_resolve_size(&c->cache_min_free, fs_bytes),
@@ -128,6 +130,13 @@ main_open_cache(struct depot *d)
 		.keep_generations = (unsigned)c->keep_generations,
 		.generation_hold_ms = c->generation_hold,
 	};
+}
+
+/* Opens the cache as configured; says what to do when that can't be. */
+static bool
+main_open_cache(struct depot *d)
+{
+	const struct cache_conf conf = main_cache_conf(d, d->config);
 	char *why = NULL;
 	enum reason r = cache_open(&d->cache, &conf, &why);
 
@@ -142,13 +151,14 @@ static bool
 main_is_self(const void *arg, struct slice host, uint16_t port)
 {
 	const struct depot *d = arg;
+	const struct strlist *names = &d->config->names;
 	size_t i;
 
-	for (i = 0; i < d->config->names.n; i++) {
+	for (i = 0; i < names->n; i++) {
 		struct slice name;
 		uint16_t none;
 
-		if (url_split_authority(slice_of(d->config->names.v[i]), &name, &none) &&
+		if (url_split_authority(slice_of(names->v[i]), &name, &none) &&
 		    slice_caseeq(name, host))
 			return true;
 	}
@@ -226,50 +236,83 @@ main_stop(struct depot *d)
 	tlsconf_close(&d->tls);
 }
 
-/*
- * What a reload can bring into effect: the log, and the certificate of
- * listen_tls. The rest is named, and kept as it was.
- */
-static void
-main_reload(const struct depot *d, const struct cmd_call *args)
+/* The limits of each client address. */
+static struct limits_conf
+main_limits_conf(const struct config *c)
 {
-	struct config *now;
-	char *text = NULL;
-	size_t n = 0;
-	FILE *out = open_memstream(&text, &n);
-	bool tls_ok = true;
-	char *why = NULL;
-	int err = 0;
+	return (struct limits_conf){
+		.connections = c->client_connections,
+		.rate = c->client_rate,
+		.bandwidth = c->client_bandwidth,
+	};
+}
 
-	if (out == NULL)
-		return;
-	now = config_load(args->file, &args->settings, out, out);
-	if (now != NULL) {
-		config_print_restart_needed(d->config, now, out);
-		err = log_open(now->log_file, now->access_log, now->log_level, now->log_format);
-		tls_ok = tlsconf_reload(d->tls, now, &why);
-	}
-	(void)fclose(out);
-	if (now == NULL)
-		log_error("reload: the configuration is kept as it was: %s", text);
-	else if (err != 0)
-		log_error("reload: the log is kept as it was: %s%s", strerror(err),
-		    err == EACCES ? " (the sandbox lets it write only where its logs were at "
-		    "start: restart)" : "");
-	else
-		log_notice("reload: done. %s", text);
-	if (!tls_ok)
+/* Why a file that others may read can be out of reach by now. */
+static const char *
+main_sandbox_hint(const struct config *c, int err)
+{
+	return err != EACCES || c->sandbox == SANDBOX_OFF ? "" : ": the sandbox gave up all directories "
+	    "that were not needed at the start: restart, or use one that was";
+}
+
+/* Brings what a running depot can change into force: for readers, one store each. */
+static void
+main_apply(struct depot *d, const struct config *c)
+{
+	const struct cache_conf cache = main_cache_conf(d, c);
+	const struct limits_conf limits = main_limits_conf(c);
+	char *why = NULL;
+	int err;
+
+	if (!upstream_reload(d->upstream, c))
+		log_error("reload: the way upstream is kept as it was");
+	d->config = c;
+	d->route.https_upgrade = &c->https_upgrade;
+	d->max_connections = main_raise_descriptors(c->max_connections);
+	limits_set(d->limits, &limits);
+	cache_set_conf(d->cache, &cache);
+	if (!tlsconf_reload(d->tls, c, &why))
 		log_error("reload: the certificate of listen_tls is kept as it was: %s",
 		    why != NULL ? why : "out of memory");
 	free(why);
-	if (now != NULL)
-		config_unref(&now);
+	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
+	if (err != 0)
+		log_error("reload: the log is kept as it was: %s%s", strerror(err), main_sandbox_hint(c, err));
+}
+
+/* SIGHUP: reads the configuration again, and says line by line what has come of it. */
+static void
+main_reload(struct depot *d, struct config **c_p, const struct cmd_call *args)
+{
+	char *text = NULL, *line, *rest;
+	size_t n = 0;
+	FILE *out = open_memstream(&text, &n);
+	bool ok, denied;
+
+	if (out == NULL)
+		return;
+	ok = config_reload(c_p, args->file, &args->settings, out);
+	(void)fclose(out);
+	if (ok)
+		main_apply(d, *c_p);
+	denied = strstr(text, strerror(EACCES)) != NULL;
+	for (rest = text; (line = strsep(&rest, "\n")) != NULL;)
+		if (line[0] != '\0')
+			log_msg(ok ? LOG_NOTICE : LOG_ERROR, "reload: %s", line);
+	if (ok)
+		COUNT(reloads_total);
+	else {
+		COUNT(reload_errors_total);
+		log_error("reload: the configuration is kept as it was%s",
+		    main_sandbox_hint(*c_p, denied ? EACCES : 0));
+		upstream_reload_auth(d->upstream);
+	}
 	free(text);
 }
 
 /* Waits for signals until one says stop. */
 static void
-main_wait(const struct depot *d, const struct cmd_call *args, const sigset_t *set)
+main_wait(struct depot *d, struct config **c_p, const struct cmd_call *args, const sigset_t *set)
 {
 	int sig, err;
 
@@ -280,10 +323,8 @@ main_wait(const struct depot *d, const struct cmd_call *args, const sigset_t *se
 			log_notice("stopping: %s", strsignal(sig));
 			return;
 		}
-		if (sig == SIGHUP) {
-			main_reload(d, args);
-			upstream_reload(d->upstream);
-		}
+		if (sig == SIGHUP)
+			main_reload(d, c_p, args);
 		err = sig == SIGUSR1 ? log_reopen() : 0;
 		if (err != 0)
 			log_error("a log file could not be opened again: %s", strerror(err));
@@ -326,26 +367,12 @@ main_start_sign(struct depot *d, struct confine *cf)
 	return main_refuse(why);
 }
 
-/* The table of client addresses, where a limit for them is set. */
-static bool
-main_make_limits(struct depot *d)
-{
-	const struct limits_conf conf = {
-		.connections = d->config->client_connections,
-		.rate = d->config->client_rate,
-		.bandwidth = d->config->client_bandwidth,
-	};
-	bool failed;
-
-	d->limits = limits_new(&conf, &failed);
-	return !failed;
-}
-
 /* Everything up to the first thread; false with the reason on stderr. */
 static bool
 main_prepare(struct depot *d, struct confine *cf)
 {
 	const struct config *c = d->config;
+	const struct limits_conf limits = main_limits_conf(c);
 	char *why = NULL;
 
 	if (listener_open(&d->listener, c, &why) != REASON_OK) {
@@ -363,10 +390,9 @@ main_prepare(struct depot *d, struct confine *cf)
 	d->route.https_upgrade = &c->https_upgrade;
 	d->route.is_self = main_is_self;
 	d->route.is_self_arg = d;
-	if (!main_make_limits(d)) {
-		(void)fprintf(stderr, "apt-depot: out of memory\n");
-		return false;
-	}
+	d->limits = limits_new(&limits);
+	if (d->limits == NULL)
+		return main_refuse(NULL);
 	d->started_s = clock_wall_s();
 	main_make_id(d->id);
 	confine_enter(cf);
@@ -392,7 +418,7 @@ main_serve(const struct cmd_call *args)
 	main_block_signals(&set);
 	panic_init();
 	if (!confine_find_user(&cf) || !main_start_sign(&d, &cf)) {
-		config_unref(&c);
+		config_free(&c);
 		return 1;
 	}
 	(void)curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -403,7 +429,7 @@ main_serve(const struct cmd_call *args)
 		sign_stop(&d.sign);
 		confine_remove_pid(&cf);
 		limits_free(&d.limits);
-		config_unref(&c);
+		config_free(&c);
 		return 1;
 	}
 	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
@@ -415,20 +441,20 @@ main_serve(const struct cmd_call *args)
 		main_stop(&d);
 		sign_stop(&d.sign);
 		confine_remove_pid(&cf);
-		config_unref(&c);
+		config_free(&c);
 		return 1;
 	}
 	confine_write_pid(&cf);
 	log_notice("sandbox: %s", cf.report[0] != '\0' ? cf.report : "off");
 	log_notice("apt-depot %s ready: port %u, %u workers, cache in %s", depot_version,
 	    listener_port(d.listener), d.workers_n, c->cache_dir);
-	main_wait(&d, args, &set);
+	main_wait(&d, &c, args, &set);
 	main_stop(&d);
 	sign_stop(&d.sign);
 	confine_remove_pid(&cf);
 	log_notice("stopped");
 	log_close();
-	config_unref(&c);
+	config_free(&c);
 	curl_global_cleanup();
 	return 0;
 }

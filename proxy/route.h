@@ -36,7 +36,7 @@ struct route {
 
 /* What routing needs to know of the configuration and of this listener. */
 struct route_conf {
-	const struct globset *https_upgrade;	/* hosts whose plain http:// is fetched over TLS */
+	_Atomic(const struct globset *) https_upgrade;	/* whose plain http:// is fetched over TLS */
 	/* Does host:port name this depot (`names`, its own listeners)? */
 	bool (*is_self)(const void *arg, struct slice host, uint16_t port);
 	const void *is_self_arg;

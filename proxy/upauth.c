@@ -148,16 +148,45 @@ upauth_tick(struct upauth *ua, int64_t now_ms)
 		upauth_reload(ua, now_ms);
 }
 
+/* What is known of this file; NULL: nothing. */
+static const struct upauth_file *
+upauth_file_of(const struct upauth *ua, const char *path)
+{
+	const struct upauth_file *f;
+
+	for (f = ua->files; f != NULL && strcmp(f->path, path) != 0; f = f->next)
+		;
+	return f;
+}
+
+bool
+upauth_is_looking(const struct upauth *ua)
+{
+	CHECK_OBJ(ua, UPAUTH_MAGIC);
+	return ua->looking;
+}
+
+void
+upauth_log_changes(const struct upauth *ua, const struct upauth *was)
+{
+	const struct upauth_file *f, *old;
+
+	CHECK_OBJ(ua, UPAUTH_MAGIC);
+	CHECK_OBJ(was, UPAUTH_MAGIC);
+	for (f = ua->files; f != NULL; f = f->next) {
+		old = upauth_file_of(was, f->path);
+		if (old == NULL || !upauth_same(&f->stamp, &old->stamp))
+			log_notice("auth %s: read%s", f->path, old != NULL ? " again" : "");
+	}
+}
+
 /* Reads one file for the first time, unless another section has named it. */
 static bool
 upauth_add(struct upauth *ua, const char *path)
 {
 	struct upauth_file *f;
 
-	for (f = ua->files; f != NULL && path != NULL; f = f->next)
-		if (strcmp(f->path, path) == 0)
-			return true;
-	if (path == NULL)
+	if (path == NULL || upauth_file_of(ua, path) != NULL)
 		return true;
 	f = calloc(1, sizeof(*f));
 	if (f == NULL)
@@ -231,8 +260,6 @@ upauth_find(const struct upauth *ua, const char *path, const struct url *url, co
 	const struct upauth_file *f;
 
 	CHECK_OBJ(ua, UPAUTH_MAGIC);
-	for (f = ua->files; f != NULL; f = f->next)
-		if (strcmp(f->path, path) == 0)
-			return authfile_find(f->now, url, value);
-	return AUTHFILE_NONE;
+	f = upauth_file_of(ua, path);
+	return f != NULL ? authfile_find(f->now, url, value) : AUTHFILE_NONE;
 }

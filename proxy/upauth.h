@@ -25,6 +25,10 @@ void upauth_free(struct upauth **ua_p);
 /* The value of Authorization for a URL of an upstream whose `auth` is path; borrowed for now. */
 enum authfile_match upauth_find(const struct upauth *ua, const char *path,
     const struct url *url, const char **value);
+/* Does a pool thread read for it? */
+bool upauth_is_looking(const struct upauth *ua);
+/* What is new in it comes into force in place of was: says so in the log. */
+void upauth_log_changes(const struct upauth *ua, const struct upauth *was);
 /* Has a file changed? Each few seconds, or at once. */
 void upauth_tick(struct upauth *ua, int64_t now_ms);
 void upauth_reload(struct upauth *ua, int64_t now_ms);

@@ -57,7 +57,7 @@ upstream_host(struct upstream *u, const struct url *url)
 	(void)snprintf(name, sizeof(name), "%s://%.*s", url->tls ? "https" : "http",
 	    SLICE_ARG(url->authority));
 	TAILQ_FOREACH(h, &u->hosts, link)
-		if (strcmp(h->authority, name) == 0)
+		if (!h->old && strcmp(h->authority, name) == 0)
 			return h;
 	h = calloc(1, sizeof(*h));
 	if (h == NULL)
@@ -465,10 +465,110 @@ upstream_forget_hosts(struct upstream *u)
 		next = TAILQ_NEXT(h, link);
 		if (h->active_n > 0 || h->dials_n > 0 || !TAILQ_EMPTY(&h->waiting[UP_INDEX]) ||
 		    !TAILQ_EMPTY(&h->waiting[UP_BULK]) || !TAILQ_EMPTY(&h->waiting[UP_AHEAD]) ||
-		    ++n <= UPSTREAM_HOSTS_KEPT)
+		    (!h->old && ++n <= UPSTREAM_HOSTS_KEPT))
 			continue;
 		upstream_host_free(u, h);
 	}
+}
+
+/* ---- another configuration ---- */
+
+/* Read by main, on its way to the upstream thread. */
+struct upstream_change {
+	struct mail mail;
+	struct upstream *u;
+	const struct config *config;
+	struct upway_store *stores;
+	struct upauth *auth;
+};
+
+/* Frees it with what it brings, or with what that has replaced. */
+static void
+upstream_change_free(struct upstream_change **ch_p)
+{
+	struct upstream_change *ch = *ch_p;
+
+	*ch_p = NULL;
+	if (ch == NULL)
+		return;
+	upway_free_stores(&ch->stores);
+	upauth_free(&ch->auth);
+	free(ch);
+}
+
+/* Fetches that wait for a slot wait at their host's new record. */
+static void
+upstream_move_waiting(struct uphost *h)
+{
+	struct fetch *ft;
+	enum upclass class;
+
+	for (class = UP_INDEX; class < UP_CLASS_N; class++)
+		while ((ft = TAILQ_FIRST(&h->waiting[class])) != NULL) {
+			upstream_unqueue(ft);
+			upstream_queue(ft);
+		}
+}
+
+/*
+ * Brings a waiting change into force: credentials and authorities are exchanged, and every host gets
+ * a new record when it is next asked. The old ones go when their transfers have ended.
+ */
+static void
+upstream_apply_change(struct upstream *u)
+{
+	struct upstream_change *ch = u->change;
+	struct upway_store *stores = u->stores;
+	struct upauth *auth = u->auth;
+	struct uphost *h, *next;
+
+	if (ch == NULL || upauth_is_looking(auth))
+		return;
+	upauth_log_changes(ch->auth, auth);
+	u->stores = ch->stores;
+	u->auth = ch->auth;
+	ch->stores = stores;
+	ch->auth = auth;
+	u->config = ch->config;
+	upstream_change_free(&u->change);
+	TAILQ_FOREACH(h, &u->hosts, link)
+		h->old = true;
+	for (h = TAILQ_FIRST(&u->hosts); h != NULL; h = next) {
+		next = TAILQ_NEXT(h, link);
+		if (h->old)
+			upstream_move_waiting(h);
+	}
+}
+
+static void
+upstream_change_mail(struct mail *m)
+{
+	struct upstream_change *ch = CONTAINER_OF(m, struct upstream_change, mail);
+	struct upstream *u = ch->u;
+
+	CHECK_OBJ(u, UPSTREAM_MAGIC);
+	upstream_change_free(&u->change);	/* one that still waits is out of date */
+	u->change = ch;
+	upstream_apply_change(u);
+}
+
+bool
+upstream_reload(struct upstream *u, const struct config *config)
+{
+	struct upstream_change *ch = calloc(1, sizeof(*ch));
+
+	CHECK_OBJ(u, UPSTREAM_MAGIC);
+	if (ch != NULL && upway_load_stores(&ch->stores, config))
+		ch->auth = upauth_new(config, u->depot->iopool, &u->mailbox);
+	if (ch == NULL || ch->auth == NULL) {
+		upstream_change_free(&ch);
+		return false;
+	}
+	ch->u = u;
+	ch->config = config;
+	ch->mail.deliver = upstream_change_mail;
+	mailbox_post(&u->mailbox, &ch->mail);
+	return true;
 }
 
 /* Time passes for every fetch. */
@@ -487,6 +587,7 @@ upstream_tick_cb(evutil_socket_t fd, short what, void *arg)
 		fetch_tick(ft);
 	}
 	updial_tick(u);
+	upstream_apply_change(u);
 	upauth_tick(u->auth, u->now_ms);
 	upstream_forget_hosts(u);
 }
@@ -504,7 +605,7 @@ upstream_stop_mail(struct mail *m)
 	(void)event_base_loopbreak(u->base);
 }
 
-/* SIGHUP: credentials are read again. */
+/* SIGHUP, and the configuration is no good: credentials are read again all the same. */
 static void
 upstream_reload_mail(struct mail *m)
 {
@@ -516,7 +617,7 @@ upstream_reload_mail(struct mail *m)
 }
 
 void
-upstream_reload(struct upstream *u)
+upstream_reload_auth(struct upstream *u)
 {
 	CHECK_OBJ(u, UPSTREAM_MAGIC);
 	if (!atomic_exchange(&u->reload_posted, true))
@@ -550,6 +651,7 @@ upstream_free(struct upstream **u_p)
 	while ((h = TAILQ_FIRST(&u->hosts)) != NULL)
 		upstream_host_free(u, h);
 	upauth_free(&u->auth);
+	upstream_change_free(&u->change);
 	upway_fini(u);
 	while (u->spare_buffers_n > 0)
 		free(u->spare_buffers[--u->spare_buffers_n]);
@@ -611,8 +713,9 @@ upstream_start(struct depot *d)
 	TAILQ_INIT(&u->dirty);
 	TAILQ_INIT(&u->hosts);
 	TAILQ_INIT(&u->dials);
-	if (upstream_make_loop(u) && upway_init(u))
-		u->auth = upauth_new(d->config, d->iopool, &u->mailbox);
+	u->config = d->config;
+	if (upstream_make_loop(u) && upway_load_stores(&u->stores, u->config))
+		u->auth = upauth_new(u->config, d->iopool, &u->mailbox);
 	if (u->auth == NULL || pthread_create(&u->thread, NULL, upstream_main, u) != 0)
 		upstream_free(&u);
 	return u;

@@ -40,8 +40,13 @@ struct upstream_ask {
 struct upstream *upstream_start(struct depot *d) MUSTCHECK;
 /* Ends all transfers (what can be continued is kept), then the thread. */
 void upstream_stop(struct upstream **u_p);
-/* SIGHUP: files of credentials are read again. From any thread. */
-void upstream_reload(struct upstream *u);
+/*
+ * SIGHUP. Reads what the configuration names, and brings it into force for what is asked from here
+ * on. False, with the reason in the log: all stays as it was. One thread, which may wait.
+ */
+bool upstream_reload(struct upstream *u, const struct config *config) MUSTCHECK;
+/* The credentials alone are read again. From any thread. */
+void upstream_reload_auth(struct upstream *u);
 /* Fetches the flight. From any thread, once per flight. */
 void upstream_fetch(struct upstream *u, struct flight *f, const struct upstream_ask *ask);
 

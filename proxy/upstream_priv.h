@@ -52,6 +52,7 @@ enum upclass {
 /* One origin: how much of it is in use, who waits. Gone when nobody does. */
 struct uphost {
 	TAILQ_ENTRY(uphost) link;
+	bool old;			/* of a configuration before: nobody finds it any more */
 	char authority[300];		/* scheme and authority */
 	const struct config_upstream *conf;
 	struct upway_host way;		/* how it is reached */
@@ -69,6 +70,8 @@ struct uphost {
 struct upstream {
 	uint32_t magic;
 	struct depot *depot;
+	const struct config *config;	/* whose files are in stores and auth; of new hosts */
+	struct upstream_change *change;	/* a reload that waits for upauth's pool thread */
 	pthread_t thread;
 	struct event_base *base;
 	struct event *mail_event, *tick_event, *flush_event, *start_event;

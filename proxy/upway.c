@@ -37,11 +37,11 @@ enum {
 
 /* The CA store for a ca_file, made once: parsing a bundle costs more than a handshake. */
 static struct upway_store *
-upway_store_of(const struct upstream *u, const char *file)
+upway_store_of(struct upway_store *list, const char *file)
 {
 	struct upway_store *s;
 
-	for (s = u->stores; s != NULL; s = s->next)
+	for (s = list; s != NULL; s = s->next)
 		if ((file == NULL) == (s->file == NULL) &&
 		    (file == NULL || strcmp(file, s->file) == 0))
 			return s;
@@ -50,17 +50,17 @@ upway_store_of(const struct upstream *u, const char *file)
 
 /* Makes the store of the system's certificates and a file's. */
 static bool
-upway_store_add(struct upstream *u, const char *file)
+upway_store_add(struct upway_store **list, const char *file)
 {
 	struct upway_store *s;
 
-	if (upway_store_of(u, file) != NULL)
+	if (upway_store_of(*list, file) != NULL)
 		return true;
 	s = calloc(1, sizeof(*s));
 	if (s == NULL)
 		return false;
-	s->next = u->stores;
-	u->stores = s;
+	s->next = *list;
+	*list = s;
 	s->file = file;
 	s->store = X509_STORE_new();
 	if (s->store == NULL)
@@ -173,7 +173,7 @@ static CURLcode
 upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 {
 	struct upway *way = arg;
-	const struct upway_store *s = upway_store_of(way->u, way->host->conf->ca_file);
+	const struct upway_store *s = upway_store_of(way->u->stores, way->host->conf->ca_file);
 
 	(void)curl;
 	way->connected = true;
@@ -432,7 +432,7 @@ upway_is_no_proxy(const struct config *config, struct slice host)
 bool
 upway_host_init(struct upway_host *wh, struct upstream *u, struct slice host)
 {
-	const struct config *config = u->depot->config;
+	const struct config *config = u->config;
 	struct curl_slist *more;
 	size_t i;
 
@@ -589,29 +589,40 @@ upway_prepare(struct upway *way, struct upstream *u, const struct upway_host *wh
 
 /* ---- start and end ---- */
 
+void
+upway_free_stores(struct upway_store **list)
+{
+	struct upway_store *s;
+
+	while ((s = *list) != NULL) {
+		*list = s->next;
+		X509_STORE_free(s->store);
+		free(s);
+	}
+}
+
 bool
-upway_init(struct upstream *u)
+upway_load_stores(struct upway_store **list, const struct config *config)
 {
 	const struct config_upstream *conf;
 	size_t i;
 
-	for (i = 0; (conf = config_upstream_at(u->depot->config, i)) != NULL; i++)
-		if (!upway_store_add(u, conf->ca_file))
+	*list = NULL;
+	for (i = 0; (conf = config_upstream_at(config, i)) != NULL; i++) {
+		if (!upway_store_add(list, conf->ca_file)) {
+			upway_free_stores(list);
 			return false;
+		}
+	}
 	return true;
 }
 
 void
 upway_fini(struct upstream *u)
 {
-	struct upway_store *s;
 	struct upway_parent *p;
 
-	while ((s = u->stores) != NULL) {
-		u->stores = s->next;
-		X509_STORE_free(s->store);
-		free(s);
-	}
+	upway_free_stores(&u->stores);
 	while ((p = u->parents) != NULL) {
 		u->parents = p->next;
 		if (p->basic != NULL)

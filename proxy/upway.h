@@ -61,8 +61,9 @@ enum upway_blame {
 	BLAME_ROUTE,		/* it does not get through to this origin: another one may */
 };
 
-/* Reads what the configuration names; false with the reason in the log. */
-bool upway_init(struct upstream *u) MUSTCHECK;
+/* Reads every ca_file of the configuration, from any thread; false with the reason in the log. */
+bool upway_load_stores(struct upway_store **list, const struct config *config) MUSTCHECK;
+void upway_free_stores(struct upway_store **list);
 void upway_fini(struct upstream *u);
 
 /* Is the host one that no_proxy names: itself, a domain it is in, or its address? */

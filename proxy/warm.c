@@ -125,7 +125,7 @@ warm_find_depot(struct warm *w)
 	if (c == NULL)
 		return CMD_USAGE;
 	found = warm_find_listener(&w->conf, c);
-	config_unref(&c);
+	config_free(&c);
 	return found ? CMD_OK : warm_fail(CMD_USAGE, "the configuration listens nowhere that can be "
 	    "asked: give --depot http://host:3142");
 }

@@ -39,16 +39,44 @@ static struct limits *
 limits_of(uint64_t connections, uint64_t rate, uint64_t bandwidth)
 {
 	const struct limits_conf conf = {connections, rate, bandwidth};
-	bool failed;
-	struct limits *l = limits_new(&conf, &failed);
+	struct limits *l = limits_new(&conf);
 
-	ck_assert(!failed);
+	ck_assert_ptr_nonnull(l);
 	return l;
 }
 
 START_TEST(nothing_set_is_nothing)
 {
-	ck_assert_ptr_null(limits_of(0, 0, 0));
+	struct limits *l = limits_of(0, 0, 0);
+	struct limits_client *a;
+
+	ck_assert_int_eq(limits_enter(l, address_of("192.0.2.1"), &a), LIMITS_WELCOME);
+	ck_assert_ptr_null(a);
+	limits_free(&l);
+}
+END_TEST
+
+START_TEST(other_limits_hold_at_once)
+{
+	struct limits *l = limits_of(0, 0, 0);
+	struct limits_client *a, *b;
+
+	limits_set(l, &(struct limits_conf){.connections = 1, .rate = 1});
+	ck_assert_int_eq(limits_enter(l, address_of("192.0.2.1"), &a), LIMITS_WELCOME);
+	ck_assert_int_eq(limits_enter(l, address_of("192.0.2.1"), &b), LIMITS_TELL);
+	limits_leave(l, &b, true);
+	ck_assert_uint_eq(limits_take_request(l, a, T0_MS), 0);
+	ck_assert_uint_ne(limits_take_request(l, a, T0_MS), 0);
+	limits_set(l, &(struct limits_conf){.bandwidth = 1000});
+	ck_assert_uint_eq(limits_take_request(l, a, T0_MS), 0);
+	ck_assert_uint_lt(limits_allowance(l, a, T0_MS), 1000);
+	limits_set(l, &(struct limits_conf){0});
+	ck_assert_uint_eq(limits_allowance(l, a, T0_MS), UINT64_MAX);
+	limits_sent(l, a, 1000, T0_MS);
+	ck_assert_int_eq(limits_enter(l, address_of("192.0.2.1"), &b), LIMITS_WELCOME);
+	ck_assert_ptr_null(b);
+	limits_leave(l, &a, false);
+	limits_free(&l);
 }
 END_TEST
 
@@ -228,6 +256,7 @@ check_limits_suite(void)
 	TCase *t = tcase_create("limits");
 
 	tcase_add_test(t, nothing_set_is_nothing);
+	tcase_add_test(t, other_limits_hold_at_once);
 	tcase_add_test(t, counts_connections);
 	tcase_add_test(t, tells_a_few_only);
 	tcase_add_test(t, spreads_requests);

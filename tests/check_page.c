@@ -62,7 +62,7 @@ env_stop(void)
 	struct config *config = (struct config *)(uintptr_t)env.depot.config;
 
 	free(env.req);
-	config_unref(&config);
+	config_free(&config);
 	cache_close(&env.depot.cache);
 	(void)nftw(env.dir, env_remove_cb, 16, FTW_DEPTH | FTW_PHYS);
 }

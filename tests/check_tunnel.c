@@ -142,7 +142,7 @@ env_stop(void)
 		(void)close(env.client);
 	if (env.origin >= 0)
 		(void)close(env.origin);
-	config_unref(&config);
+	config_free(&config);
 }
 
 /* Sends all of it from one of the test's ends. */

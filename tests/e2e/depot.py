@@ -116,6 +116,14 @@ class Depot:
             out.write(self.sections)
         return self.config_path
 
+    def reload(self, *, good=True, **options):
+        """Changes options in the file, sends SIGHUP and waits until that was looked at."""
+        self.use_file(**options)
+        counter = "reloads_total" if good else "reload_errors_total"
+        before = self.counter(counter)
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_counter(counter, "==", before + 1)
+
     def start(self):
         """Starts and waits for /-/healthz."""
         def limit():

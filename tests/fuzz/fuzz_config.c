@@ -72,7 +72,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		FILE *warnings = open_memstream(&warned, &warned_n);
 		FILE *in = fmemopen((void *)(uintptr_t)data, n, "r");
 
-		c = config_load_stream(as_settings ? NULL : in, "x", as_settings ? &list : NULL,
+		c = config_load_stream(as_settings ? NULL : in, "x", as_settings ? &list : NULL, NULL,
 			errors, warnings);
 		fclose(in);
 		fclose(errors);
@@ -82,7 +82,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 		fuzz_check_messages(warned, warned_n);
 		if (c != NULL) {
 			fuzz_check_config(c);
-			config_unref(&c);
+			config_free(&c);
 		}
 		free(said);
 		free(warned);

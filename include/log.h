@@ -21,8 +21,8 @@ enum log_format { LOG_TEXT, LOG_JSON };
 
 /*
  * file NULL: stderr. access: NULL: off, "-": standard output, else a path.
- * Returns 0 or an errno of the file that could not be opened. Before
- * log_open, and after log_close, lines go to stderr at once.
+ * Returns 0 or an errno of the file that could not be opened, after a line
+ * about it. Before log_open, and after log_close, lines go to stderr at once.
  */
 int log_open(const char *file, const char *access, enum log_level level,
     enum log_format format) MUSTCHECK;

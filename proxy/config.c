@@ -14,6 +14,7 @@
 
 #include "include/obj.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -102,7 +103,7 @@ config_report(struct config_loader *ld, bool error, const char *key, const char 
 	fputc('\n', out);
 }
 
-/* Levenshtein's distance between short words; a long one is far from everything. */
+/* Levenshtein's distance between short words in any letter case; a long one is far from all. */
 static unsigned
 config_distance(struct slice a, const char *b)
 {
@@ -118,7 +119,7 @@ config_distance(struct slice a, const char *b)
 		above = row[0];
 		row[0] = left = (unsigned)i + 1;
 		for (j = 0; j < n; j++) {
-			best = above + (a.p[i] != b[j]);
+			best = above + (tolower((unsigned char)a.p[i]) != b[j]);
 			above = row[j + 1];
 			if (above + 1 < best)
 				best = above + 1;
@@ -431,6 +432,9 @@ config_check_together(struct config_loader *ld)
 	size_t i;
 
 	ld->line = 0;
+	if (ld->errors_n == 0 && c->listen.n + c->listen_tls.n + c->listen_transparent.n == 0)
+		config_report(ld, true, "listen", "there is no address, and nothing would reach the "
+		    "depot: write one, such as :3142");
 	if (config_check_upstream(&c->upstream, why) == CONFIG_BAD)
 		config_report(ld, true, NULL, "%s", why);
 	if (config_check_tls(c, why) == CONFIG_BAD)

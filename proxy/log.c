@@ -442,9 +442,9 @@ log_stream_target(struct log_stream *s, const char *path)
 	return err;
 }
 
-/* Makes room for lines, and points the stream at its target. */
+/* Makes room for lines, and points the stream at its target; says what is wrong with that. */
 static int
-log_stream_open(struct log_stream *s, const char *path)
+log_stream_open(struct log_stream *s, const char *key, const char *path)
 {
 	char *copy = path != NULL ? strdup(path) : NULL;
 	unsigned i;
@@ -460,6 +460,8 @@ log_stream_open(struct log_stream *s, const char *path)
 	}
 	err = log_stream_target(s, path);
 	if (err != 0) {
+		log_error("%s = %s: %s: name a file in a directory that is there and that the depot's "
+		    "user may write to", key, path != NULL ? path : "-", strerror(err));
 		free(copy);
 		return err;
 	}
@@ -542,9 +544,9 @@ log_open(const char *file, const char *access, enum log_level level, enum log_fo
 	const char *access_path = access != NULL && strcmp(access, "-") != 0 ? access : NULL;
 	int err;
 
-	err = log_stream_open(&log_state.messages, file);
+	err = log_stream_open(&log_state.messages, "log_file", file);
 	if (err == 0 && access != NULL)
-		err = log_stream_open(&log_state.access, access_path);
+		err = log_stream_open(&log_state.access, "access_log", access_path);
 	if (err == 0 && !log_state.running)
 		err = log_start();
 	if (err != 0) {

@@ -38,9 +38,9 @@
 
 enum { MAIN_SPARE_FDS = 256 };	/* for logs, index, pool, upstream */
 
-/* More descriptors, as many as the system lets us have. */
+/* How many connections are possible: raises the limit on descriptors as far as the system lets us. */
 static unsigned
-main_raise_descriptors(uint64_t wanted)
+main_room_for_connections(const struct depot *d, uint64_t wanted)
 {
 	struct rlimit r;
 	uint64_t allowed;
@@ -56,8 +56,9 @@ main_raise_descriptors(uint64_t wanted)
 	allowed = r.rlim_cur > MAIN_SPARE_FDS * 2 ? (r.rlim_cur - MAIN_SPARE_FDS) / 2 : MAIN_SPARE_FDS / 2;
 	if (allowed >= wanted)
 		return (unsigned)wanted;
-	log_notice("max_connections lowered to %llu: the limit on open files is %llu (ulimit -n, "
-	    "LimitNOFILE=)", (unsigned long long)allowed, (unsigned long long)r.rlim_cur);
+	if (d->max_connections != allowed)
+		log_notice("max_connections lowered to %llu: the limit on open files is %llu (ulimit "
+		    "-n, LimitNOFILE=)", (unsigned long long)allowed, (unsigned long long)r.rlim_cur);
 	return (unsigned)allowed;
 }
 
@@ -268,7 +269,7 @@ main_apply(struct depot *d, const struct config *c)
 		log_error("reload: the way upstream is kept as it was");
 	d->config = c;
 	d->route.https_upgrade = &c->https_upgrade;
-	d->max_connections = main_raise_descriptors(c->max_connections);
+	d->max_connections = main_room_for_connections(d, c->max_connections);
 	limits_set(d->limits, &limits);
 	cache_set_conf(d->cache, &cache);
 	if (!tlsconf_reload(d->tls, c, &why))
@@ -277,7 +278,7 @@ main_apply(struct depot *d, const struct config *c)
 	free(why);
 	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
 	if (err != 0)
-		log_error("reload: the log is kept as it was: %s%s", strerror(err), main_sandbox_hint(c, err));
+		log_error("reload: the log is kept as it was%s", main_sandbox_hint(c, err));
 }
 
 /* SIGHUP: reads the configuration again, and says line by line what has come of it. */
@@ -386,7 +387,7 @@ main_prepare(struct depot *d, struct confine *cf)
 		return main_refuse(why);
 	if (!confine_open_files(cf) || !confine_become_user(cf))
 		return false;
-	d->max_connections = main_raise_descriptors(c->max_connections);
+	d->max_connections = main_room_for_connections(d, c->max_connections);
 	d->route.https_upgrade = &c->https_upgrade;
 	d->route.is_self = main_is_self;
 	d->route.is_self_arg = d;
@@ -433,8 +434,6 @@ main_serve(const struct cmd_call *args)
 		return 1;
 	}
 	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
-	if (err != 0)
-		(void)fprintf(stderr, "apt-depot: log: %s\n", strerror(err));
 	if (err != 0 || !main_start(&d)) {
 		if (err == 0)
 			(void)fprintf(stderr, "apt-depot: out of memory or threads\n");

@@ -143,6 +143,8 @@ static const struct {
 	{"connect=tunne", "write one of: tunnel refuse"},
 	{"log_level=", "there is no value"},
 	{"address_family=5", "write one of: any 4 6"},
+	{"READ_TIMEOUT=1", "did you mean read_timeout?"},
+	{"listen=", "listen: there is no address"},
 	{"listen=3142", "write :3142"},
 	{"listen=depot:3142", "not a numeric address"},
 	{"listen=127.0.0.1", "does not end in a port"},
@@ -361,12 +363,12 @@ static const struct {
 	{"", {NULL}, ":3142"},
 	{"listen = :1\n", {NULL}, ":1"},
 	{"listen = :1, :2\nlisten = :3\n", {NULL}, ":1,:2,:3"},
-	{"listen = :1\nlisten =\n", {NULL}, ""},
+	{"listen_transparent = :9\nlisten = :1\nlisten =\n", {NULL}, ""},
 	{"listen = :1\nlisten =\nlisten = :2\n", {NULL}, ":2"},
 	{"listen = :1,,:2,\n", {NULL}, ":1,:2"},
 	{"listen = :1\n", {"listen=:4", NULL}, ":4"},
 	{"listen = :1\n", {"listen=:4", "listen=:5", NULL}, ":4,:5"},
-	{"listen = :1\n", {"listen=", NULL}, ""},
+	{"listen_transparent = :9\nlisten = :1\n", {"listen=", NULL}, ""},
 	{"", {"listen=:4,:5", "listen=", "listen=:6", NULL}, ":6"},
 };
 

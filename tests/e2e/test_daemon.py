@@ -135,6 +135,13 @@ def test_port_in_use(env):
     expect_refusal(other.arguments()[1:], port)
 
 
+def test_logs_that_cannot_be_written(env):
+    """Exit 1, naming option, file and what to do."""
+    for key in ("log_file", "access_log"):
+        path = os.path.join(env.path, "none", key)
+        expect_refusal(env.new_depot(**{key: path}).arguments()[1:], f"{key} = {path}", "directory that is there")
+
+
 def test_unix_socket_in_use(env):
     """Exit 1, naming who has it; a left-over socket is replaced, any other file is not touched."""
     path = os.path.join(env.path, "s")

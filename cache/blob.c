@@ -11,6 +11,7 @@
  * directories below would go stale when somebody deletes and remakes them.
  */
 #include "cache/blob.h"
+#include "include/log.h"
 #include "include/obj.h"
 
 #include <dirent.h>
@@ -35,6 +36,7 @@ enum {
 /* Owned by the cache; any thread. */
 struct blobstore {
 	uint32_t magic;
+	atomic_bool gone;		/* cache_dir was removed, and that was said */
 	int dirfd;			/* cache_dir */
 	atomic_bool no_noatime;		/* the system refuses O_NOATIME: files of another owner */
 	atomic_bool no_cached;		/* the system does not know RESOLVE_CACHED */
@@ -115,11 +117,16 @@ blob_stat_take(struct blob_stat *st, const struct stat *sb)
 	st->mtime_ns = (int64_t)sb->st_mtim.tv_sec * 1000000000 + sb->st_mtim.tv_nsec;
 }
 
-/* Makes one directory below cache_dir; 0 also when it is there. */
+/* Makes one directory below cache_dir; 0 also when it is there. Says once that cache_dir is not. */
 static int
-blob_dir_make(const struct blobstore *bs, const char *path)
+blob_dir_make(struct blobstore *bs, const char *path)
 {
-	return mkdirat(bs->dirfd, path, BLOB_DIR_MODE) == 0 || errno == EEXIST ? 0 : -1;
+	if (mkdirat(bs->dirfd, path, BLOB_DIR_MODE) == 0 || errno == EEXIST)
+		return 0;
+	if (errno == ENOENT && !atomic_exchange(&bs->gone, true))
+		log_error("cache_dir was removed: what is fetched is passed on and not kept; restart "
+		    "the depot");
+	return -1;
 }
 
 /* Makes cache_dir itself, parents included. */
@@ -145,7 +152,7 @@ blobstore_dir_make(const char *dir)
 
 /* Makes what is missing and proves that files can be made there. */
 static enum reason
-blobstore_prepare(const struct blobstore *bs)
+blobstore_prepare(struct blobstore *bs)
 {
 	static const char *const names[] = {"blobs", "partial"};
 
@@ -311,7 +318,7 @@ blob_is_as_known(const struct blobstore *bs, const char *path, const struct blob
 
 /* Makes blobs/ and blobs/ab/ for a path in there. */
 static int
-blob_dirs_make(const struct blobstore *bs, const char *path)
+blob_dirs_make(struct blobstore *bs, const char *path)
 {
 	char dir[] = "blobs/ab";
 
@@ -321,7 +328,7 @@ blob_dirs_make(const struct blobstore *bs, const char *path)
 
 /* Renames, making directories where they are missing. */
 static int
-blob_rename_in(const struct blobstore *bs, const char *from, const char *path)
+blob_rename_in(struct blobstore *bs, const char *from, const char *path)
 {
 	if (renameat(bs->dirfd, from, bs->dirfd, path) == 0)
 		return 0;
@@ -360,7 +367,7 @@ blob_adopt(struct blobstore *bs, const struct key *key, const uint8_t digest[32]
 
 /* Creates a blob's file, making its directories; one that is there goes, for its readers to keep. */
 static int
-blob_create(const struct blobstore *bs, const char *path)
+blob_create(struct blobstore *bs, const char *path)
 {
 	const int flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW;
 	int fd = openat(bs->dirfd, path, flags, BLOB_FILE_MODE);
@@ -420,7 +427,7 @@ blob_remove(struct blobstore *bs, const uint8_t digest[32])
 
 /* Creates a file that must not exist, making partial/ where it is missing. */
 static int
-blob_file_create(const struct blobstore *bs, const char *path)
+blob_file_create(struct blobstore *bs, const char *path)
 {
 	const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
 	int fd = openat(bs->dirfd, path, flags, BLOB_FILE_MODE);

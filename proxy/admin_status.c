@@ -74,7 +74,7 @@ admin_print_cache(FILE *out, const struct cache_totals *t)
 {
 	(void)fputs("cache      ", out);
 	page_put_bytes(out, (double)t->blob_bytes);
-	(void)fprintf(out, " in %" PRIu64 " files, at most ", t->blobs_n);
+	(void)fprintf(out, " in %" PRIu64 " file%s, at most ", t->blobs_n, t->blobs_n == 1 ? "" : "s");
 	page_put_bytes(out, (double)t->max_bytes);
 	if (t->partial_bytes > 0) {
 		(void)fputs("; ", out);

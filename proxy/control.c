@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -181,7 +182,7 @@ control_send_request(int fd, const struct cmd_call *call, int passed)
 
 /* Copies frames until the exit status; CMD_FAILED when there is none. */
 static int
-control_copy_reply(int fd)
+control_copy_reply(int fd, FILE *out)
 {
 	static uint8_t buf[CONTROL_FRAME_MAX];
 	uint8_t head[CONTROL_FRAME_HEAD];
@@ -194,13 +195,13 @@ control_copy_reply(int fd)
 		if (head[0] == 'x' && n == 1)
 			return buf[0];
 		if (head[0] == 'e') {
-			(void)fflush(stdout);
+			(void)fflush(out);
 			(void)fwrite(buf, 1, n, stderr);
-		} else if (head[0] == 'o' && fwrite(buf, 1, n, stdout) != n)
+		} else if (head[0] == 'o' && fwrite(buf, 1, n, out) != n)
 			break;
 	}
-	(void)fflush(stdout);
-	if (ferror(stdout))
+	(void)fflush(out);
+	if (ferror(out))
 		(void)fprintf(stderr, "apt-depot: cannot write: %s\n", strerror(errno));
 	else
 		(void)fputs("apt-depot: the depot ended before its answer was complete; its log "
@@ -208,20 +209,71 @@ control_copy_reply(int fd)
 	return CMD_FAILED;
 }
 
-int
-control_ask(const struct cmd_call *call, const char *cache_dir, int passed)
+/* As control_ask, with the answer to `out`. */
+static int
+control_ask_into(const struct cmd_call *call, const char *cache_dir, int passed, FILE *out)
 {
 	int status = CMD_FAILED, fd = control_connect(cache_dir);
 
 	if (fd < 0)
 		return control_explain_connect(cache_dir, errno);
 	if (control_send_request(fd, call, passed))
-		status = control_copy_reply(fd);
-	if (fflush(stdout) != 0 && status == CMD_OK) {
+		status = control_copy_reply(fd, out);
+	if (fflush(out) != 0 && status == CMD_OK) {
 		(void)fprintf(stderr, "apt-depot: cannot write: %s\n", strerror(errno));
 		status = CMD_FAILED;
 	}
 	(void)close(fd);
+	return status;
+}
+
+int
+control_ask(const struct cmd_call *call, const char *cache_dir, int passed)
+{
+	return control_ask_into(call, cache_dir, passed, stdout);
+}
+
+/* Fills the screen: as many lines as it has, of long ones both ends. */
+static void
+control_fill_screen(const char *text)
+{
+	struct winsize size = {0};
+	int n, end, rows = 24, columns = 80;
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_row > 1 && size.ws_col > 10) {
+		rows = size.ws_row;
+		columns = size.ws_col;
+	}
+	(void)fputs("\033[H\033[J", stdout);
+	for (; *text != '\0' && rows > 1; rows--, text += n + 1) {
+		n = (int)strcspn(text, "\n");
+		end = columns / 2 - 3;
+		if (n < columns)
+			(void)printf("%.*s\n", n, text);
+		else
+			(void)printf("%.*s...%.*s\n", columns - end - 4, text, end, text + n - end);
+		if (text[n] == '\0')
+			break;
+	}
+	(void)fflush(stdout);
+}
+
+/* One look of many: shown when it is complete. */
+static int
+control_show(const struct cmd_call *call, const char *cache_dir)
+{
+	char *text = NULL;
+	size_t n = 0;
+	FILE *out = open_memstream(&text, &n);
+	int status;
+
+	if (out == NULL)
+		return CMD_FAILED;
+	status = control_ask_into(call, cache_dir, -1, out);
+	(void)fclose(out);
+	if (status == CMD_OK)
+		control_fill_screen(text);
+	free(text);
 	return status;
 }
 
@@ -234,12 +286,11 @@ control_run(const struct cmd_call *call)
 
 	if (c == NULL)
 		return CMD_FAILED;
-	do {
-		/* What the depot measures takes it a second: this loop needs no pause. */
-		if (watch && screen)
-			(void)fputs("\033[H\033[J", stdout);
-		status = control_ask(call, c->cache_dir, -1);
-	} while (watch && status == CMD_OK);
+	/* What the depot measures takes it a second: this loop needs no pause. */
+	do
+		status = watch && screen ? control_show(call, c->cache_dir) :
+		    control_ask(call, c->cache_dir, -1);
+	while (watch && status == CMD_OK);
 	config_free(&c);
 	return status;
 }

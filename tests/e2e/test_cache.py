@@ -664,6 +664,22 @@ def test_vanished_directories_are_made_again(env):
     expect_body(depot.fetch(URL), BODY)
 
 
+def test_cache_directory_removed_under_the_daemon(env):
+    """Serving goes on, the log says once what to do, and it stops as it should."""
+    env.origin.serve("/x.deb", BODY)
+    env.origin.serve("/y.deb", BODY)
+    depot = env.depot()
+    expect_body(depot.fetch(URL), BODY)
+    depot.wait_idle()
+    shutil.rmtree(depot.cache_dir)
+    for _ in range(2):
+        expect_body(depot.fetch("https://cuda.example/y.deb"), BODY)
+    depot.wait_log("cache_dir was removed", "restart the depot")
+    assert depot.log_text().count("cache_dir was removed") == 1
+    depot.restart()
+    expect_body(depot.fetch(URL), BODY)
+
+
 def test_files_that_are_not_ours_are_left_alone(env):
     """A stray file in the cache directory is neither served nor removed."""
     depot = env.depot()

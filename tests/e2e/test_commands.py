@@ -102,6 +102,38 @@ def test_status(env):
     assert facts["cache"] == page["cache"] and facts["cache"]["blobs"] == 3
 
 
+def test_top_fits_the_screen(env):
+    """--watch on a terminal: as many lines as it has, none longer than it is wide, each look whole."""
+    import fcntl
+    import pty
+    import termios
+    gate = env.origin.gate()
+    depot = env.depot()
+    conns = []
+    for n in range(12):
+        path = f"/{'long' * 30}-{n}.deb"
+        env.origin.serve(path, Answer(b"x" * 1000, gate=gate, held_at=500))
+        conns.append(depot.conn())
+        conns[-1].ask("http://HTTPS///cuda.example" + path)
+    depot.wait_counter("flights_open", "==", 12)
+    pid, screen = pty.fork()
+    if pid == 0:
+        os.execv(BINARY, [BINARY, "-o", f"cache_dir={depot.cache_dir}", "top", "--watch"])
+    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 60, 0, 0))
+    text = b""
+    while text.count(b"\x1b[H\x1b[J") < 2:
+        text += os.read(screen, 65536)
+    os.close(screen)            # a terminal that is closed ends it
+    os.waitpid(pid, 0)
+    lines = text.split(b"\x1b[H\x1b[J")[1].decode().splitlines()
+    assert len(lines) == 7 and max(map(len, lines)) < 60, lines
+    assert lines[0].startswith("from upstream") and lines[1].endswith(".deb"), lines
+    gate.open()
+    for conn in conns:
+        assert conn.read().complete
+        conn.close()
+
+
 def test_ls(env):
     """All, by their beginning in any form, by a pattern; JSON line by line."""
     depot = stored(env)

@@ -182,24 +182,6 @@ config_apply(struct config_loader *ld, const struct config_option *o, struct sli
 		config_report(ld, true, o->name, "%s", why);
 }
 
-/* Is it what a line's ends are trimmed of? */
-static bool
-config_is_blank(char ch)
-{
-	return ch == ' ' || ch == '\t' || ch == '\r' || ch == '\n';
-}
-
-/* The text without blanks and line ends around it. */
-static struct slice
-config_trim(struct slice s)
-{
-	while (s.n != 0 && config_is_blank(s.p[0]))
-		s = slice_skip(s, 1);
-	while (s.n != 0 && config_is_blank(s.p[s.n - 1]))
-		s.n--;
-	return s;
-}
-
 /* "key = value". The text is never shown: there may be a password in it. */
 static void
 config_read_setting(struct config_loader *ld, struct slice text)

@@ -36,55 +36,35 @@ static const struct config_unit config_time_units[] = {
 
 static const struct config_unit config_count_units[] = {{"", 1}, {NULL, 0}};
 
+/* What there is to know of each type. */
+static const struct config_type_facts {
+	const char *name;
+	size_t size;			/* of the field */
+	bool is_list;
+} config_types[] = {
+	[CONFIG_SIZE] = {"size", sizeof(uint64_t), false},
+	[CONFIG_TIME] = {"time", sizeof(int64_t), false},
+	[CONFIG_COUNT] = {"number", sizeof(uint64_t), false},
+	[CONFIG_BOOL] = {"yes or no", sizeof(bool), false},
+	[CONFIG_ENUM] = {"word", sizeof(unsigned), false},
+	[CONFIG_TEXT] = {"text", sizeof(char *), false},
+	[CONFIG_LIST] = {"list", sizeof(struct strlist), true},
+	[CONFIG_CIDRS] = {"list of addresses", sizeof(struct cidrset), true},
+	[CONFIG_GLOBS] = {"list of host globs", sizeof(struct globset), true},
+	[CONFIG_PORTS] = {"list of ports", sizeof(struct portset), true},
+	[CONFIG_SPACE] = {"size or percentage", sizeof(struct config_space), false},
+};
+
 bool
 config_type_is_list(enum config_type type)
 {
-	switch (type) {
-	case CONFIG_LIST:
-	case CONFIG_CIDRS:
-	case CONFIG_GLOBS:
-	case CONFIG_PORTS:
-		return true;
-	case CONFIG_SIZE:
-	case CONFIG_TIME:
-	case CONFIG_COUNT:
-	case CONFIG_BOOL:
-	case CONFIG_ENUM:
-	case CONFIG_TEXT:
-	case CONFIG_SPACE:
-		return false;
-	}
-	WRONG("option type");
+	return config_types[type].is_list;
 }
 
 const char *
 config_type_name(enum config_type type)
 {
-	switch (type) {
-	case CONFIG_SIZE:
-		return "size";
-	case CONFIG_TIME:
-		return "time";
-	case CONFIG_COUNT:
-		return "number";
-	case CONFIG_BOOL:
-		return "yes or no";
-	case CONFIG_ENUM:
-		return "word";
-	case CONFIG_TEXT:
-		return "text";
-	case CONFIG_LIST:
-		return "list";
-	case CONFIG_CIDRS:
-		return "list of addresses";
-	case CONFIG_GLOBS:
-		return "list of host globs";
-	case CONFIG_PORTS:
-		return "list of ports";
-	case CONFIG_SPACE:
-		return "size or percentage";
-	}
-	WRONG("option type");
+	return config_types[type].name;
 }
 
 struct config_quoted
@@ -115,13 +95,14 @@ config_bad(char *why, const char *fmt, ...)
 	return CONFIG_BAD;
 }
 
-/* The text without blanks around it. */
-static struct slice
+struct slice
 config_trim(struct slice s)
 {
-	while (s.n != 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+	static const char blanks[] = " \t\r\n";
+
+	while (s.n != 0 && memchr(blanks, s.p[0], sizeof(blanks) - 1) != NULL)
 		s = slice_skip(s, 1);
-	while (s.n != 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+	while (s.n != 0 && memchr(blanks, s.p[s.n - 1], sizeof(blanks) - 1) != NULL)
 		s.n--;
 	return s;
 }
@@ -430,39 +411,10 @@ config_value_set(const struct config_option *o, void *field, struct slice text, 
 	return verdict;
 }
 
-/* How many bytes a field of this type has. */
-static size_t
-config_type_size(enum config_type type)
-{
-	switch (type) {
-	case CONFIG_SIZE:
-	case CONFIG_TIME:
-	case CONFIG_COUNT:
-		return sizeof(uint64_t);
-	case CONFIG_BOOL:
-		return sizeof(bool);
-	case CONFIG_ENUM:
-		return sizeof(unsigned);
-	case CONFIG_TEXT:
-		return sizeof(char *);
-	case CONFIG_LIST:
-		return sizeof(struct strlist);
-	case CONFIG_CIDRS:
-		return sizeof(struct cidrset);
-	case CONFIG_GLOBS:
-		return sizeof(struct globset);
-	case CONFIG_PORTS:
-		return sizeof(struct portset);
-	case CONFIG_SPACE:
-		return sizeof(struct config_space);
-	}
-	WRONG("option type");
-}
-
 void
 config_value_copy(enum config_type type, void *to, const void *from)
 {
-	memcpy(to, from, config_type_size(type));
+	memcpy(to, from, config_types[type].size);
 }
 
 /* Do two lists have the same members in the same order? */
@@ -513,7 +465,7 @@ config_value_equal(enum config_type type, const void *a, const void *b)
 	case CONFIG_COUNT:
 	case CONFIG_BOOL:
 	case CONFIG_ENUM:
-		return memcmp(a, b, config_type_size(type)) == 0;
+		return memcmp(a, b, config_types[type].size) == 0;
 	case CONFIG_SPACE:
 		return space_a->bytes == space_b->bytes && space_a->percent == space_b->percent;
 	case CONFIG_TEXT:

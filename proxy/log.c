@@ -635,96 +635,64 @@ log_access_enabled(void)
 	return atomic_load_explicit(&log_state.access_on, memory_order_relaxed);
 }
 
-/* " name=value", "-" where there is none. */
-static void
-log_access_bare(struct log_out *out, const char *name, struct slice value, size_t limit)
-{
-	log_out_fmt(out, " %s=", name);
-	if (value.n == 0)
-		log_out_put(out, "-", 1);
-	log_escape_put(out, value, LOG_ESCAPE_BARE, limit);
-}
+/* How one field of the access log is written. */
+struct log_fields {
+	struct log_out *out;
+	bool json;
+};
 
-/* " name="value"". */
+/* name=value, "-" where there is none, or name="value"; in JSON always the latter. */
 static void
-log_access_quoted(struct log_out *out, const char *name, struct slice value, size_t limit)
+log_field_text(const struct log_fields *f, const char *name, struct slice value, bool quoted, size_t limit)
 {
-	log_out_fmt(out, " %s=\"", name);
-	log_escape_put(out, value, LOG_ESCAPE_QUOTED, limit);
-	log_out_put(out, "\"", 1);
-}
-
-/* " name=number", "-" where it is not known. */
-static void
-log_access_number(struct log_out *out, const char *name, bool known, uint64_t value)
-{
-	if (known)
-		log_out_fmt(out, " %s=%llu", name, (unsigned long long)value);
+	if (f->json)
+		log_out_fmt(f->out, ",\"%s\":\"", name);
 	else
-		log_out_fmt(out, " %s=-", name);
+		log_out_fmt(f->out, quoted ? " %s=\"" : " %s=", name);
+	if (!f->json && !quoted && value.n == 0)
+		log_out_put(f->out, "-", 1);
+	log_escape_put(f->out, value, f->json ? LOG_ESCAPE_JSON : quoted ? LOG_ESCAPE_QUOTED :
+	    LOG_ESCAPE_BARE, limit);
+	if (f->json || quoted)
+		log_out_put(f->out, "\"", 1);
 }
 
-/* The request as key=value pairs. */
+/* name=number, "-" or null where it is not known. */
 static void
-log_access_text(struct log_out *out, const struct log_access *a)
+log_field_number(const struct log_fields *f, const char *name, bool known, uint64_t value)
 {
-	log_out_fmt(out, "time=");
-	log_time_put(out);
-	log_access_bare(out, "client", slice_of(a->client), 128);
-	log_access_number(out, "req", true, a->req_id);
-	log_access_number(out, "flight", a->flight_id != 0, a->flight_id);
-	log_access_bare(out, "method", a->method, 64);
-	log_access_number(out, "status", a->status > 0, (uint64_t)a->status);
-	log_access_number(out, "bytes", true, a->body_bytes);
-	log_access_number(out, "total", a->total_bytes >= 0, (uint64_t)a->total_bytes);
-	log_access_number(out, "wait_ms", true, a->wait_ms);
-	log_access_number(out, "ms", true, a->total_ms);
-	log_access_quoted(out, "cache", slice_of(a->cache), 256);
-	log_access_bare(out, "end", slice_of(a->end), 64);
-	log_access_bare(out, "url", a->url, LOG_URL_BYTES);
-	log_access_quoted(out, "agent", a->user_agent, LOG_AGENT_BYTES);
-}
-
-/* ,"name":"value" */
-static void
-log_json_text(struct log_out *out, const char *name, struct slice value, size_t limit)
-{
-	log_out_fmt(out, ",\"%s\":\"", name);
-	log_escape_put(out, value, LOG_ESCAPE_JSON, limit);
-	log_out_put(out, "\"", 1);
-}
-
-/* ,"name":number, null where it is not known. */
-static void
-log_json_number(struct log_out *out, const char *name, bool known, uint64_t value)
-{
+	log_out_fmt(f->out, f->json ? ",\"%s\":" : " %s=", name);
 	if (known)
-		log_out_fmt(out, ",\"%s\":%llu", name, (unsigned long long)value);
+		log_out_fmt(f->out, "%llu", (unsigned long long)value);
 	else
-		log_out_fmt(out, ",\"%s\":null", name);
+		log_out_fmt(f->out, f->json ? "null" : "-");
 }
 
-/* The request as a JSON object. */
+/* The request as a JSON object, or as key=value pairs. */
 static void
-log_access_json(struct log_out *out, const struct log_access *a)
+log_access_put(struct log_out *out, const struct log_access *a, bool json)
 {
-	log_out_fmt(out, "{\"ts\":\"");
+	const struct log_fields f = {out, json};
+
+	log_out_fmt(out, json ? "{\"ts\":\"" : "time=");
 	log_time_put(out);
-	log_out_fmt(out, "\",\"level\":\"info\",\"msg\":\"request\"");
-	log_json_text(out, "client", slice_of(a->client), 128);
-	log_json_number(out, "req", true, a->req_id);
-	log_json_number(out, "flight", a->flight_id != 0, a->flight_id);
-	log_json_text(out, "method", a->method, 64);
-	log_json_number(out, "status", a->status > 0, (uint64_t)a->status);
-	log_json_number(out, "bytes", true, a->body_bytes);
-	log_json_number(out, "total", a->total_bytes >= 0, (uint64_t)a->total_bytes);
-	log_json_number(out, "wait_ms", true, a->wait_ms);
-	log_json_number(out, "ms", true, a->total_ms);
-	log_json_text(out, "cache", slice_of(a->cache), 256);
-	log_json_text(out, "end", slice_of(a->end), 64);
-	log_json_text(out, "url", a->url, LOG_URL_BYTES);
-	log_json_text(out, "agent", a->user_agent, LOG_AGENT_BYTES);
-	log_out_put(out, "}", 1);
+	if (json)
+		log_out_fmt(out, "\",\"level\":\"info\",\"msg\":\"request\"");
+	log_field_text(&f, "client", slice_of(a->client), false, 128);
+	log_field_number(&f, "req", true, a->req_id);
+	log_field_number(&f, "flight", a->flight_id != 0, a->flight_id);
+	log_field_text(&f, "method", a->method, false, 64);
+	log_field_number(&f, "status", a->status > 0, (uint64_t)a->status);
+	log_field_number(&f, "bytes", true, a->body_bytes);
+	log_field_number(&f, "total", a->total_bytes >= 0, (uint64_t)a->total_bytes);
+	log_field_number(&f, "wait_ms", true, a->wait_ms);
+	log_field_number(&f, "ms", true, a->total_ms);
+	log_field_text(&f, "cache", slice_of(a->cache), true, 256);
+	log_field_text(&f, "end", slice_of(a->end), false, 64);
+	log_field_text(&f, "url", a->url, false, LOG_URL_BYTES);
+	log_field_text(&f, "agent", a->user_agent, true, LOG_AGENT_BYTES);
+	if (json)
+		log_out_put(out, "}", 1);
 }
 
 void
@@ -735,10 +703,7 @@ log_access_line(const struct log_access *a)
 
 	if (!log_access_enabled())
 		return;
-	if (atomic_load_explicit(&log_state.format, memory_order_relaxed) == LOG_JSON)
-		log_access_json(&out, a);
-	else
-		log_access_text(&out, a);
+	log_access_put(&out, a, atomic_load_explicit(&log_state.format, memory_order_relaxed) == LOG_JSON);
 	line[out.n++] = '\n';
 	log_put(&log_state.access, line, out.n);
 }

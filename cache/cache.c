@@ -890,8 +890,8 @@ cache_set_by_hash(struct flight *f, const struct release *r)
 	for (size_t i = 0; i < r->files_n; i++) {
 		const struct release_file *rf = &r->files[i];
 
-		if (e->hash == APTFILE_SHA256 ? !rf->has_sha256 || memcmp(rf->sha256, e->digest, 32) :
-		    !rf->has_sha512 || memcmp(rf->sha512, e->digest, 64))
+		if (e->hash == APTFILE_SHA256 ? !rf->has_sha256 || memcmp(rf->sha256, e->digest, 32) != 0 :
+		    !rf->has_sha512 || memcmp(rf->sha512, e->digest, 64) != 0)
 			continue;
 		while (dir_n > 0 && f->url.p[dir_n - 1] != '/')
 			dir_n--;

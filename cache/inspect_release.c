@@ -53,7 +53,7 @@ enum reason
 inspect_release(const void *text, size_t n, struct inspect_release *out,
     char why[INSPECT_WHY_BYTES])
 {
-	uint64_t ranks[INSPECT_TRY_MAX];
+	uint64_t ranks[INSPECT_TRY_MAX] = {0};
 	struct release *r = NULL;
 	enum reason reason = release_parse(&r, text, n, why, INSPECT_WHY_BYTES);
 	size_t i;

@@ -40,7 +40,7 @@ static void
 repo_write(struct repo_writer *w, const void *p, size_t n)
 {
 	w->ok &= n <= w->cap - w->n;
-	if (!w->ok)
+	if (!w->ok || n == 0)
 		return;
 	memcpy(w->p + w->n, p, n);
 	w->n += n;

@@ -263,7 +263,7 @@ static bool
 sign_has_begin(struct slice text)
 {
 	static const char mark[] = "-----BEGIN PGP SIGNED MESSAGE-----";
-	const char *at = text.p;
+	const char *at;
 
 	while (text.n > 0 && (at = memmem(text.p, text.n, mark, sizeof(mark) - 1)) != NULL) {
 		if (at == text.p || at[-1] == '\n')

@@ -323,7 +323,7 @@ ca_name_of(const char *pattern, struct ca_name *name)
 		if (end == NULL)
 			return false;
 		s = (struct slice){s.p + 1, (size_t)(end - s.p) - 1};
-	} else if ((end = memchr(s.p, ':', s.n)) != NULL && memchr(end + 1, ':',
+	} else if (s.n > 0 && (end = memchr(s.p, ':', s.n)) != NULL && memchr(end + 1, ':',
 	    s.n - (size_t)(end + 1 - s.p)) == NULL)
 		s.n = (size_t)(end - s.p);
 	if (slice_starts(s, SLICE("*.")))

@@ -362,6 +362,7 @@ explain_new(const struct explain_ask *ask, const char *word)
 			explain_add_number(e, "request", EXPLAIN_NUMBER, (int64_t)ask->req_id);
 		return e;
 	}
+	AN(e->url.path.p);
 	aptfile_classify(&e->af, (struct slice){e->url.path.p,
 	    strcspn(e->url.path.p, "?")});
 	inspect_locate(ask->view, &e->url, &e->af, e->then, &e->at);

@@ -211,6 +211,7 @@ fetch_redirect(struct fetch *ft)
 	unsigned i;
 	bool again = false;
 
+	AN(ft->resp->location);
 	if (text != NULL) {
 		arena_init(&a, text, FETCH_URL_BYTES);
 		r = url_resolve(&next, &a, &ft->url, slice_of(ft->resp->location));

@@ -70,7 +70,7 @@ listener_split(const char *text, char *host, size_t host_cap, char *port, size_t
 		return false;
 	memcpy(host, h, n);
 	host[n] = '\0';
-	(void)strcpy(port, colon + 1);
+	(void)snprintf(port, port_cap, "%s", colon + 1);
 	return true;
 }
 
@@ -155,7 +155,7 @@ listener_bind_unix(struct listener *l, const char *path, char **why)
 		(void)!asprintf(why, "%s = unix:%s: the path is too long", l->key, path);
 		return REASON_DISK_ERROR;
 	}
-	(void)strcpy(un->sun_path, path);
+	memcpy(un->sun_path, path, strlen(path) + 1);
 	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (probe >= 0 && connect(probe, (struct sockaddr *)un, sizeof(*un)) == 0) {
 		(void)!asprintf(why, "%s = unix:%s: process %ld has it: stop it, or set %s to another "
@@ -178,7 +178,7 @@ listener_bind_unix(struct listener *l, const char *path, char **why)
 		return REASON_DISK_ERROR;
 	}
 	(void)chmod(path, 0666);	/* who may use it is the directory's business */
-	(void)strcpy(s->unix_path, path);
+	(void)snprintf(s->unix_path, sizeof(s->unix_path), "%s", path);
 	return REASON_OK;
 }
 

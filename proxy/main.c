@@ -74,7 +74,7 @@ main_fs_bytes(const char *dir)
 	while (statvfs(path, &vfs) != 0) {
 		slash = strrchr(path, '/');
 		if (slash == NULL || slash == path)
-			(void)strcpy(path, slash == NULL ? "." : "/");
+			(void)snprintf(path, sizeof(path), "%s", slash == NULL ? "." : "/");
 		else
 			*slash = '\0';
 		if (path[1] == '\0' && statvfs(path, &vfs) != 0)

@@ -62,7 +62,7 @@ upstream_host(struct upstream *u, const struct url *url)
 	h = calloc(1, sizeof(*h));
 	if (h == NULL)
 		return NULL;
-	(void)strcpy(h->authority, name);
+	memcpy(h->authority, name, sizeof(name));
 	for (class = UP_INDEX; class < UP_CLASS_N; class++)
 		TAILQ_INIT(&h->waiting[class]);
 	TAILQ_INSERT_TAIL(&u->hosts, h, link);

@@ -84,7 +84,8 @@ warm_find_listener(struct warm_conf *conf, const struct config *c)
 
 		if (strncmp(text, "unix:", 5) == 0) {
 			if (conf->unix_path[0] == '\0' && strlen(text + 5) < sizeof(conf->unix_path))
-				(void)strcpy(conf->unix_path, text + 5);
+				(void)snprintf(conf->unix_path, sizeof(conf->unix_path), "%s",
+				    text + 5);
 			continue;
 		}
 		conf->unix_path[0] = '\0';
@@ -159,7 +160,7 @@ warm_find_repository(struct warm *w, const char *url)
 		return warm_fail(CMD_USAGE, "the URL is too long");
 	n = strlen(text);
 	if (text[n - 1] != '/')
-		(void)strcpy(text + n, "/");
+		memcpy(text + n, "/", 2);
 	dists = strstr(text, "/dists/");
 	for (const char *next = dists; next != NULL; next = strstr(next + 1, "/dists/"))
 		dists = next;

@@ -166,7 +166,7 @@ bool
 fetch_make_range(struct fetch *ft, const struct config_upstream *conf, CURL *curl,
     struct curl_slist **headers, uint64_t first, uint64_t end)
 {
-	char date[HTTP_DATE_BYTES];
+	char date[HTTP_DATE_BYTES] = "";
 	bool strong = http_etag_is_strong(slice_of(ft->want.etag));
 
 	MUST(strong || ft->want.last_modified_s != INT64_MIN);

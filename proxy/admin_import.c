@@ -154,10 +154,7 @@ cmd_import(const struct cmd_call *call)
 		status = CMD_USAGE;
 	else if (import_walk.failed_n > 0)
 		status = CMD_FAILED;
-	if (call->json)
-		(void)printf("{\"files\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"failed\":%" PRIu64 "}\n",
-		    import_walk.files_n, import_walk.bytes, import_walk.failed_n);
-	else if (status != CMD_USAGE) {
+	if (status != CMD_USAGE && !call->json) {
 		(void)printf("%" PRIu64 " files, ", import_walk.files_n);
 		page_put_bytes(stdout, (double)import_walk.bytes);
 		(void)printf("; %" PRIu64 " failed\n", import_walk.failed_n);

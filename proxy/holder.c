@@ -15,9 +15,9 @@
 
 enum { HOLDER_LISTEN = 0x0a };	/* TCP_LISTEN as /proc/net/tcp shows it */
 
-/* The inode of a listening socket on this port in one of the tables; 0: none. */
+/* The inode of a listening socket on this port in one of the tables, and whose it is; 0: none. */
 static unsigned long
-holder_inode(const char *table, uint16_t port)
+holder_inode(const char *table, uint16_t port, uid_t *uid)
 {
 	char line[512];
 	unsigned long inode, found = 0;
@@ -27,8 +27,8 @@ holder_inode(const char *table, uint16_t port)
 	if (f == NULL)
 		return 0;
 	while (found == 0 && fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "%*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*s %*s %lu",
-		    &local_port, &state, &inode) == 3 && local_port == port &&
+		if (sscanf(line, "%*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %u %*s %lu",
+		    &local_port, &state, uid, &inode) == 4 && local_port == port &&
 		    state == HOLDER_LISTEN)
 			found = inode;
 	(void)fclose(f);
@@ -79,14 +79,19 @@ holder_name(const char *pid, char *out, size_t cap)
 void
 holder_of_port(uint16_t port, char *out, size_t cap)
 {
-	unsigned long inode = holder_inode("/proc/net/tcp6", port);
+	uid_t uid;
+	unsigned long inode = holder_inode("/proc/net/tcp6", port, &uid);
 	char name[64];
 	struct dirent *e;
 	DIR *d = opendir("/proc");
 
-	(void)snprintf(out, cap, "another process");
 	if (inode == 0)
-		inode = holder_inode("/proc/net/tcp", port);
+		inode = holder_inode("/proc/net/tcp", port, &uid);
+	/* Of another user's process one sees no more. */
+	if (inode != 0)
+		(void)snprintf(out, cap, "a process of user %u", (unsigned)uid);
+	else
+		(void)snprintf(out, cap, "another process");
 	while (d != NULL && inode != 0 && (e = readdir(d)) != NULL) {
 		if (e->d_name[0] < '1' || e->d_name[0] > '9' ||
 		    !holder_has_socket(e->d_name, inode))

@@ -528,7 +528,7 @@ def test_partial_of_another_version_is_not_continued(env):
         conn.ask("http://HTTPS///cuda.example/x.deb")
         conn.read_head()
         conn.read_exactly(10 << 20)
-        depot.wait_counter("index_commits_total", ">=", 1)
+        depot.wait_counter("partial_marks_total", ">=", 1)
         depot.kill()
     depot.start()
     expect_body(depot.fetch(URL), new)
@@ -545,7 +545,7 @@ def test_damaged_partial_is_not_continued(env):
         conn.ask("http://HTTPS///cuda.example/x.deb")
         conn.read_head()
         conn.read_exactly(10 << 20)
-        depot.wait_counter("index_commits_total", ">=", 1)
+        depot.wait_counter("partial_marks_total", ">=", 1)
         depot.kill()
     directory = os.path.join(depot.cache_dir, "partial")
     for name in os.listdir(directory):

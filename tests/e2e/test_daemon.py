@@ -3,13 +3,15 @@
 """The program itself: configuration errors, start, signals, logs."""
 import os
 import re
+import shutil
 import signal
+import subprocess
 import time
 
 import ports
 from body import Pattern
 from client import expect_body
-from depot import SLOW, run_command, wait_until
+from depot import BINARY, SLOW, run_command, wait_until
 from origin import Answer
 from support import patient
 
@@ -125,14 +127,23 @@ def expect_refusal(args, *words):
 
 
 def test_port_in_use(env):
-    """Exit 1, naming the address."""
+    """Exit 1, naming the address and who has it."""
     depot = env.depot()
     other = env.new_depot(listen=f"127.0.0.1:{depot.port}")
     expect_refusal(other.arguments()[1:], depot.port)
     listener = ports.listen()
     port = listener.getsockname()[1]
     other.options["listen"] = f"127.0.0.1:{port}"
-    expect_refusal(other.arguments()[1:], port)
+    expect_refusal(other.arguments()[1:], port, f"process {os.getpid()}, has it")
+    if os.geteuid() == 0:
+        # Who may not look at other users' processes still learns whose it is.
+        program = os.path.join(env.path, "apt-depot")
+        shutil.copy(BINARY, program)
+        for directory in (env.path, os.path.dirname(env.path)):
+            os.chmod(directory, 0o755)
+        done = subprocess.run([program, *other.arguments()[1:]], user=65534, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=15 * SLOW, check=False)
+        assert done.returncode == 1 and "a process of user 0 has it" in done.stdout, done.stdout
 
 
 def test_logs_that_cannot_be_written(env):

@@ -468,6 +468,7 @@ evict_main(void *arg)
 	uint64_t room_bytes = 0;
 
 	CHECK_OBJ(e, EVICT_MAGIC);
+	(void)pthread_setname_np(pthread_self(), "keeper");
 	do {
 		evict_look(e, room_bytes);
 		evict_tidy(e, clock_mono_ms());

@@ -425,6 +425,7 @@ index_writer_main(void *arg)
 	bool stop = false;
 
 	CHECK_OBJ(ix, INDEX_MAGIC);
+	(void)pthread_setname_np(pthread_self(), "index-writer");
 	while (!stop) {
 		now_ms = clock_mono_ms();
 		touch_ms = index_touch_step(ix, now_ms);

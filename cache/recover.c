@@ -515,6 +515,7 @@ recover_main(void *arg)
 	struct recover *rc = arg;
 	enum reason r;
 
+	(void)pthread_setname_np(pthread_self(), "recovery");
 	r = blob_walk(rc->bs, recover_blob_each, rc);
 	if (r == REASON_OK && !atomic_load(&rc->stop)) {
 		if (rc->rebuild)

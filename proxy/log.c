@@ -385,6 +385,7 @@ log_thread(void *arg)
 	bool stopping = false;
 
 	(void)arg;
+	(void)pthread_setname_np(pthread_self(), "log");
 	AZ(pthread_mutex_lock(&log_state.lock));
 	while (!stopping) {
 		while (!log_state.stopping && log_state.messages.used == 0 &&
@@ -524,7 +525,6 @@ log_start(void)
 	AZ(pthread_sigmask(SIG_SETMASK, &was, NULL));
 	if (err != 0)
 		return err;
-	pthread_setname_np(log_state.thread, "log");
 	AZ(pthread_mutex_lock(&log_state.lock));
 	log_state.running = true;
 	AZ(pthread_mutex_unlock(&log_state.lock));

@@ -248,12 +248,12 @@ main_limits_conf(const struct config *c)
 	};
 }
 
-/* Why a file that others may read can be out of reach by now. */
+/* Why a file can be out of reach by now. */
 static const char *
-main_sandbox_hint(const struct config *c, int err)
+main_access_hint(int err)
 {
-	return err != EACCES || c->sandbox == SANDBOX_OFF ? "" : ": the sandbox gave up all directories "
-	    "that were not needed at the start: restart, or use one that was";
+	return err != EACCES ? "" : ": the depot's user may not use that file, or the sandbox gave up its "
+	    "directory at the start: chown it, or restart";
 }
 
 /* Brings what a running depot can change into force: for readers, one store each. */
@@ -278,7 +278,7 @@ main_apply(struct depot *d, const struct config *c)
 	free(why);
 	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
 	if (err != 0)
-		log_error("reload: the log is kept as it was%s", main_sandbox_hint(c, err));
+		log_error("reload: the log is kept as it was%s", main_access_hint(err));
 }
 
 /* SIGHUP: reads the configuration again, and says line by line what has come of it. */
@@ -305,7 +305,7 @@ main_reload(struct depot *d, struct config **c_p, const struct cmd_call *args)
 	else {
 		COUNT(reload_errors_total);
 		log_error("reload: the configuration is kept as it was%s",
-		    main_sandbox_hint(*c_p, denied ? EACCES : 0));
+		    main_access_hint(denied ? EACCES : 0));
 		upstream_reload_auth(d->upstream);
 	}
 	free(text);

@@ -253,6 +253,19 @@ def test_stop_finishes_what_is_short(env):
         expect_body(conn.read_body(response), body)
 
 
+def test_threads_have_names(env):
+    """Debuggers and top tell them apart; the main thread alone has the program's."""
+    depot = env.depot()
+    tasks = f"/proc/{depot.process.pid}/task"
+
+    def names():
+        return sorted(open(f"{tasks}/{task}/comm", encoding="ascii").read().strip()
+                      for task in os.listdir(tasks))
+    wait_until(lambda: names().count("apt-depot") == 1, "every thread has its own name")
+    for name in ("log", "upstream", "worker-0", "index-writer", "keeper", "verifier", "stage"):
+        assert name in names(), names()
+
+
 def test_hangup_is_survived(env):
     """SIGHUP reloads; what is running goes on."""
     env.origin.serve("/x.deb", b"data")

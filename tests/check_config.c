@@ -812,6 +812,19 @@ START_TEST(test_options_per_upstream_can_be_reloaded)
 }
 END_TEST
 
+/* Root, who became somebody else, would find another default. */
+START_TEST(test_reload_keeps_the_default_directory)
+{
+	struct config *was = load_setting("cache_dir=/given"), *now;
+
+	now = config_load_stream(NULL, NULL, NULL, was, stderr, NULL);
+	ck_assert_ptr_nonnull(now);
+	ck_assert_str_eq(now->cache_dir, "/given");
+	config_free(&now);
+	config_free(&was);
+}
+END_TEST
+
 START_TEST(test_reload_of_a_file)
 {
 	struct config *c = load("read_timeout = 3\n", NULL, 0), *was = c;
@@ -930,6 +943,7 @@ check_config_suite(void)
 	tcase_add_test(tc, test_reload_keeps_what_needs_a_restart);
 	tcase_add_test(tc, test_options_per_upstream_can_be_reloaded);
 	tcase_add_test(tc, test_reload_of_a_file);
+	tcase_add_test(tc, test_reload_keeps_the_default_directory);
 	suite_add_tcase(s, tc);
 
 	tc = tcase_create("pem");

@@ -181,7 +181,7 @@ def test_cache_directory_in_use(env):
 def test_unusable_cache_directory(env):
     """A file in its place, a path below a file, a place that cannot be written: exit 1, named."""
     file = write(env, "not a directory", "file")
-    for path in (file, file + "/cache", "/proc/apt-depot", "/sys/apt-depot"):
+    for path in (file, file + "/cache", "/proc/apt-depot"):
         depot = env.new_depot(cache_dir=path)
         expect_refusal(depot.arguments()[1:], path)
 

@@ -228,7 +228,7 @@ authfile_read_entry(struct authfile *af, struct authfile_words *w, bool *more,
 	}
 	if (ok && (login == NULL || password == NULL))
 		ok = authfile_say(why, line, "no login or no password for this machine");
-	if (ok) {
+	else if (ok) {
 		n = asprintf(&plain, "%s:%s", login, password);
 		e.value = n >= 0 ? authfile_encode(plain, (size_t)n) : NULL;
 		if (strchr(login, ':') != NULL)

@@ -277,6 +277,7 @@ main_apply(struct depot *d, const struct config *c)
 		    why != NULL ? why : "out of memory");
 	free(why);
 	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
+	confine_write_pid(&cf);		/* who finds it serving finds its pid */
 	if (err != 0)
 		log_error("reload: the log is kept as it was%s", main_access_hint(err));
 }
@@ -443,7 +444,6 @@ main_serve(const struct cmd_call *args)
 		config_free(&c);
 		return 1;
 	}
-	confine_write_pid(&cf);
 	log_notice("sandbox: %s", cf.report[0] != '\0' ? cf.report : "off");
 	log_notice("apt-depot %s ready: port %u, %u workers, cache in %s", depot_version,
 	    listener_port(d.listener), d.workers_n, c->cache_dir);

@@ -99,12 +99,19 @@ fetch_flush(struct fetch *ft)
 		fetch_plan_fail(ft, r, "%s", reason_text(r));
 }
 
+/* Does the whole body go into one buffer? Then its head waits for it, for a few milliseconds. */
+static bool
+fetch_is_short(const struct fetch *ft)
+{
+	return ft->resp->length >= 0 && ft->resp->length <= FETCH_BUFFER_BYTES;
+}
+
 /* Takes body bytes: written in large pieces, the first ones and those of a slow origin soon. */
 static bool
 fetch_take(struct fetch *ft, const char *p, size_t n)
 {
+	bool is_short = fetch_is_short(ft), first;
 	size_t room;
-	bool first;
 
 	if (ft->buf == NULL) {
 		ft->buf = upstream_buffer_get(ft->u);
@@ -129,11 +136,9 @@ fetch_take(struct fetch *ft, const char *p, size_t n)
 		ft->buf_n += room;
 		p += room;
 		n -= room;
-		if (ft->buf_n >= FETCH_SNIFF_BYTES && !fetch_sniff(ft))
+		if (ft->buf_n >= FETCH_SNIFF_BYTES && !is_short && !fetch_sniff(ft))
 			return false;
-		/* A body that ends within this buffer is written once, at its end. */
-		first = flight_committed(ft->f) == ft->rate_from && ft->began_here &&
-		    (ft->want_total < 0 || (uint64_t)ft->want_total > FETCH_BUFFER_BYTES);
+		first = flight_committed(ft->f) == ft->rate_from && ft->began_here && !is_short;
 		if (ft->buf_n == FETCH_BUFFER_BYTES || first)
 			fetch_flush(ft);
 		if (ft->plan == PLAN_FAIL)

@@ -16,7 +16,7 @@
 
 enum {
 	WORKER_GRACE_MS = 4000,
-	WORKER_TURN_MS = 1,		/* for those with more to do, before others are looked after */
+	WORKER_TURN_MS = 1,		/* at least, for those with more to do, before others' work */
 };
 
 void
@@ -58,13 +58,15 @@ worker_run_cb(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 	struct conn *c, *last;
-	int64_t until_ms;
+	int64_t others_ms, until_ms;
 
 	(void)fd;
 	(void)what;
 	CHECK_OBJ(w, WORKER_MAGIC);
 	worker_update_clock(w);
-	until_ms = w->now_ms + WORKER_TURN_MS;
+	/* As long as the loop's other work took: half of the worker's time each. */
+	others_ms = w->now_ms - w->turn_ended_ms;
+	until_ms = w->now_ms + (others_ms > WORKER_TURN_MS ? others_ms : WORKER_TURN_MS);
 	/* Only those that are here now: who comes back waits for the next turn. */
 	last = TAILQ_LAST(&w->runnable, conn_run_list);
 	while ((c = TAILQ_FIRST(&w->runnable)) != NULL) {
@@ -75,6 +77,7 @@ worker_run_cb(evutil_socket_t fd, short what, void *arg)
 		if (c == last || w->now_ms > until_ms)
 			break;
 	}
+	w->turn_ended_ms = w->now_ms;
 	if (!TAILQ_EMPTY(&w->runnable))
 		worker_ask_turn(w);
 }

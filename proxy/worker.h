@@ -40,6 +40,7 @@ struct worker {
 	struct mailbox mailbox;
 	struct cache_view *view;
 	int64_t now_ms, now_s;		/* read at each callback's start */
+	int64_t turn_ended_ms;		/* when those with more to do last had theirs */
 	_Atomic unsigned conns_n;
 	struct conn_list conns[CONN_STATE_N];	/* each connection is on the list of its state */
 	TAILQ_HEAD(conn_run_list, conn) runnable;	/* have more to do next turn */

@@ -33,7 +33,8 @@
 #include "proxy/worker.h"
 
 enum {
-	REQ_HEAD_WAIT_MS = 25000,	/* a client gets a status line by then */
+	/* A client gets a status line within 25 s; the clock is looked at once a tick. */
+	REQ_HEAD_WAIT_MS = 25000 - 2 * WORKER_TICK_MS,
 	REQ_RANGE_WAIT_MS = 5000,	/* for a range far ahead in a flight */
 	REQ_ASKS_MAX = 6,		/* how often the cache is asked again */
 	REQ_PAGE_BYTES = 4096,		/* the smallest unit in which files are read */

@@ -714,6 +714,27 @@ def test_object_beyond_4_gib(env):
 
 
 @patient
+def test_nobody_waits_longer_than_apt(env):
+    """An origin that does not answer: 504 in words, the fetch goes on, and a repeat joins it."""
+    gate = env.origin.gate()
+    env.origin.serve("/x.deb", Answer(b"late", gate=gate))
+    depot = env.depot(read_timeout="5m", connect_timeout="5m")
+    with depot.conn(timeout=60) as conn:
+        conn.ask("http://HTTPS///cuda.example/x.deb")
+        conn.ask("/-/healthz")
+        expect_error(conn.read(), 504, words=["cuda.example/x.deb", "25 seconds"])
+        expect_body(conn.read(), b"ok\n")
+        again = Later(lambda: depot.fetch("https://cuda.example/x.deb"))
+        depot.wait_counter("flight_readers_open", "==", 1)
+        gate.open()
+        assert "collapsed" in expect_body(again.result(), b"late").cache_status
+    assert len(env.origin.requests()) == 1
+
+
+test_nobody_waits_longer_than_apt.limit_s = 60
+
+
+@patient
 def test_slow_clients_are_dropped(env):
     """client_timeout: no byte, half a header, a byte at times, silence between requests."""
     depot = env.depot(client_timeout="1s")

@@ -277,7 +277,6 @@ main_apply(struct depot *d, const struct config *c)
 		    why != NULL ? why : "out of memory");
 	free(why);
 	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
-	confine_write_pid(&cf);		/* who finds it serving finds its pid */
 	if (err != 0)
 		log_error("reload: the log is kept as it was%s", main_access_hint(err));
 }
@@ -435,6 +434,7 @@ main_serve(const struct cmd_call *args)
 		return 1;
 	}
 	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
+	confine_write_pid(&cf);		/* who finds it serving finds its pid */
 	if (err != 0 || !main_start(&d)) {
 		if (err == 0)
 			(void)fprintf(stderr, "apt-depot: out of memory or threads\n");

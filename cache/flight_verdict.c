@@ -136,13 +136,14 @@ flight_open_gate(struct flight *f)
 		flight_pass_on(f);
 }
 
-/* Whoever has wrong bytes may come back with their validators, whenever that is. */
-static void
+/* Whoever has wrong bytes may come back with their validators, whenever that is. False: nobody new. */
+static bool
 flight_mark(struct flight *f)
 {
 	if (flight_visible(f) == 0 || atomic_exchange(&f->marked, true) || f->private_)
-		return;
+		return false;
 	index_mark_wrong(cache_parts(f->cache)->index, &f->key);
+	return true;
 }
 
 const uint8_t *
@@ -177,7 +178,9 @@ flight_digest_bad(struct flight *f, const char *got_hex)
 	bool told;
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
-	flight_mark(f);
+	/* Before a reader is cut and comes back, perhaps after a kill: the verifier may wait for it. */
+	if (flight_mark(f))
+		index_flush(cache_parts(f->cache)->index);
 	AZ(pthread_mutex_lock(&f->lock));
 	told = flight_tell_writer(f);
 	AZ(pthread_mutex_unlock(&f->lock));
@@ -196,7 +199,7 @@ flight_doubt(struct flight *f)
 {
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	MUST(f->expected && f->begun);
-	flight_mark(f);
+	(void)flight_mark(f);
 	atomic_store(&f->doubted, true);
 	verify_poke(cache_parts(f->cache)->verify, f);
 }
@@ -206,6 +209,8 @@ flight_doubt_settled(struct flight *f)
 {
 	bool told;
 
+	if (f->marked)
+		index_flush(cache_parts(f->cache)->index);
 	AZ(pthread_mutex_lock(&f->lock));
 	told = flight_tell_writer(f);
 	AZ(pthread_mutex_unlock(&f->lock));

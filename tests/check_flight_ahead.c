@@ -235,6 +235,34 @@ START_TEST(test_wrong_with_islands)
 }
 END_TEST
 
+/* Copies that readers share are of the prefix: before an island the file may have holes. */
+START_TEST(test_copies)
+{
+	struct cache_view *v = cache_view_open(cache);
+	struct flight_reader others[8];
+	uint64_t n = 10000;
+	const char *p;
+
+	ck_assert_ptr_nonnull(v);
+	make(false, 500000, 600000);
+	for (size_t i = 0; i < NELEM(others); i++) {
+		others[i] = (struct flight_reader){.wake = on_wake};
+		flight_attach(f, &others[i], false);
+	}
+	ahead(500000, 510000);
+	ck_assert_ptr_null(cache_flight_bytes(v, &r, 500000, &n, true, 1));
+	ck_assert_int_eq(flight_append(f, body + 1000, 499000), REASON_OK);
+	flight_advance(f, 510000);
+	n = 10000;
+	p = cache_flight_bytes(v, &r, 400000, &n, true, 1);
+	ck_assert_ptr_nonnull(p);
+	ck_assert_mem_eq(p, body + 400000, n);
+	for (size_t i = 0; i < NELEM(others); i++)
+		flight_detach(&others[i]);
+	cache_view_close(&v);
+}
+END_TEST
+
 /* The disk fills up: what lies ahead is not there any more, and its file can't be mistaken. */
 START_TEST(test_disk_full)
 {
@@ -277,6 +305,7 @@ check_flight_ahead_suite(void)
 	tcase_add_test(tc, test_far);
 	tcase_add_test(tc, test_far_and_withheld);
 	tcase_add_test(tc, test_wrong_with_islands);
+	tcase_add_test(tc, test_copies);
 	tcase_add_test(tc, test_disk_full);
 	suite_add_tcase(s, tc);
 	return s;

@@ -106,7 +106,7 @@ repo_keep_new(struct repos *rs)
 	pinned = repo_keep_pinned(rs, &pinned_n);
 	AZ(pthread_mutex_unlock(&rs->lock));
 	k->full |= pinned == NULL;
-	for (size_t i = 0; i < pinned_n; i++) {
+	for (size_t i = 0; pinned != NULL && i < pinned_n; i++) {
 		for (uint32_t t = 0; t < atomic_load(&pinned[i]->tables_n); t++)
 			pkgtable_each(pinned[i]->tables[t]->t, repo_keep_entry, k);
 		repo_gen_unref(&pinned[i]);

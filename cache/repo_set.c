@@ -71,13 +71,13 @@ repo_set_add_repo(struct repo_set *set, uint32_t i)
 		repo_set_add_dir(set, i, dir, REPO_DIR_BASE);
 		return;
 	}
-	for (uint8_t up = 1; up <= REPO_UP_MAX; up++) {
+	for (unsigned up = 1; up <= REPO_UP_MAX; up++) {
 		do
 			dir.n--;
 		while (dir.n > 0 && dir.p[dir.n - 1] != '/');
 		if (host == NULL || dir.p + dir.n <= host + 3)
 			return;
-		repo_set_add_dir(set, i, dir, up);
+		repo_set_add_dir(set, i, dir, (uint8_t)up);
 	}
 }
 

@@ -159,7 +159,7 @@ fetch_compare(struct fetch *ft, const char *p, size_t n)
 	if (!flight_same_bytes(ft->f, ft->compare_at, p, same)) {
 		fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "
 		    "fetched (other bytes before %llu)",
-		    (unsigned long long)(ft->compare_at + same));
+		    (unsigned long long)ft->compare_at + same);
 		return false;
 	}
 	ft->compare_at += same;

@@ -224,9 +224,9 @@ main_stop(struct depot *d)
 		worker_stop(d->workers[i]);
 	for (i = 0; i < d->workers_n; i++)
 		worker_join(d->workers[i]);
-	listener_close(&d->listener);
 	cache_set_hooks(d->cache, NULL);
 	upstream_stop(&d->upstream);
+	listener_close(&d->listener);	/* until then addresses are compared with its own */
 	iopool_stop(&d->iopool);
 	for (i = 0; i < d->workers_n; i++)
 		worker_free(&d->workers[i]);

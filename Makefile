@@ -190,14 +190,14 @@ docker-test:			## only the end-to-end test that builds the Dockerfile with build
 asan:				## unit and end-to-end tests under ASan and UBSan
 	@tests/support/setup test
 	+@$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined all $(BUILD)/asan/check
-	+E2E_SLOW=4 ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
+	+E2E_SLOW=4 CK_TIMEOUT_MULTIPLIER=4 ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(SUBMAKE) BUILD=$(BUILD)/asan SAN=address,undefined check e2e
 
 # TSan of older compilers refuses kernels that randomise addresses widely, hence setarch -R.
 tsan:				## unit and end-to-end tests under TSan
 	@tests/support/setup test
 	+@$(SUBMAKE) BUILD=$(BUILD)/tsan SAN=thread all $(BUILD)/tsan/check
-	+E2E_SLOW=6 TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1 setarch $$(uname -m) -R \
+	+E2E_SLOW=6 CK_TIMEOUT_MULTIPLIER=6 TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1 setarch $$(uname -m) -R \
 		$(SUBMAKE) BUILD=$(BUILD)/tsan SAN=thread check e2e
 
 fuzz-build: $(FUZZ_BIN)

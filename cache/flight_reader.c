@@ -55,6 +55,7 @@ flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 	r->owner = owner;
 	r->begun = false;
 	atomic_store(&r->at, 0);
+	atomic_store(&r->in_use, false);
 	r->want_first = 0;
 	r->want_end = UINT64_MAX;
 	r->slow_ms = 0;
@@ -173,6 +174,8 @@ flight_follow(struct flight_reader *r, uint64_t at)
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	r->begun = true;
+	/* In this order: either we see that it was left behind, or flight_ring.c that it reads. */
+	atomic_store(&r->in_use, true);
 	if (atomic_load(&was->lost) || atomic_load(&r->left_behind))
 		return FLIGHT_LOST;
 	if (was == now) {
@@ -190,6 +193,12 @@ flight_follow(struct flight_reader *r, uint64_t at)
 	now->readers_n++;
 	AZ(pthread_mutex_unlock(&f->lock));
 	return FLIGHT_MOVED;
+}
+
+void
+flight_rest(struct flight_reader *r)
+{
+	atomic_store_explicit(&r->in_use, false, memory_order_release);
 }
 
 bool

@@ -127,7 +127,7 @@ flight_ring_trim(struct flight *f, struct flight_body *b)
 		min = atomic_load(&f->hashed_bytes);
 	TAILQ_FOREACH(r, &f->readers, link) {
 		at = atomic_load(&r->at);
-		if (!r->left_behind && at < min)
+		if ((!r->left_behind || atomic_load(&r->in_use)) && at < min)
 			min = at;
 	}
 	if (min > ring->tail)

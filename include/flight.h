@@ -95,6 +95,7 @@ struct flight_reader {
 	_Atomic uint64_t at;			/* nothing before it is needed */
 	uint64_t want_first, want_end;		/* the part that is asked for; set under flight's lock */
 	_Atomic bool left_behind;		/* its bytes are gone, or it was too slow */
+	_Atomic bool in_use;			/* of its bytes none may go: flight_follow to flight_rest */
 	int64_t slow_ms;			/* flight's lock: measured since; 0: not */
 	uint64_t slow_at;
 	struct flight_body *body;		/* whose bytes it reads; the flight's */
@@ -143,11 +144,13 @@ bool flight_validators_shared(const struct flight *f);
  * now; false: the beginning is gone, it has to fetch for itself. From the status line on it asks
  * flight_follow at each turn, after it has looked at state and visible bytes: MOVED means that
  * another body took the place of the wrong one, and that these are to be looked at again; LOST that
- * nothing can be added to what the client has. Bytes before `at` are not read again.
+ * nothing can be added to what the client has. Bytes before `at` are not read again. What it was
+ * told of stays where it is until flight_rest, even where the reader is left behind meanwhile.
  */
 enum flight_follow { FLIGHT_ON, FLIGHT_MOVED, FLIGHT_LOST };
 bool flight_refresh(struct flight_reader *r) MUSTCHECK;
 enum flight_follow flight_follow(struct flight_reader *r, uint64_t at) MUSTCHECK;
+void flight_rest(struct flight_reader *r);	/* attached or not */
 bool flight_left_behind(const struct flight_reader *r);	/* without asking */
 /*
  * Where visible bytes from `at` on are, up to n of them in one piece: in memory, or in a file at

@@ -316,8 +316,9 @@ deliver_finish(struct req *req)
 	return deliver_memory(req, "0\r\n\r\n", 5, 0);
 }
 
-enum deliver_result
-deliver_more(struct req *req)
+/* Piece after piece, for a turn. */
+static enum deliver_result
+deliver_turn(struct req *req)
 {
 	enum deliver_result r = DELIVER_DONE;
 	uint64_t limit, n, budget = req->c->tls != NULL ? DELIVER_SEALED_TURN_BYTES :
@@ -372,6 +373,15 @@ deliver_more(struct req *req)
 	}
 }
 
+enum deliver_result
+deliver_more(struct req *req)
+{
+	enum deliver_result r = deliver_turn(req);
+
+	flight_rest(&req->reader);
+	return r;
+}
+
 /* A small body behind its head, from memory; 0: it must go another way. */
 static size_t
 deliver_append_small(struct req *req, char *p)
@@ -388,7 +398,8 @@ deliver_append_small(struct req *req, char *p)
 	else if ((req->source == SOURCE_FLIGHT &&
 	    flight_follow(&req->reader, req->at) != FLIGHT_ON) ||
 	    deliver_copy(req, p, (size_t)n) != (ssize_t)n)
-		return 0;
+		n = 0;
+	flight_rest(&req->reader);
 	return (size_t)n;
 }
 

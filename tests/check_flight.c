@@ -179,6 +179,7 @@ attach(struct flight_reader *r, bool begun)
 	flight_attach(f, r, false);
 	if (begun)
 		ck_assert_int_eq(flight_follow(r, 0), FLIGHT_ON);
+	flight_rest(r);
 }
 
 /* The reader's bytes from `at` to the end are the right ones. */
@@ -626,6 +627,7 @@ take(struct flight_reader *r, uint64_t n)
 		ck_assert_mem_eq(got, want, k);
 		at += k;
 		ck_assert_int_eq(flight_follow(r, at), FLIGHT_ON);
+		flight_rest(r);
 	}
 }
 
@@ -683,9 +685,15 @@ START_TEST(test_ring_late_and_slow)
 	forget(&crowds);
 	flight_tick(f, 5999);
 	ck_assert(!flight_left_behind(&dead));
+	/* What it is sending this very moment stays, all the same. */
+	ck_assert_int_eq(flight_follow(&dead, 0), FLIGHT_ON);
 	flight_tick(f, 6000);
 	ck_assert(flight_left_behind(&dead));
+	ck_assert_int_ne(sem_trywait(&crowds), 0);
+	ck_assert(!flight_takes(f, PIECE_BYTES));
 	ck_assert_int_eq(flight_follow(&dead, 0), FLIGHT_LOST);
+	flight_rest(&dead);
+	flight_detach(&dead);
 	ck_assert_int_eq(sem_trywait(&crowds), 0);
 	ck_assert(flight_takes(f, PIECE_BYTES));
 	append_more(PIECE_BYTES);
@@ -694,7 +702,6 @@ START_TEST(test_ring_late_and_slow)
 	attach(&late, false);
 	ck_assert(!flight_refresh(&late));
 	flight_detach(&late);
-	flight_detach(&dead);
 	flight_detach(&queued);
 	flight_detach(&first);
 }

@@ -48,10 +48,13 @@ teardown(void)
 	cachedir_remove(&cd);
 }
 
-/* Private memory of this process, in bytes. */
+/* Private memory of this process, in bytes; under a thread sanitizer, which shadows it, nothing. */
 static uint64_t
 resident(void)
 {
+#ifdef __SANITIZE_THREAD__
+	return 0;
+#else
 	unsigned long size, all, files;
 	FILE *f = fopen("/proc/self/statm", "r");
 
@@ -59,6 +62,7 @@ resident(void)
 	ck_assert_int_eq(fscanf(f, "%lu %lu %lu", &size, &all, &files), 3);
 	(void)fclose(f);
 	return (uint64_t)(all - files) * (uint64_t)sysconf(_SC_PAGESIZE);
+#endif
 }
 
 /* Asks as a connection does: how many bytes there are, and these are the right ones. */

@@ -241,6 +241,8 @@ cache_ask_version(struct cache_view *v, const struct cache_ask *ask,
 	}
 	if (!cache_get(v, &a, a.key, out))
 		return false;
+	if (out->created && !flight_is_private(out->flight) && ask->af->class == APTFILE_INDEX)
+		out->flight->gen = repo_gen_ref(ra->gen);
 	if (out->created && !flight_is_private(out->flight) && ask->af->class != APTFILE_PACKAGE)
 		out->launched = stage_derive(v->cache->parts.stage, v->index, ra->gen,
 		    out->flight);

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "cache/repo.h"
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
@@ -134,6 +135,7 @@ flight_free(struct flight *f)
 	free(f->islands);
 	free(f->partial_text);
 	free(f->alternate);
+	repo_gen_unref(&f->gen);
 	free(f->detail);
 	free(f->challenge);
 	free((void *)(uintptr_t)f->url.p);
@@ -294,6 +296,12 @@ const char *
 flight_alternate(const struct flight *f)
 {
 	return f->alternate;
+}
+
+int64_t
+flight_wait_until(const struct flight *f, int64_t wait_ms, int64_t now_ms)
+{
+	return f->gen != NULL ? repo_gen_wait(f->gen, wait_ms, now_ms) : 0;
 }
 
 bool

@@ -74,6 +74,7 @@ struct flight {
 	bool expected;			/* the body must be this one */
 	struct flight_expect expect;
 	char *alternate;		/* malloced: a URL to be tried first; or NULL */
+	struct repo_gen *gen;		/* whose index this is, a reference; NULL: not waited for */
 
 	/* The table's side: under the shard's lock. */
 	bool listed;

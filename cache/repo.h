@@ -167,6 +167,12 @@ bool repo_gen_digest(const struct repo_gen *g, enum repo_file which, uint8_t dig
 unsigned repo_gen_package_lists(const struct repo_gen *g, const struct release_file **out,
     unsigned max_n);
 bool repo_file_expect(const struct release_file *rf, struct flight_expect *out);
+/*
+ * Upstream has not, or has another one, what this generation lists: until when may clients be held
+ * meanwhile? The first one to ask begins that time, wait_ms or a first visit's; it is all that the
+ * root's clients lose, for whichever of its files. 0: there is nothing to wait for.
+ */
+int64_t repo_gen_wait(struct repo_gen *g, int64_t wait_ms, int64_t now_ms);
 
 /* ---- for stage.c: threads that may wait ---- */
 /* A flight's URL taken apart: the root and which of the three files. False: none of them. */

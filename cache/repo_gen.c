@@ -160,6 +160,27 @@ repo_gen_digest(const struct repo_gen *cg, enum repo_file which, uint8_t digest[
 	return has;
 }
 
+int64_t
+repo_gen_wait(struct repo_gen *g, int64_t wait_ms, int64_t now_ms)
+{
+	int64_t until_ms;
+
+	CHECK_OBJ(g, REPO_GEN_MAGIC);
+	/* Of a flat root all was compared before; what a newer one replaced comes no more. */
+	if (g->repo->base_n == 0 || atomic_load(&g->superseded))
+		return 0;
+	AZ(pthread_mutex_lock(&g->files_lock));
+	if (now_ms >= g->wait_again_ms) {
+		g->wait_until_ms = now_ms + (g->seq == 1 ? REPO_WAIT_FIRST_MS : wait_ms);
+		/* Some list for good what they have not: seldomer each time. */
+		g->wait_pause_ms = g->wait_pause_ms == 0 ? REPO_WAIT_PAUSE_MS : 2 * g->wait_pause_ms;
+		g->wait_again_ms = g->wait_until_ms + g->wait_pause_ms;
+	}
+	until_ms = g->wait_until_ms;
+	AZ(pthread_mutex_unlock(&g->files_lock));
+	return until_ms;
+}
+
 const struct release_file *
 repo_gen_by_digest(const struct repo_gen *g, enum aptfile_hash hash, const uint8_t *digest)
 {

@@ -21,6 +21,8 @@ enum {
 	REPO_HELD_MAX = 32,		/* repositories of which one connection holds a generation */
 	REPO_GEN_KEY_BYTES = KEY_BYTES + 8,
 	REPO_MEMO = 1024,		/* answers that a view remembers; a power of two */
+	REPO_WAIT_FIRST_MS = 3000,	/* for a missing index, where no earlier generation is */
+	REPO_WAIT_PAUSE_MS = 60000,	/* before such a wait is worth another one; then doubled */
 };
 
 /* The packages of one index file, by its content: shared by all generations that list it. */
@@ -61,6 +63,8 @@ struct repo_gen {
 	/* Under the registry's lock. */
 	unsigned pins_n;
 	char pins[REPO_PINS_MAX][REPO_PIN_BYTES];
+	/* Under the generation's lock: until when its missing indexes are waited for, when anew. */
+	int64_t wait_until_ms, wait_again_ms, wait_pause_ms;
 };
 
 struct repo_member {

@@ -181,6 +181,11 @@ const struct flight_expect *flight_expected(const struct flight *f);
 bool flight_is_gated(const struct flight *f);
 /* A URL that is to be asked first, and the flight's own where that has not it; NULL: none. */
 const char *flight_alternate(const struct flight *f);
+/*
+ * Upstream has it not, or another one: until when may its readers be held? 0: no longer. wait_ms:
+ * how long a root with an earlier generation is waited for.
+ */
+int64_t flight_wait_until(const struct flight *f, int64_t wait_ms, int64_t now_ms);
 bool flight_is_private(const struct flight *f);		/* in no table: one client's own */
 
 struct flight *flight_ref(struct flight *f);

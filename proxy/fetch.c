@@ -257,17 +257,22 @@ fetch_pause_cb(evutil_socket_t fd, short what, void *arg)
 	upstream_queue(ft);
 }
 
-/* Waits a little longer each time. */
 void
-fetch_pause(struct fetch *ft, bool at_once)
+fetch_pause(struct fetch *ft, int64_t ms)
 {
-	unsigned n = ft->tries_n + ft->timeouts_n;
-	int64_t ms = at_once ? 0 : fetch_pause_ms[n < NELEM(fetch_pause_ms) ? n :
-	    NELEM(fetch_pause_ms) - 1];
 	struct timeval tv = {ms / 1000, ms % 1000 * 1000};
 
 	fetch_set_state(ft, FETCH_PAUSE);
 	(void)event_add(&ft->pause, &tv);
+}
+
+/* A little longer each time. */
+static int64_t
+fetch_next_pause_ms(const struct fetch *ft)
+{
+	unsigned n = ft->tries_n + ft->timeouts_n;
+
+	return fetch_pause_ms[n < NELEM(fetch_pause_ms) ? n : NELEM(fetch_pause_ms) - 1];
 }
 
 /* Which failures are worth another try, and how many; 0: never. */
@@ -328,8 +333,10 @@ fetch_try_plain(struct fetch *ft)
 void
 fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 {
+	bool looking = ft->wait_until_ms != 0 && !ft->begun;
 	/* Readers that are held wait as those of a body do. */
-	bool begun = flight_committed(ft->f) > 0 || ft->wrong_n > 0 || r == REASON_NO_DISK;
+	bool begun = flight_committed(ft->f) > 0 || (ft->wrong_n > 0 && !looking) ||
+	    r == REASON_NO_DISK;
 	bool hopeless;
 	bool free_try = ft->reused && r == REASON_UP_CLOSED && ft->resp != NULL &&
 	    ft->resp->status == 0 && ft->tries_n == 0;
@@ -351,15 +358,18 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	hopeless = allowed == 0 && !(begun && (r == REASON_UP_RESOLVE || r == REASON_UP_PROXY));
 	ft->fresh = true;
 	if (hopeless || (begun ? ft->u->now_ms - ft->progress_ms > FETCH_STUCK_MS :
-	    ft->tries_n >= allowed && !free_try)) {
-		fetch_fail(ft, r, status, "%s", detail);
+	    (ft->tries_n >= allowed || looking) && !free_try)) {
+		if (fetch_may_wait(ft, r))
+			fetch_look(ft);
+		else
+			fetch_fail(ft, looking ? ft->wait_reason : r, status, "%s", detail);
 		return;
 	}
 	COUNT(upstream_retries_total);
 	log_info("flight=%llu trying again (%u) at byte %llu: %s: %s",
 	    (unsigned long long)flight_id(ft->f), ft->tries_n,
 	    (unsigned long long)flight_committed(ft->f), reason_name(r), detail);
-	fetch_pause(ft, free_try);
+	fetch_pause(ft, free_try ? 0 : fetch_next_pause_ms(ft));
 }
 
 void
@@ -370,7 +380,11 @@ fetch_fail_planned(struct fetch *ft, int status)
 	if (ft->fail_reason == REASON_NO_DISK)
 		fetch_again(ft, REASON_NO_DISK, 0, "no room on the disk or in the budget, and too many "
 		    "bodies are being passed on without it");
-	else if (!fetch_heal_answer(ft))
+	else if (fetch_heal_answer(ft))
+		return;
+	else if (fetch_may_wait(ft, ft->fail_reason))
+		fetch_look(ft);
+	else
 		fetch_fail(ft, ft->fail_reason, status, "%s", ft->fail_detail);
 }
 
@@ -387,7 +401,7 @@ fetch_switch_way(struct fetch *ft, enum upway_blame blame, const char *detail)
 	segments_free(&ft->segments);
 	fetch_end_try(ft);
 	fetch_go_home(ft);
-	fetch_pause(ft, true);
+	fetch_pause(ft, 0);
 	return true;
 }
 
@@ -753,6 +767,7 @@ fetch_begin(struct fetch *ft)
 	if (flight_readers(ft->f) == 0)
 		ft->lonely_ms = u->now_ms;
 	fetch_go_home(ft);
+	ft->wait_ms = config_for_upstream(u->config, ft->url.host)->revalidate_wait;
 	ft->want.last_modified_s = INT64_MIN;
 	ft->check = flight_validators(ft->f, &ft->want);
 	if (!ft->check && !ft->head_only && flight_find_partial(ft->f, fetch_partial_done, ft)) {
@@ -791,6 +806,8 @@ fetch_tick(struct fetch *ft)
 		return;
 	if (!ft->sent)
 		upway_tick(&ft->way);
+	if (fetch_check_look(ft))
+		return;
 	conf = ft->host->conf;
 	limit = ft->sent ? conf->read_timeout : conf->connect_timeout + UPSTREAM_TICK_MS;
 	if (ft->u->now_ms - ft->quiet_ms < limit)

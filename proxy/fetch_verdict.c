@@ -37,14 +37,15 @@ fetch_await_verdict(struct fetch *ft)
 	fetch_set_state(ft, FETCH_VERIFY);
 }
 
-/* Forgets everything about the wrong body, and asks anew. */
+/* Forgets everything about what came, and asks anew. */
 static void
-fetch_start_over(struct fetch *ft)
+fetch_start_over(struct fetch *ft, int64_t pause_ms)
 {
-	COUNT(digest_refetches_total);
 	flight_restart(ft->f);
 	fetch_end_try(ft);
-	ft->alternate_gone = true;	/* a digest's own name that lies: the file's name then */
+	/* A digest's own name that lies: the file's name then. What was not there may be by now. */
+	ft->alternate_bad |= !ft->alternate_gone;
+	ft->alternate_gone = ft->alternate_bad || pause_ms == 0;
 	fetch_go_home(ft);
 	ft->begun = ft->check = ft->wrong_answer = false;
 	ft->partial_bytes = 0;
@@ -55,7 +56,56 @@ fetch_start_over(struct fetch *ft)
 	ft->no_segments = true;		/* so that one address answers for all of it */
 	ft->tries_n = ft->timeouts_n = 0;
 	ft->progress_ms = ft->u->now_ms;
-	fetch_pause(ft, true);
+	fetch_pause(ft, pause_ms);
+}
+
+bool
+fetch_may_wait(struct fetch *ft, enum reason r)
+{
+	int64_t until_ms = ft->wait_until_ms;
+	/* Trouble upstream (5xx) says nothing about what it has: fetch_again has tried. */
+	bool is_missing = r == REASON_UP_DIGEST || r == REASON_UP_CHANGED ||
+	    r == REASON_UP_NOT_FOUND || r == REASON_UP_GONE;
+
+	/* A body that had begun goes on, or its verifier has let go of it. */
+	if (ft->begun && ft->state != FETCH_VERIFY)
+		return false;
+	if (until_ms == 0 && is_missing)
+		until_ms = flight_wait_until(ft->f, ft->wait_ms, ft->u->now_ms);
+	if (ft->u->now_ms + FETCH_LOOK_MS > until_ms) {
+		if (ft->wait_until_ms != 0)
+			COUNT(index_waits_in_vain_total);
+		return false;
+	}
+	if (ft->wait_until_ms != 0)
+		return true;
+	COUNT(index_waits_total);
+	ft->wait_until_ms = until_ms;
+	ft->wait_reason = r;
+	log_info("flight=%llu %.*s: its Release lists it, upstream has it not: held for %lld ms at most",
+	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)),
+	    (long long)(until_ms - ft->u->now_ms));
+	return true;
+}
+
+void
+fetch_look(struct fetch *ft)
+{
+	COUNT(index_looks_total);
+	/* What came first is what this origin has. */
+	if (ft->wrong_n > 1)
+		ft->wrong_n = 1;
+	fetch_start_over(ft, FETCH_LOOK_MS);
+}
+
+bool
+fetch_check_look(struct fetch *ft)
+{
+	if (ft->wait_until_ms == 0 || ft->plan != PLAN_NONE || ft->u->now_ms < ft->wait_until_ms)
+		return false;
+	fetch_break_off(ft, REASON_UP_TIMEOUT, "upstream has not what its Release lists, and took too "
+	    "long to answer when asked again");
+	return true;
 }
 
 /*
@@ -66,7 +116,7 @@ static void
 fetch_judge_wrong(struct fetch *ft)
 {
 	char want[192];
-	bool same = false, late;
+	bool same = false, late, again, wait;
 	unsigned i;
 
 	for (i = 0; i < ft->wrong_n; i++)
@@ -78,13 +128,21 @@ fetch_judge_wrong(struct fetch *ft)
 	flight_expected_text(ft->f, want, sizeof(want));
 	/* What was passed on without being kept can't be compared with anything. */
 	late |= flight_passes_through(ft->f) && flight_state(ft->f) != FLIGHT_WAITING;
+	again = !same && !late && ft->wrong_n < FETCH_WRONG_MAX && ft->wait_until_ms == 0;
+	wait = !again && !late && fetch_may_wait(ft, REASON_UP_DIGEST);
 	log_warning("flight=%llu %.*s from %s: %s, expected %s: %s",
 	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)), ft->address,
-	    ft->wrong_text, want, same ? "the same again, giving up" :
-	    late || ft->wrong_n == FETCH_WRONG_MAX ? "giving up" : "asking again");
+	    ft->wrong_text, want, again ? "asking again" : wait ? "asking again later" :
+	    same ? "the same again, giving up" : "giving up");
 	upstream_note_bad_address(ft->u, &ft->url, ft->address);
-	if (!same && !late && ft->wrong_n < FETCH_WRONG_MAX) {
-		fetch_start_over(ft);
+	if (again || wait)
+		COUNT(digest_refetches_total);
+	if (again) {
+		fetch_start_over(ft, 0);
+		return;
+	}
+	if (wait) {
+		fetch_look(ft);
 		return;
 	}
 	if (same && !flight_is_private(ft->f))

@@ -35,6 +35,7 @@ enum {
 	FETCH_REDIRECTS_MAX = 10,
 	FETCH_WRONG_MAX = 3,		/* wrong bodies until it fails */
 	FETCH_HELD_MS = 20000,		/* so long are readers held while it is fetched again */
+	FETCH_LOOK_MS = 500,		/* between two looks whether upstream has an index by now */
 	FETCH_BUFFER_BYTES = 512 << 10,	/* received bytes are written in pieces of this size */
 	FETCH_URL_BYTES = 3 * 8192 + 256,
 };
@@ -208,6 +209,7 @@ struct fetch {
 	bool no_segments;		/* tried, and not again for this one */
 	unsigned behind_n;		/* ticks in a row in which more connections would have helped */
 	bool alternate_gone;		/* the flight's other URL has not got it */
+	bool alternate_bad;		/* or has something else: it is not asked any more */
 	unsigned tries_n, timeouts_n;	/* since the last byte */
 	int64_t progress_ms;		/* when the body last grew */
 	int64_t lonely_ms;		/* since when nobody reads; 0: somebody does */
@@ -220,6 +222,9 @@ struct fetch {
 	bool wrong_answer;		/* doubted for its head; wrong_text is known */
 	bool let_go;			/* readers of wrong bytes were cut */
 	char wrong_text[512];
+	/* An index that upstream has not yet: looked for until then, and why. 0: it is not. */
+	int64_t wait_until_ms, wait_ms;	/* wait_ms: revalidate_wait of its host */
+	enum reason wait_reason;
 };
 
 /* ---- upstream.c ---- */
@@ -281,7 +286,8 @@ void fetch_end_try(struct fetch *ft);
 void fetch_over(struct fetch *ft);
 void fetch_free_when_quiet(struct fetch *ft);
 void fetch_go_home(struct fetch *ft);
-void fetch_pause(struct fetch *ft, bool at_once);
+/* Waits so long before the next try. */
+void fetch_pause(struct fetch *ft, int64_t ms);
 /* Ends it badly, in words; what has come is kept where it can be continued. */
 void fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
@@ -321,6 +327,14 @@ void fetch_await_verdict(struct fetch *ft);
 /* The answer failed (PLAN_FAIL) in a way that another one may mend: true, and it is asked for. */
 bool fetch_heal_answer(struct fetch *ft) MUSTCHECK;
 void fetch_check_held(struct fetch *ft);	/* each tick */
+/*
+ * A CDN shows a Release before the indexes that it lists. Are clients to be held while this one,
+ * which failed in this way, is looked for? Then fetch_look does, a little later.
+ */
+bool fetch_may_wait(struct fetch *ft, enum reason r) MUSTCHECK;
+void fetch_look(struct fetch *ft);
+/* Each tick: the last look takes longer than clients are held; true: it has ended. */
+bool fetch_check_look(struct fetch *ft) MUSTCHECK;
 
 /* ---- fetch_request.c ---- */
 /* From which byte on to ask, and whether with conditions. */

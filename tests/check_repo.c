@@ -518,6 +518,37 @@ START_TEST(digests_are_whole)
 }
 END_TEST
 
+/* What a generation lists and upstream has not is waited for once, then seldomer each time. */
+START_TEST(missing_indexes_are_waited_for_once)
+{
+	static const struct {
+		int64_t now_ms, until_ms;
+	} looks[] = {
+		{1000, 4000},			/* a first visit's 3 s, whatever the configuration says */
+		{3999, 4000}, {9000, 4000},	/* the same for every file */
+		{63999, 4000},
+		{64000, 67000},			/* a minute later once more, two minutes later again */
+		{186999, 67000}, {187000, 190000},
+	};
+	struct repo_gen *first, *second;
+
+	repofix_publish_flat(1, T0);
+	first = repo_current(repofix.rs, SLICE(FLAT));
+	ck_assert_int_eq(repo_gen_wait(first, 2000, 1000), 0);
+	repo_gen_unref(&first);
+	repofix_publish(DISTS, "main/binary-amd64/Packages", "p", 1, T0);
+	first = repo_current(repofix.rs, SLICE(DISTS));
+	for (size_t i = 0; i < NELEM(looks); i++)
+		ck_assert_int_eq(repo_gen_wait(first, 2000, looks[i].now_ms), looks[i].until_ms);
+	repofix_publish(DISTS, "main/binary-amd64/Packages", "p", 2, T0);
+	second = repo_current(repofix.rs, SLICE(DISTS));
+	ck_assert_int_eq(repo_gen_wait(second, 2000, 5000), 7000);
+	ck_assert_int_eq(repo_gen_wait(first, 2000, 999000), 0);
+	repo_gen_unref(&first);
+	repo_gen_unref(&second);
+}
+END_TEST
+
 Suite *
 check_repo_suite(void)
 {
@@ -537,6 +568,7 @@ check_repo_suite(void)
 	tcase_add_test(t, version_keys);
 	tcase_add_test(t, keeps);
 	tcase_add_test(t, digests_are_whole);
+	tcase_add_test(t, missing_indexes_are_waited_for_once);
 	suite_add_tcase(s, t);
 	return s;
 }

@@ -12,7 +12,7 @@ from cdn import INDEXES, PACKAGES, RELEASES, kind_of
 from depot import SLOW, wait_until
 from origin import Answer
 from repo import DistsRepo, NoWorkshop, forge_deb, small_debs
-from support import heavy, together
+from support import heavy, patient, together
 
 NEEDS_PACKAGES = True
 
@@ -535,23 +535,92 @@ def test_first_visit_that_disagrees(env):
     follow(depot, client, new)
 
 
-def test_first_visit_of_a_mirror_that_is_late(env):
-    """Below dists/ and without by-hash names: 503 while upstream disagrees, and not a while longer."""
-    cdn = env.dists_cdn(*small_debs())
-    cdn.repo.by_hash_says = "no"
+def serve_late(env, cdn, late, wait_n, missing=False):
+    """The edition is shown, but of its indexes the one before, or none, to the first wait_n looks."""
+    old = cdn.editions[0]
+    for path in (cdn.repo.index_path(end) for end in cdn.repo.variants):
+        (was, was_date), (data, date) = old.files[path], late.files[path]
+        first = Answer(b"", 404) if missing else Answer(was, last_modified=was_date)
+        env.origin.serve(path, *[first] * wait_n, Answer(data, last_modified=date),
+                         host=cdn.repo.host)
+        for algorithm in ("SHA256", "SHA512"):
+            cdn.remove(cdn.repo.by_hash(data, algorithm))
+    cdn.show(late)
+
+
+@patient
+def test_first_visit_of_mirrors_that_are_late(env):
+    """Real apt-get, retries off, below dists/: held until upstream agrees, some 1.5 s later."""
+    stale = env.dists_cdn(*small_debs(), signed=True)
+    lacking = env.dists_cdn(forge_deb("other", "1", 4000), signed=True, host="mirror.example")
+    lacking.repo.by_hash_says = "no"
+    serve_late(env, stale, stale.prepare(*small_debs("2", 2)), 4)
+    serve_late(env, lacking, lacking.prepare(forge_deb("other", "2", 4001)), 3, missing=True)
+    depot = env.depot()
+    root = env.apt(depot, stale.repo.source(), lacking.repo.source())
+    root.update().expect_success()
+    root.run("download", "tool", "other").expect_success()
+    root.expect_packages([stale.editions[1].debs["tool"], lacking.editions[1].debs["other"]])
+    counters = depot.counters()
+    assert counters["index_waits_total"] == 2 and counters["index_waits_in_vain_total"] == 0
+    assert counters["errors_sent_total"] == 0
+
+
+@patient
+def test_first_visit_of_a_mirror_that_stays_late(env):
+    """Its root is waited for once, not for each of its files; parallel clients share the looks."""
+    cdn = env.dists_cdn(*small_debs(), signed=True, variants=("", ".gz", ".bz2", ".xz"))
     new = cdn.prepare(*small_debs("2", 2))
     cdn.show(new, only=RELEASES)
-    depot = env.depot(revalidate_wait="1s")
+    depot = env.depot()
+    roots = [env.apt(depot, cdn.repo.source()) for _ in range(3)]
+    started = time.monotonic()
+    for result in together(*[root.update for root in roots]):
+        assert result.status != 0, result.text
+    took = time.monotonic() - started
+    assert 2 < took < 4.5 * SLOW, f"{took:.1f} s"
+    for end in cdn.repo.variants:
+        looks = [request for request in cdn.requests(cdn.repo.index_path(end))
+                 if request.get("Cache-Control") == "no-cache"]
+        assert len(looks) <= 1 + 2 * took, looks
+        assert len({look.connection for look in looks}) == len(looks)
+    assert depot.counter("index_waits_in_vain_total") == depot.counter("index_waits_total") > 0
+    # It has been waited for; once upstream agrees, that is seen at the next request all the same.
     client = AptLike(cdn, depot.port)
     client.update_release()
-    path = cdn.repo.index_path()
-    for _ in range(2):
-        response = client.get(path)
-        assert response.status == 503 and response.body, response
+    response = client.get(cdn.repo.index_path(".xz"))
+    assert response.status == 503 and response.body, response
     cdn.show(new)
-    wait_until(lambda: client.get(path).status == 200, "the index", 10)
+    wait_until(lambda: all(client.get(cdn.repo.index_path(end)).status == 200
+                           for end in cdn.repo.variants), "the indexes", 10)
     client.fetch_index()
     client.has_whole(new)
+
+
+@patient
+def test_index_that_is_late_and_an_earlier_generation(env):
+    """What nobody had asked for is no part of the staging: revalidate_wait, though upstream hangs."""
+    cdn = env.dists_cdn(*small_debs(), variants=("", ".gz", ".xz"))
+    depot = env.depot(revalidate_wait="1s")
+    client = warm(depot, cdn)
+    new = cdn.prepare(*small_debs("2", 2))
+    path = cdn.repo.index_path(".xz")
+    cdn.show(new)
+    gate = env.origin.gate()
+    env.origin.serve(path, Answer(b"not yet\n", 404), Answer(cdn.data(new, path), gate=gate),
+                     host=cdn.repo.host)
+    for algorithm in ("SHA256", "SHA512"):
+        cdn.remove(cdn.repo.by_hash(cdn.data(new, path), algorithm))
+    follow(depot, client, new)
+    started = time.monotonic()
+    response = client.get(path)
+    took = time.monotonic() - started
+    assert response.status >= 500 and response.body, response
+    assert took < 2 * SLOW, f"{took:.1f} s"
+    counters = depot.counters()
+    assert counters["index_looks_total"] == counters["index_waits_in_vain_total"] == 1, counters
+    gate.open()
+    assert client.get(path).body == cdn.data(new, path)
 
 
 # -- restarts -------------------------------------------------------------------------------------

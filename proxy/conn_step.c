@@ -37,7 +37,7 @@ enum {
 	REQ_HEAD_WAIT_MS = 25000 - 2 * WORKER_TICK_MS,
 	REQ_RANGE_WAIT_MS = 5000,	/* for a range far ahead in a flight */
 	REQ_ASKS_MAX = 6,		/* how often the cache is asked again */
-	REQ_PAGE_BYTES = 4096,		/* the smallest unit in which files are read */
+	REQ_STRIDE_BYTES = 16 << 10,	/* disks are read in larger pieces than this */
 };
 
 /* Between a step and the runner: go on with the (new) step, wait, or close. */
@@ -496,12 +496,12 @@ req_job_run(struct iojob *io)
 		return;
 	}
 	/*
-	 * A byte of each page waits for all of them and copies nothing; the last page first, which is
+	 * A byte here and there waits for all that comes and copies nothing; the last first, which is
 	 * mostly the last to come: one sleep and not one for each piece that the disk brings.
 	 */
 	(void)readahead(job->fd, (off_t)job->at, (size_t)(job->end - job->at));
 	for (at = job->end - 1; pread(job->fd, &byte, 1, (off_t)at) == 1 &&
-	    at >= job->at + REQ_PAGE_BYTES; at -= REQ_PAGE_BYTES)
+	    at >= job->at + REQ_STRIDE_BYTES; at -= REQ_STRIDE_BYTES)
 		;
 	(void)close(job->fd);
 }

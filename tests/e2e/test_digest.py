@@ -139,14 +139,15 @@ def test_parts_of_wrong_bytes_are_never_continued(env):
     Also while it is fetched again, after a restart, and when the origin's validators are the same.
     """
     thing = Thing(1 << 20)
-    gate = env.origin.gate()
-    env.origin.serve(thing.path, thing.wrong(1000, etag='"same"'),
+    begun, gate = env.origin.gate(), env.origin.gate()
+    env.origin.serve(thing.path, thing.wrong(1000, etag='"same"', gate=begun, held_at=600000),
                      Answer(thing.data, etag='"same"', gate=gate, held_at=500000))
     depot = env.depot()
     with depot.conn() as conn:
         conn.ask(thing.target)
         conn.read_head()
         conn.read_exactly(100000)
+        begun.open()
         depot.wait_counter("digest_refetches_total", "==", 1)
         back = Later(lambda: come_back(depot, thing, 100000))
         depot.wait_counter("joins_total", "==", 1)
@@ -168,12 +169,15 @@ def test_parts_of_wrong_bytes_are_never_continued(env):
 def test_parts_of_wrong_bytes_of_a_failed_fetch(env):
     """The same when nothing right came at first, the depot was killed, and the origin mended."""
     thing = Thing(1 << 20)
-    env.origin.serve(thing.path, thing.wrong(1000))
+    begun = env.origin.gate()
+    env.origin.serve(thing.path, thing.wrong(1000, gate=begun, held_at=600000), thing.wrong(1000))
     depot = env.depot()
     with depot.conn() as conn:
         conn.ask(thing.target)
         conn.read_head()
-        assert len(conn.read_exactly(1 << 20)) < 1 << 20
+        conn.read_exactly(100000)
+        begun.open()
+        assert len(conn.read_exactly(1 << 20)) < (1 << 20) - 100000
     expect_error(depot.fetch(thing.url), 502, words=["digest"])
     assert len(env.origin.requests(thing.path)) == 2
     depot.kill()
@@ -250,14 +254,18 @@ def test_object_that_changes_in_the_middle(env):
 def test_readers_are_not_held_for_ever(env):
     """After 20 s whoever has wrong bytes is cut; the fetch goes on for others."""
     thing = Thing(1 << 20)
-    gate = env.origin.gate()
-    env.origin.serve(thing.path, thing.wrong(-1),
+    begun, gate = env.origin.gate(), env.origin.gate()
+    env.origin.serve(thing.path, thing.wrong(-1, gate=begun, held_at=800000),
                      Answer(thing.data, gate=gate, held_at=600000))
     depot = env.depot(read_timeout="60s")
-    first = Later(lambda: depot.fetch(thing.url))
-    depot.wait_counter("digest_refetches_total", "==", 1)
-    depot.wait_counter("cut_answers_total", "==", 1, 40)
-    assert not first.result().complete
+    with depot.conn() as conn:
+        conn.ask(thing.target)
+        conn.read_head()
+        conn.read_exactly(700000)
+        begun.open()
+        depot.wait_counter("digest_refetches_total", "==", 1)
+        depot.wait_counter("cut_answers_total", "==", 1, 40)
+        assert len(conn.read_exactly(1 << 20)) < len(thing.data) - 700000
     second = Later(lambda: depot.fetch(thing.url))
     depot.wait_counter("joins_total", "==", 1)
     gate.open()

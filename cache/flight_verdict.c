@@ -302,6 +302,9 @@ flight_stored(void *arg, enum reason r)
 		    (unsigned long long)f->id, SLICE_ARG(f->url), reason_text(r));
 	} else
 		log_debug("flight=%llu stored %.*s", (unsigned long long)f->id, SLICE_ARG(f->url));
+	/* A short body meets a full disk here: where eviction helps, the next one finds room. */
+	if (r == REASON_NO_DISK)
+		evict_want(cache_parts(f->cache)->evict, flight_committed(f));
 	flight_uncount(f, flight_body(f));
 	atomic_store_explicit(&f->is_stored, r == REASON_OK, memory_order_release);
 	if (r == REASON_OK && (f->af.class == APTFILE_INDEX || f->af.class == APTFILE_BYHASH))

@@ -801,6 +801,33 @@ def test_real_full_disk(env):
         subprocess.run(["umount", "-l", disk], check=False)
 
 
+def test_small_bodies_on_a_full_disk(env):
+    """They go to the disk last of all: that it is full makes room for those that come next."""
+    disk = os.path.join(env.path, "disk")
+    os.makedirs(disk)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", disk],
+                      capture_output=True, check=False).returncode != 0:
+        return  # not allowed to mount here
+    try:
+        depot = env.new_depot(cache_dir=os.path.join(disk, "cache"), cache_min_free="0",
+                              cache_max="1G")
+        depot.start()
+        for n in range(70):
+            env.origin.serve(f"/{n}.deb", Pattern(200000, seed=n))
+            expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), Pattern(200000, seed=n))
+            depot.wait_idle()
+        assert depot.counter("store_failures_total") >= 1
+        depot.wait_counter("blobs_evicted_total", ">=", 1)
+        for n in range(69, 75):
+            env.origin.serve(f"/{n}.deb", Pattern(200000, seed=n))
+            expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), Pattern(200000, seed=n))
+            depot.wait_idle()
+        assert depot.fetch("https://cuda.example/74.deb").is_hit
+        depot.stop()
+    finally:
+        subprocess.run(["umount", "-l", disk], check=False)
+
+
 def test_body_truncated_while_it_is_open(env):
     """Somebody cuts a body file that is being served: the next clients get good bytes."""
     body = Pattern(300000)

@@ -371,7 +371,7 @@ class Slow(Scenario):
             slows["first_error"] = slows["first_error"] or \
                 f"slow ones got {slows['bytes'] / self.slow_n / seconds / 1024:.0f} of 64 KiB/s"
         return with_errors({"keep": beside["bytes"] / max(1, alone["bytes"]),
-                            "kib": (after - before) / 1024 / self.slow_n,
+                            "kib": max(0, after - before) / 1024 / self.slow_n,
                             "rss": resident / MIB}, alone, beside, slows)
 
 

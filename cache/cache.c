@@ -280,11 +280,12 @@ cache_close(struct cache **c_p)
 	if (c->parts.index != NULL)
 		index_flush(c->parts.index);
 	scrub_stop(&c->parts.scrub);
-	evict_stop(&c->parts.evict);
+	evict_stop(c->parts.evict);
 	for (i = 0; i < CACHE_SHARDS; i++)
 		while ((f = TAILQ_FIRST(&c->shards[i].flights)) != NULL)
 			cache_unlist(f);
 	index_close(&c->parts.index);
+	evict_free(&c->parts.evict);
 	ahead_free(&c->parts.ahead);
 	stage_free(&c->parts.stage);
 	repos_close(&c->parts.repos);

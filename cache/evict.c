@@ -11,10 +11,15 @@
  * last. When nothing
  * else is left, the keeper waits for its next look instead of trying again.
  *
+ * Who met a full disk asks for room (evict_want), whatever the budget says; a
+ * body that is still in memory waits for it (evict_wait_for_room). A run for
+ * room frees a twentieth of the cache, so that not each body costs a walk.
+ *
  * Once in a while it also forgets URLs whose blob has gone and unfinished
  * bodies that nobody came back for.
  *
- * Life: evict_start when the index is open, evict_stop before it closes.
+ * Life: evict_start when the index is open, evict_stop before it closes (which
+ * may still bring wishes), evict_free after it.
  */
 #include "cache/evict.h"
 #include "cache/blob.h"
@@ -37,6 +42,9 @@ enum {
 	EVICT_STEP_N = 1000,		/* records per short transaction */
 	EVICT_HEAP_MAX = 65536,		/* candidates per walk */
 	EVICT_TARGET_PERCENT = 95,
+	EVICT_ROOM_MAX = 1 << 30,	/* the most that is freed because a disk is full, if less is wanted */
+	EVICT_CLOSE_MS = 2000,		/* for workers to close what was dropped */
+	EVICT_CLOSE_STEP_MS = 10,
 	EVICT_TIDY_MS = 3600 * 1000,
 	EVICT_TIDY_DROPS = 1000,	/* fewer dangling URLs are not worth a walk */
 	EVICT_PARTIAL_S = 7 * 86400,
@@ -64,11 +72,10 @@ struct evict {
 	struct index_view *view;
 	pthread_t thread;
 	pthread_mutex_t lock;
-	pthread_cond_t news, freed;	/* for the thread; for evict_make_room */
-	bool stop, kicked, asked;	/* asked: by evict_make_room */
-	bool looking;			/* a run is under way */
+	pthread_cond_t news;
+	bool stop, kicked, asked;	/* asked: by evict_want */
 	uint64_t room_bytes;		/* how much it asked for */
-	uint64_t runs_n, freed_bytes;	/* runs done, bytes freed by all of them */
+	STAILQ_HEAD(evict_wishes, evict_wish) wishes;
 	/* The thread's own. */
 	bool stuck;			/* the last run could not free what was needed */
 	atomic_bool over;		/* and that was the budget's need */
@@ -253,7 +260,7 @@ evict_drop(struct evict *e, struct evict_heap *h, uint64_t want_bytes, uint64_t 
 
 /* Walks and drops until want_bytes are freed or nothing more can be. */
 static uint64_t
-evict_free(struct evict *e, uint64_t want_bytes, uint64_t *dropped_n)
+evict_free_bytes(struct evict *e, uint64_t want_bytes, uint64_t *dropped_n)
 {
 	uint64_t freed_bytes = 0, got_bytes, before_n;
 
@@ -301,12 +308,23 @@ evict_under_free(const struct evict *e)
 	return free_bytes >= min ? 0 : min - free_bytes + min / 20;
 }
 
+/* How much to free for those who want room_bytes, so that the next ones find some too. */
+static uint64_t
+evict_room(const struct evict *e, uint64_t room_bytes)
+{
+	uint64_t more = index_blob_bytes(e->conf.index) / 100 * (100 - EVICT_TARGET_PERCENT);
+
+	if (more > EVICT_ROOM_MAX)
+		more = EVICT_ROOM_MAX;
+	return room_bytes == 0 || room_bytes > more ? room_bytes : more;
+}
+
 /* Says what a run did, and once when it could not do enough. */
 static void
-evict_log(struct evict *e, uint64_t dropped_n, uint64_t freed_bytes, uint64_t want_bytes,
+evict_log(struct evict *e, uint64_t dropped_n, uint64_t freed_bytes, uint64_t need_bytes,
     int64_t took_ms)
 {
-	bool stuck = freed_bytes < want_bytes;
+	bool stuck = freed_bytes < need_bytes;
 
 	if (dropped_n > 0)
 		log_info("evicted %llu bodies, %llu MiB, in %lld ms; %llu bodies, %llu MiB stay",
@@ -316,36 +334,34 @@ evict_log(struct evict *e, uint64_t dropped_n, uint64_t freed_bytes, uint64_t wa
 	if (stuck && !e->stuck)
 		log_warning("%llu MiB more should be freed, but what is left is being read or "
 		    "fetched, or is not the depot's (see cache_max, cache_min_free)",
-		    (unsigned long long)((want_bytes - freed_bytes) >> 20));
+		    (unsigned long long)((need_bytes - freed_bytes) >> 20));
 	e->stuck = stuck;
 }
 
-/* One look at the budget, with a run if need be. */
-static void
+static uint64_t
+evict_max(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+/* One look at the budget, with a run if need be. Returns the bytes that it freed. */
+static uint64_t
 evict_look(struct evict *e, uint64_t room_bytes)
 {
-	uint64_t want_bytes = evict_over_budget(e), lacking_bytes = evict_under_free(e);
-	uint64_t dropped_n = 0, freed_bytes = 0, budget_bytes;
+	uint64_t budget_bytes = evict_max(evict_over_budget(e), evict_under_free(e));
+	uint64_t want_bytes = evict_max(budget_bytes, evict_room(e, room_bytes));
+	uint64_t dropped_n = 0, freed_bytes = 0;
 	int64_t began_ms = clock_mono_ms();
 
-	if (want_bytes < lacking_bytes)
-		want_bytes = lacking_bytes;
-	budget_bytes = want_bytes;
-	if (want_bytes < room_bytes)
-		want_bytes = room_bytes;
 	if (want_bytes > 0) {
-		freed_bytes = evict_free(e, want_bytes, &dropped_n);
+		freed_bytes = evict_free_bytes(e, want_bytes, &dropped_n);
 		COUNT_ADD(blobs_evicted_total, dropped_n);
 		e->drops_n += dropped_n;
 	}
 	atomic_store(&e->over, freed_bytes < budget_bytes);
-	evict_log(e, dropped_n, freed_bytes, want_bytes, clock_mono_ms() - began_ms);
-	AZ(pthread_mutex_lock(&e->lock));
-	e->runs_n++;
-	e->looking = false;
-	e->freed_bytes += freed_bytes;
-	AZ(pthread_cond_broadcast(&e->freed));
-	AZ(pthread_mutex_unlock(&e->lock));
+	evict_log(e, dropped_n, freed_bytes, evict_max(budget_bytes, room_bytes),
+	    clock_mono_ms() - began_ms);
+	return freed_bytes;
 }
 
 /* ---- tidying ---- */
@@ -443,7 +459,7 @@ evict_deadline(struct timespec *ts, int64_t ms)
 
 /* Sleeps until kicked or time is up. A kick does not help where nothing can go. */
 static bool
-evict_wait(struct evict *e, uint64_t *room_bytes)
+evict_wait(struct evict *e, uint64_t *room_bytes, struct evict_wishes *wishes)
 {
 	struct timespec until;
 	int rc = 0;
@@ -456,23 +472,54 @@ evict_wait(struct evict *e, uint64_t *room_bytes)
 	*room_bytes = e->room_bytes;
 	e->room_bytes = 0;
 	e->kicked = e->asked = false;
-	e->looking = true;
+	STAILQ_CONCAT(wishes, &e->wishes);
 	AZ(pthread_mutex_unlock(&e->lock));
 	return !evict_is_stopping(e);
+}
+
+/* What was dropped has its room until the last worker closed it, in its next round. */
+static void
+evict_wait_closed(struct evict *e)
+{
+	struct timespec step = {.tv_nsec = EVICT_CLOSE_STEP_MS * 1000000};
+	unsigned n = EVICT_CLOSE_MS / EVICT_CLOSE_STEP_MS;
+
+	while (n-- > 0 && !index_drops_closed(e->conf.index) && !evict_is_stopping(e))
+		(void)nanosleep(&step, NULL);
+}
+
+/* Gives what was freed to those who waited for this look, in their order. */
+static void
+evict_answer(struct evict *e, struct evict_wishes *wishes, uint64_t freed_bytes)
+{
+	struct evict_wish *w;
+	bool enough;
+
+	if (freed_bytes > 0 && !STAILQ_EMPTY(wishes))
+		evict_wait_closed(e);
+	while ((w = STAILQ_FIRST(wishes)) != NULL) {
+		STAILQ_REMOVE_HEAD(wishes, next);
+		enough = freed_bytes >= w->want_bytes;
+		if (enough)
+			freed_bytes -= w->want_bytes;
+		w->done(w->arg, enough);
+	}
 }
 
 static void *
 evict_main(void *arg)
 {
+	struct evict_wishes wishes = STAILQ_HEAD_INITIALIZER(wishes);
 	struct evict *e = arg;
 	uint64_t room_bytes = 0;
 
 	CHECK_OBJ(e, EVICT_MAGIC);
 	(void)pthread_setname_np(pthread_self(), "keeper");
 	do {
-		evict_look(e, room_bytes);
+		evict_answer(e, &wishes, evict_look(e, room_bytes));
 		evict_tidy(e, clock_mono_ms());
-	} while (evict_wait(e, &room_bytes));
+	} while (evict_wait(e, &room_bytes, &wishes));
+	evict_answer(e, &wishes, 0);
 	return NULL;
 }
 
@@ -487,12 +534,11 @@ evict_start(const struct evict_conf *conf)
 		return NULL;
 	e->conf = *conf;
 	e->tidied_ms = clock_mono_ms();
-	e->looking = true;	/* the first look needs no kick */
+	STAILQ_INIT(&e->wishes);
 	AZ(pthread_mutex_init(&e->lock, NULL));
 	AZ(pthread_condattr_init(&monotonic));
 	AZ(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC));
 	AZ(pthread_cond_init(&e->news, &monotonic));
-	AZ(pthread_cond_init(&e->freed, &monotonic));
 	AZ(pthread_condattr_destroy(&monotonic));
 	e->view = index_view_open(conf->index);
 	if (e->view == NULL || pthread_create(&e->thread, NULL, evict_main, e) != 0) {
@@ -503,22 +549,29 @@ evict_start(const struct evict_conf *conf)
 }
 
 void
-evict_stop(struct evict **e_p)
+evict_stop(struct evict *e)
+{
+	if (e == NULL)
+		return;
+	CHECK_OBJ(e, EVICT_MAGIC);
+	AZ(pthread_mutex_lock(&e->lock));
+	e->stop = true;
+	AZ(pthread_cond_signal(&e->news));
+	AZ(pthread_mutex_unlock(&e->lock));
+	AZ(pthread_join(e->thread, NULL));
+	index_view_close(&e->view);
+}
+
+void
+evict_free(struct evict **e_p)
 {
 	struct evict *e = *e_p;
 
 	if (e == NULL)
 		return;
 	CHECK_OBJ(e, EVICT_MAGIC);
+	MUST(e->stop && STAILQ_EMPTY(&e->wishes));
 	*e_p = NULL;
-	AZ(pthread_mutex_lock(&e->lock));
-	e->stop = true;
-	AZ(pthread_cond_broadcast(&e->news));
-	AZ(pthread_cond_broadcast(&e->freed));
-	AZ(pthread_mutex_unlock(&e->lock));
-	AZ(pthread_join(e->thread, NULL));
-	index_view_close(&e->view);
-	AZ(pthread_cond_destroy(&e->freed));
 	AZ(pthread_cond_destroy(&e->news));
 	AZ(pthread_mutex_destroy(&e->lock));
 	OBJ_FREE(e);
@@ -544,44 +597,39 @@ evict_set_budget(struct evict *e, uint64_t cache_max_bytes, uint64_t min_free_by
 	evict_kick(e);
 }
 
-void
-evict_want(struct evict *e, uint64_t want_bytes)
+/* Puts a wish, if there is one, and its bytes down; false: nobody will look any more. */
+static bool
+evict_ask(struct evict *e, uint64_t want_bytes, struct evict_wish *wish)
 {
+	bool asked;
+
 	CHECK_OBJ(e, EVICT_MAGIC);
 	AZ(pthread_mutex_lock(&e->lock));
-	if (e->room_bytes < want_bytes)
-		e->room_bytes = want_bytes;
+	asked = !e->stop;
+	if (asked && wish != NULL)
+		STAILQ_INSERT_TAIL(&e->wishes, wish, next);
+	e->room_bytes += want_bytes;
 	e->asked = true;
 	AZ(pthread_cond_signal(&e->news));
 	AZ(pthread_mutex_unlock(&e->lock));
+	return asked;
+}
+
+void
+evict_want(struct evict *e, uint64_t want_bytes)
+{
+	(void)evict_ask(e, want_bytes, NULL);
+}
+
+void
+evict_wait_for_room(struct evict *e, struct evict_wish *wish)
+{
+	if (!evict_ask(e, wish->want_bytes, wish))
+		wish->done(wish->arg, false);
 }
 
 bool
 evict_is_over(const struct evict *e)
 {
 	return atomic_load(&e->over);
-}
-
-bool
-evict_make_room(struct evict *e, uint64_t want_bytes, int64_t timeout_ms)
-{
-	struct timespec until;
-	uint64_t had_bytes, run;
-	bool done;
-	int rc = 0;
-
-	CHECK_OBJ(e, EVICT_MAGIC);
-	evict_deadline(&until, timeout_ms);
-	AZ(pthread_mutex_lock(&e->lock));
-	had_bytes = e->freed_bytes;
-	run = e->runs_n + (e->looking ? 2 : 1);	/* the first run that knows of this wish */
-	if (e->room_bytes < want_bytes)
-		e->room_bytes = want_bytes;
-	e->asked = true;
-	AZ(pthread_cond_signal(&e->news));
-	while (!e->stop && e->runs_n < run && rc == 0)
-		rc = pthread_cond_timedwait(&e->freed, &e->lock, &until);
-	done = e->freed_bytes - had_bytes >= want_bytes;
-	AZ(pthread_mutex_unlock(&e->lock));
-	return done;
 }

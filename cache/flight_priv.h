@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "cache/blob.h"
+#include "cache/evict.h"
 #include "cache/index.h"
 #include "include/cache.h"
 #include "include/flight.h"
@@ -133,6 +134,7 @@ struct flight {
 	uint64_t partial_bytes;		/* proven; the body goes on from here */
 
 	TAILQ_ENTRY(flight) sync_link;
+	struct evict_wish room;		/* done is set once it was asked for */
 };
 
 /* What the cache gives to its parts. */

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "cache/evict.h"
 #include "cache/repo.h"
 #include "cache/stage.h"
 #include "include/clock.h"
@@ -291,20 +290,14 @@ flight_verify_failed(struct flight *f, enum reason r)
 
 /* The index has it, or could not take it: either way the flight has done its work. */
 static void
-flight_stored(void *arg, enum reason r)
+flight_store_end(struct flight *f, enum reason r)
 {
-	struct flight *f = arg;
-
-	CHECK_OBJ(f, FLIGHT_MAGIC);
 	if (r != REASON_OK) {
 		COUNT(store_failures_total);
 		log_error("flight=%llu %.*s was fetched but could not be stored: %s",
 		    (unsigned long long)f->id, SLICE_ARG(f->url), reason_text(r));
 	} else
 		log_debug("flight=%llu stored %.*s", (unsigned long long)f->id, SLICE_ARG(f->url));
-	/* A short body meets a full disk here: where eviction helps, the next one finds room. */
-	if (r == REASON_NO_DISK)
-		evict_want(cache_parts(f->cache)->evict, flight_committed(f));
 	flight_uncount(f, flight_body(f));
 	atomic_store_explicit(&f->is_stored, r == REASON_OK, memory_order_release);
 	if (r == REASON_OK && (f->af.class == APTFILE_INDEX || f->af.class == APTFILE_BYHASH))
@@ -315,6 +308,36 @@ flight_stored(void *arg, enum reason r)
 		cache_unlist(f);
 	flight_settle(f);
 	flight_unref(&f);
+}
+
+/* Eviction has looked for room on a full disk. */
+static void
+flight_room(void *arg, bool freed)
+{
+	struct flight *f = arg;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	if (freed) {
+		flight_store(f);
+		flight_unref(&f);
+	} else
+		flight_store_end(f, REASON_NO_DISK);
+}
+
+/* A short body meets a full disk here, and is in memory still: it waits for room, once. */
+static void
+flight_stored(void *arg, enum reason r)
+{
+	struct flight *f = arg;
+
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	if (r != REASON_NO_DISK || flight_body(f)->bytes == NULL || f->room.done != NULL) {
+		flight_store_end(f, r);
+		return;
+	}
+	COUNT(store_waits_total);
+	f->room = (struct evict_wish){.want_bytes = flight_committed(f), .done = flight_room, .arg = f};
+	evict_wait_for_room(cache_parts(f->cache)->evict, &f->room);
 }
 
 /* What the index is told of it. */

@@ -36,6 +36,7 @@ const char *const index_db_names[INDEX_DB__N] = {
 
 enum {
 	INDEX_READERS = 512,
+	INDEX_RESERVE_BYTES = 1 << 20,	/* disk that is the index's before it needs it: eviction writes too */
 	INDEX_DIR_MODE = 0750,
 	INDEX_FILE_MODE = 0640,
 };
@@ -141,9 +142,30 @@ index_env_open(struct index *ix)
 		rc = index_dbs_open(ix, 0, MDB_CREATE);
 	if (rc == 0)
 		rc = mdb_reader_check(ix->env, &dead);
+	ix->reserved_bytes = 0;
 	if (rc != 0)
 		index_env_close(ix);
 	return rc;
+}
+
+/* LMDB writes into the room beyond its file's end; a body can't have taken it meanwhile. */
+void
+index_env_reserve(struct index *ix)
+{
+	uint64_t used_bytes;
+	MDB_envinfo info;
+	MDB_stat stat;
+	int fd;
+
+	if (mdb_env_info(ix->env, &info) != 0 || mdb_env_stat(ix->env, &stat) != 0 ||
+	    mdb_env_get_fd(ix->env, &fd) != 0)
+		return;
+	used_bytes = (uint64_t)(info.me_last_pgno + 1) * stat.ms_psize;
+	if (used_bytes + INDEX_RESERVE_BYTES / 2 <= ix->reserved_bytes)
+		return;
+	/* Where that can't be had now: again with the next page, and till then as without. */
+	if (fallocate(fd, FALLOC_FL_KEEP_SIZE, (off_t)used_bytes, INDEX_RESERVE_BYTES) == 0)
+		ix->reserved_bytes = used_bytes + INDEX_RESERVE_BYTES;
 }
 
 int

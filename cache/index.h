@@ -176,6 +176,13 @@ void index_view_touch(struct index_view *v, const uint8_t digest[32], int64_t no
 int index_view_hold(struct index_view *v, const uint8_t digest[32]);
 void index_view_release(struct index_view *v, int slot);
 bool index_is_held(const struct index *ix, const uint8_t digest[32]);
+/*
+ * By a thread that keeps body files open between requests: it has closed all that were dropped up
+ * to this index_drop_version. A file that somebody has open keeps its room on the disk.
+ */
+void index_view_closed(struct index_view *v, uint32_t drop_version);
+/* Have all such threads closed what was dropped by now? From any thread. */
+bool index_drops_closed(const struct index *ix);
 
 uint64_t index_blob_bytes(const struct index *ix);	/* sum of all blobs, kept up to date */
 uint64_t index_blob_count(const struct index *ix);

@@ -74,6 +74,8 @@ struct index_view {
 	MDB_txn *txn;			/* parked between lookups; NULL: no env now */
 	_Atomic(struct index_ring *) ring;	/* made by the first touch */
 	_Atomic(struct index_holds *) holds;	/* made by the first hold */
+	_Atomic bool keeps_open;		/* its thread has body files open between requests */
+	_Atomic uint32_t closed_drops;		/* those dropped up to here are closed */
 };
 
 enum index_op_kind {
@@ -175,6 +177,7 @@ struct index {
 	struct index_touch *touches;	/* table of INDEX_TOUCHED */
 	int64_t error_logged_ms, reopen_ms;
 	uint64_t errors_unlogged_n;
+	uint64_t reserved_bytes;	/* the env's file has disk up to here; 0: not known */
 
 	_Atomic uint64_t blob_bytes, blobs_n, sync_point;
 	_Atomic uint32_t drops;
@@ -189,6 +192,8 @@ enum reason index_rc_reason(int rc);
 /* Opens env and dbs, making what is missing; on failure env is NULL. 0, an LMDB code or errno. */
 int index_env_open(struct index *ix) MUSTCHECK;
 void index_env_close(struct index *ix);
+/* Takes disk ahead of what the env has, so that a full disk can still be told of evictions. Writer thread. */
+void index_env_reserve(struct index *ix);
 /* Replaces an environment that LMDB declared dead, under all views. Writer thread. */
 int index_env_replace(struct index *ix) MUSTCHECK;
 /* The place in meta where a URL is marked; the value is its key. */

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * What is used and what is held. A hit costs no disk write: its view notes
- * the blob in a ring of its own (index_view_touch), the writer thread moves
- * the rings into a table about a second later, and from there to the records
- * once a minute, where it makes a difference, or when somebody flushes the
- * index (eviction does, before it judges). What was not written is lost with
- * the process, which costs some order among the least recently used.
+ * What is used, what is held and what is still open. A hit costs no disk
+ * write: its view notes the blob in a ring of its own (index_view_touch), the
+ * writer thread moves the rings into a table about a second later, and from
+ * there to the records once a minute, where it makes a difference, or when
+ * somebody flushes the index (eviction does, before it judges). What was not
+ * written is lost with the process, which costs some order among the least
+ * recently used.
  *
- * Holds are slots in the view that eviction looks through.
+ * Holds are slots in the view that eviction looks through; what it dropped has
+ * its room back when no view is behind with closing (index_drops_closed).
  */
 #include "cache/index_priv.h"
 #include "include/clock.h"
@@ -143,31 +145,61 @@ index_holds_has(struct index_holds *h, uint64_t number)
 	return false;
 }
 
-bool
-index_is_held(const struct index *ix, const uint8_t digest[32])
+/* Does some view answer yes? Looking takes the list's lock. */
+static bool
+index_any_view(const struct index *ix, bool (*says)(struct index_view *v, uint64_t number),
+    uint64_t number)
 {
-	uint64_t number = index_digest_number(digest);
-	pthread_mutex_t *lock;
-	struct index_holds *h;
-	struct index_view *v;
-	bool held = false;
 	union {
 		const struct index *c;
 		struct index *v;
-	} u = {.c = ix};	/* looking takes the list's lock */
+	} u = {.c = ix};
+	struct index_view *v;
+	bool any = false;
 
 	CHECK_OBJ(ix, INDEX_MAGIC);
-	lock = &u.v->views_lock;
-	AZ(pthread_mutex_lock(lock));
-	TAILQ_FOREACH(v, &ix->views, link) {
-		h = atomic_load_explicit(&v->holds, memory_order_acquire);
-		if (h != NULL && index_holds_has(h, number)) {
-			held = true;
+	AZ(pthread_mutex_lock(&u.v->views_lock));
+	TAILQ_FOREACH(v, &ix->views, link)
+		if (says(v, number)) {
+			any = true;
 			break;
 		}
-	}
-	AZ(pthread_mutex_unlock(lock));
-	return held;
+	AZ(pthread_mutex_unlock(&u.v->views_lock));
+	return any;
+}
+
+static bool
+index_view_has(struct index_view *v, uint64_t number)
+{
+	struct index_holds *h = atomic_load_explicit(&v->holds, memory_order_acquire);
+
+	return h != NULL && index_holds_has(h, number);
+}
+
+bool
+index_is_held(const struct index *ix, const uint8_t digest[32])
+{
+	return index_any_view(ix, index_view_has, index_digest_number(digest));
+}
+
+void
+index_view_closed(struct index_view *v, uint32_t drop_version)
+{
+	CHECK_OBJ(v, INDEX_VIEW_MAGIC);
+	atomic_store(&v->closed_drops, drop_version);
+	atomic_store(&v->keeps_open, true);
+}
+
+static bool
+index_view_is_behind(struct index_view *v, uint64_t drop_version)
+{
+	return atomic_load(&v->keeps_open) && atomic_load(&v->closed_drops) != drop_version;
+}
+
+bool
+index_drops_closed(const struct index *ix)
+{
+	return !index_any_view(ix, index_view_is_behind, index_drop_version(ix));
 }
 
 /* ---- the writer's side ---- */

@@ -683,9 +683,10 @@ index_batch_try(struct index *ix, struct index_op *first, const struct index_op 
 	else if (ix->batch.txn != NULL)
 		mdb_txn_abort(ix->batch.txn);
 	ix->batch.txn = NULL;
-	if (rc == 0)
+	if (rc == 0) {
 		index_batch_publish(ix);
-	else
+		index_env_reserve(ix);
+	} else
 		ix->batch.unlink_n = 0;		/* their records are still there */
 	return rc;
 }

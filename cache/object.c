@@ -85,6 +85,8 @@ object_table_new(struct index *ix, struct index_view *view, struct blobstore *bl
 		OBJ_FREE(t);
 		return NULL;
 	}
+	t->drop_version = index_drop_version(ix);
+	index_view_closed(view, t->drop_version);
 	TAILQ_INIT(&t->lru);
 	for (i = 0; i < OBJECT_BUCKETS; i++)
 		TAILQ_INIT(&t->buckets[i]);
@@ -172,6 +174,8 @@ object_table_tick(struct object_table *t, int64_t now_ms)
 	while ((o = TAILQ_FIRST(&t->lru)) != NULL && (now_ms - o->used_ms > OBJECT_IDLE_MS ||
 	    t->drop_version != drop_version))
 		object_unlist(o);
+	if (t->drop_version != drop_version)
+		index_view_closed(t->view, drop_version);
 	t->drop_version = drop_version;
 	windows_tick(t->windows, now_ms);
 }

@@ -64,7 +64,8 @@ setup(void)
 static void
 teardown(void)
 {
-	evict_stop(&e);
+	evict_stop(e);
+	evict_free(&e);
 	cachedir_remove(&cd);
 }
 
@@ -99,6 +100,27 @@ await_blobs(uint64_t n)
 	index_flush(cd.index);
 }
 
+static void
+wish_done(void *arg, bool freed)
+{
+	atomic_store((atomic_int *)arg, freed ? 1 : 0);
+}
+
+/* Wishes for room and waits for the answer; it comes when a look is over. */
+static bool
+make_room(uint64_t want_bytes)
+{
+	struct timespec ms = {0, 1000000};
+	atomic_int answer = -1;
+	struct evict_wish wish = {.want_bytes = want_bytes, .done = wish_done, .arg = &answer};
+
+	evict_wait_for_room(e, &wish);
+	for (int i = 0; i < 10000 && atomic_load(&answer) < 0; i++)
+		(void)nanosleep(&ms, NULL);
+	ck_assert_int_ge(atomic_load(&answer), 0);
+	return atomic_load(&answer) == 1;
+}
+
 static bool
 is_there(int i)
 {
@@ -112,7 +134,7 @@ is_there(int i)
 START_TEST(test_within_budget)
 {
 	start(BLOBS_N * BODY_BYTES, 0);
-	ck_assert(evict_make_room(e, 0, 5000));		/* a run has been */
+	ck_assert(make_room(0));		/* a run has been */
 	ck_assert_uint_eq(index_blob_count(cd.index), BLOBS_N);
 }
 END_TEST
@@ -125,7 +147,7 @@ START_TEST(test_oldest_first)
 	for (int i = 0; i < BLOBS_N; i++)
 		ck_assert_int_eq(is_there(i), i < 5);
 	ck_assert_uint_eq(index_blob_bytes(cd.index), 500);
-	ck_assert(evict_make_room(e, 0, 5000));		/* the run has ended */
+	ck_assert(make_room(0));		/* the run has ended */
 	ck_assert_int_eq(counter_read(COUNTER_blobs_evicted_total), 5);
 }
 END_TEST
@@ -158,18 +180,18 @@ START_TEST(test_nothing_can_go)
 		slot[i] = index_view_hold(cd.view, digest);
 	}
 	start(0, 0);
-	ck_assert(!evict_make_room(e, 1, 5000));
+	ck_assert(!make_room(1));
 	looks = atomic_load(&looks_n);
 	for (int i = 0; i < 30; i++) {
 		evict_kick(e);
 		(void)nanosleep(&ms, NULL);	/* time for a look that should not come */
 	}
-	ck_assert(!evict_make_room(e, 1, 5000));
+	ck_assert(!make_room(1));
 	ck_assert_int_eq(atomic_load(&looks_n), looks + 1);
 	ck_assert_uint_eq(index_blob_count(cd.index), BLOBS_N);
 	for (int i = 0; i < BLOBS_N; i++)
 		index_view_release(cd.view, slot[i]);
-	ck_assert(evict_make_room(e, 1, 5000));
+	ck_assert(make_room(1));
 	await_blobs(0);
 }
 END_TEST
@@ -178,7 +200,7 @@ END_TEST
 START_TEST(test_partials_count)
 {
 	start(1000, 0);
-	ck_assert(evict_make_room(e, 0, 5000));
+	ck_assert(make_room(0));
 	ck_assert_uint_eq(index_blob_count(cd.index), BLOBS_N);
 	atomic_store(&partials, 200);
 	evict_kick(e);
@@ -206,12 +228,28 @@ END_TEST
 START_TEST(test_make_room)
 {
 	start(UINT64_MAX, 0);
-	ck_assert(evict_make_room(e, 250, 5000));
+	ck_assert(make_room(250));
 	await_blobs(7);
 	ck_assert(!is_there(7));
 	ck_assert(is_there(6));
-	ck_assert(!evict_make_room(e, 5000, 5000));	/* more than there is */
+	ck_assert(!make_room(5000));	/* more than there is */
 	await_blobs(0);
+}
+END_TEST
+
+/* A wish of one byte frees a twentieth of the cache; a stopped keeper answers no at once. */
+START_TEST(test_room_for_the_next)
+{
+	start(UINT64_MAX, 0);
+	ck_assert(make_room(1));
+	await_blobs(9);
+	for (int i = 9; i < 50; i++)
+		ck_assert_int_eq(cachedir_store(&cd, url_of(i), body_of(i)), REASON_OK);
+	ck_assert(make_room(1));
+	await_blobs(47);	/* 5000 bytes: 250 of them */
+	evict_stop(e);
+	ck_assert(!make_room(1));
+	evict_free(&e);
 }
 END_TEST
 
@@ -246,7 +284,7 @@ START_TEST(test_dangling_urls)
 	    REASON_OK);
 	ck_assert_uint_eq(n, 2500);
 	clock_test_advance(2 * 3600 * 1000);
-	(void)evict_make_room(e, 1, 5000);
+	(void)make_room(1);
 	for (int i = 0; i < 5000 && seen_n != 0; i++) {
 		(void)nanosleep(&ms, NULL);
 		ck_assert_int_eq(index_walk_objects(cd.view, NULL, 9999, count_object, &n, &last,
@@ -272,6 +310,7 @@ check_evict_suite(void)
 	tcase_add_test(tc, test_nothing_kept);
 	tcase_add_test(tc, test_file_system_full);
 	tcase_add_test(tc, test_make_room);
+	tcase_add_test(tc, test_room_for_the_next);
 	tcase_add_test(tc, test_dangling_urls);
 	suite_add_tcase(s, tc);
 	return s;

@@ -335,16 +335,22 @@ cache_view_close(struct cache_view **v_p)
 	OBJ_FREE(v);
 }
 
+bool
+cache_flight_is_shared(const struct flight_reader *r)
+{
+	return flight_readers(r->f) >= CACHE_FLOCK_MIN;
+}
+
 const char *
 cache_flight_bytes(struct cache_view *v, const struct flight_reader *r, uint64_t at, uint64_t *n,
-    bool fast, int64_t now_ms)
+    bool copy, int64_t now_ms)
 {
 	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
 	/* Before a part that came ahead of the prefix there may be nothing yet to be copied. */
 	if (at + *n > flight_visible(r->f))
 		return NULL;
 	return window_bytes(object_table_windows(v->objects), r->body->window_id,
-	    atomic_load(&r->body->fd), at, n, fast && flight_readers(r->f) >= CACHE_FLOCK_MIN, now_ms);
+	    atomic_load(&r->body->fd), at, n, copy, now_ms);
 }
 
 void

@@ -412,14 +412,19 @@ object_fd(const struct object *o)
 	return o->fd;
 }
 
-const char *
-object_bytes(struct object *o, uint64_t at, uint64_t *n, bool fast, int64_t now_ms)
+bool
+object_is_shared(const struct object *o)
 {
 	CHECK_OBJ(o, OBJECT_MAGIC);
-	if (o->rec.size_bytes < WINDOW_BYTES)
-		return NULL;
-	return window_bytes(o->table->windows, o->window_id, o->fd, at, n,
-	    fast && o->refs > o->listed + 1u, now_ms);
+	return o->rec.size_bytes >= WINDOW_BYTES && o->refs > o->listed + 1u;
+}
+
+const char *
+object_bytes(struct object *o, uint64_t at, uint64_t *n, bool copy, int64_t now_ms)
+{
+	CHECK_OBJ(o, OBJECT_MAGIC);
+	return o->rec.size_bytes < WINDOW_BYTES ? NULL :
+	    window_bytes(o->table->windows, o->window_id, o->fd, at, n, copy, now_ms);
 }
 
 struct windows *

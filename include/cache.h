@@ -96,15 +96,18 @@ void object_hold(struct object *o);
  * The body file, or -1: then object_open_now, and where that says DISK, object_open_job elsewhere.
  */
 int object_fd(const struct object *o);
+/* Is it large, and do several of the thread's connections send it: are copies worth it? */
+bool object_is_shared(const struct object *o);
 /*
  * Bytes of the open body from `at` on, up to *n in one piece, from a copy that several readers
- * share, good until the next such call of the thread; NULL: there is none, and making one is not
- * worth it. `fast`: this reader takes much in little time.
+ * share, good until the next such call of the thread. `copy`: makes one where there is none; NULL:
+ * there is none, or it would have to wait for the disk.
  */
-const char *object_bytes(struct object *o, uint64_t at, uint64_t *n, bool fast, int64_t now_ms);
-/* The same of what a flight has in its file, which has bytes for all of *n. */
+const char *object_bytes(struct object *o, uint64_t at, uint64_t *n, bool copy, int64_t now_ms);
+/* The same two of what a flight has in its file, which has bytes for all of *n. */
+bool cache_flight_is_shared(const struct flight_reader *r);
 const char *cache_flight_bytes(struct cache_view *v, const struct flight_reader *r, uint64_t at,
-    uint64_t *n, bool fast, int64_t now_ms);
+    uint64_t *n, bool copy, int64_t now_ms);
 enum object_open { OBJECT_OPENED, OBJECT_MUST_WAIT, OBJECT_GONE };
 /*
  * Opens without disk access, if the system can; checks size and mtime. GONE: the record is

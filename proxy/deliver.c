@@ -127,9 +127,17 @@ deliver_kept(struct req *req)
 	return DELIVER_DONE;
 }
 
-/* Where the bytes of a body are, up to n of them in one piece. */
+/* Do other fast clients read what this fast one reads? */
+static bool
+deliver_shares(const struct req *req)
+{
+	return req->fast && (req->source == SOURCE_FLIGHT ? cache_flight_is_shared(&req->reader) :
+	    object_is_shared(req->object));
+}
+
+/* Where the bytes of a body are, up to n of them in one piece; `copy`: copied if need be. */
 static struct flight_span
-deliver_span(struct req *req, uint64_t n)
+deliver_span(struct req *req, uint64_t n, bool copy)
 {
 	struct worker *w = req->c->w;
 	struct flight_span span;
@@ -138,10 +146,10 @@ deliver_span(struct req *req, uint64_t n)
 		span = flight_reader_span(&req->reader, req->at, n);
 		if (span.p == NULL)
 			span.p = cache_flight_bytes(w->view, &req->reader, req->at, &span.n,
-			    req->fast, w->now_ms);
+			    copy, w->now_ms);
 		return span;
 	}
-	span.p = object_bytes(req->object, req->at, &n, req->fast, w->now_ms);
+	span.p = object_bytes(req->object, req->at, &n, copy, w->now_ms);
 	span.fd = object_fd(req->object);
 	span.n = n;
 	return span;
@@ -151,7 +159,7 @@ deliver_span(struct req *req, uint64_t n)
 static ssize_t
 deliver_copy(struct req *req, char *to, size_t n)
 {
-	struct flight_span span = deliver_span(req, n);
+	struct flight_span span = deliver_span(req, n, false);
 
 	if (span.p == NULL)
 		return pread(span.fd, to, (size_t)span.n, (off_t)req->at);
@@ -256,12 +264,22 @@ static enum deliver_result
 deliver_piece(struct req *req, uint64_t n, uint64_t *budget)
 {
 	struct conn *c = req->c;
-	struct flight_span span = deliver_span(req, n);
+	bool shares = deliver_shares(req);
+	struct flight_span span = deliver_span(req, n, shares && req->waived);
 	off_t at = (off_t)req->at;
 	ssize_t k;
 
 	if (span.n == 0)
 		return DELIVER_STARVED;	/* it was part of a body that moved to memory */
+	/*
+	 * Others may still use the copies that there are: they go first, come closer, and share the
+	 * next one.
+	 */
+	if (shares && span.p == NULL && !req->waived) {
+		req->waived = true;
+		return DELIVER_TURN;
+	}
+	req->waived = false;
 	if (span.p != NULL)
 		/* short: the buffer is full */
 		k = send(c->fd, span.p, (size_t)span.n, MSG_NOSIGNAL);

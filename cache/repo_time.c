@@ -30,19 +30,29 @@ repo_time_parse_date(const char *p, struct tm *tm)
 	return true;
 }
 
-/* "Z", "+01:00"; how many seconds before the world's clocks. */
+/* "Z", "+01:00", which apt sends as "%2b01:00"; how many seconds before the world's clocks. */
 static bool
 repo_time_parse_zone(struct slice s, int64_t *ahead_s)
 {
+	bool east = true;
 	int h, m;
 
 	*ahead_s = 0;
 	if (s.n == 1)
 		return s.p[0] == 'Z' || s.p[0] == 'z';
-	if (s.n != 6 || (s.p[0] != '+' && s.p[0] != '-') || s.p[3] != ':' ||
-	    !repo_time_digits(s.p + 1, 23, &h) || !repo_time_digits(s.p + 4, 59, &m))
+	if (slice_starts(s, SLICE("+")))
+		s = slice_skip(s, 1);
+	else if (slice_starts(s, SLICE("%2b")) || slice_starts(s, SLICE("%2B")))
+		s = slice_skip(s, 3);
+	else if (slice_starts(s, SLICE("-"))) {
+		s = slice_skip(s, 1);
+		east = false;
+	} else
 		return false;
-	*ahead_s = (s.p[0] == '-' ? -1 : 1) * (h * 3600 + m * 60);
+	if (s.n != 5 || s.p[2] != ':' || !repo_time_digits(s.p, 23, &h) ||
+	    !repo_time_digits(s.p + 3, 59, &m))
+		return false;
+	*ahead_s = (east ? 1 : -1) * (h * 3600 + m * 60);
 	return true;
 }
 

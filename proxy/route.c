@@ -175,9 +175,9 @@ route_origin(struct route *rt, struct arena *a, const struct route_conf *conf, s
 	url_split(rest, &rt->userinfo, &authority, &path);
 	if (authority.n == 0)
 		return REASON_TARGET;
-	/* A mistyped page name must not become a DNS query for it. */
+	/* Neither a mistyped page name nor the "http:" of a whole URL is a host to look up. */
 	if (authority.p[0] != '[' && memchr(authority.p, '.', authority.n) == NULL &&
-	    memchr(authority.p, ':', authority.n) == NULL)
+	    memchr(authority.p, ':', authority.n - 1) == NULL)
 		return REASON_NOT_FOUND_LOCAL;
 	return route_build(rt, a, conf, false, authority, path);
 }

@@ -24,6 +24,12 @@
 
 enum { CONFIG_LINE_MAX = 64 << 10, CONFIG_SEGMENT_MIN = 1 << 20 };
 
+/* Where a value was set. */
+struct config_place {
+	const char *file;		/* NULL: the -o settings */
+	unsigned line;			/* 0: in no line of it */
+};
+
 /* One run of config_load. */
 struct config_loader {
 	struct config *c;
@@ -36,6 +42,7 @@ struct config_loader {
 	bool skip;			/* below a section head that was refused */
 	unsigned seen[OPTION__N];	/* line where this source set it; 0: not yet */
 	bool given[OPTION__N];		/* set by any source */
+	struct config_place places[OPTION__N];	/* of what holds where no section is */
 };
 
 #define TYPE_SIZE CONFIG_SIZE
@@ -172,6 +179,7 @@ config_apply(struct config_loader *ld, const struct config_option *o, struct sli
 		ld->section->set[id] = true;
 	} else {
 		ld->given[id] = true;
+		ld->places[id] = (struct config_place){ld->file, ld->line};
 	}
 	if (ld->seen[id] != 0 && !config_type_is_list(o->type) && ld->file != NULL)
 		config_report(ld, false, o->name, "already set in line %u: this line wins; "
@@ -350,6 +358,14 @@ config_read_defaults(struct config_loader *ld)
 			WRONG(config_table[i].name);
 }
 
+/* What is reported next is about this option. */
+static void
+config_turn_to(struct config_loader *ld, size_t id)
+{
+	ld->file = ld->places[id].file;
+	ld->line = ld->places[id].line;
+}
+
 /* ---- what depends on the machine ---- */
 
 /* The directory for bodies and index where none is configured. NULL: there is no telling. */
@@ -391,9 +407,11 @@ config_resolve(struct config_loader *ld)
 			config_report(ld, true, "cache_dir", "there is no default without "
 			    "HOME: set it");
 	}
-	if (c->verify_signatures && c->keyring_dir == NULL)
+	if (c->verify_signatures && c->keyring_dir == NULL) {
+		config_turn_to(ld, OPTION_verify_signatures);
 		config_report(ld, true, "keyring_dir", "verify_signatures = yes needs it: name the "
 		    "directory that holds the repositories' public keys");
+	}
 	if (c->segment_min < CONFIG_SEGMENT_MIN)
 		c->segment_min = CONFIG_SEGMENT_MIN;
 	if (c->workers == 0) {
@@ -405,22 +423,35 @@ config_resolve(struct config_loader *ld)
 	}
 }
 
-/* Looks at options together: the global ones, and under each section. */
+/* Reports what options say together, where the one that it begins with was set. */
 static void
-config_check_together(struct config_loader *ld)
+config_report_together(struct config_loader *ld, const char *why)
+{
+	struct slice name = {why, strcspn(why, ": ")};
+	size_t i;
+
+	for (i = 0; i < OPTION__N; i++)
+		if (slice_eq(name, slice_of(config_table[i].name)))
+			config_turn_to(ld, i);
+	config_report(ld, true, NULL, "%s", why);
+}
+
+/* Looks at options together: the global ones, and under each section of the file. */
+static void
+config_check_together(struct config_loader *ld, const char *file)
 {
 	const struct config *c = ld->c;
 	char why[CONFIG_WHY_BYTES] = "";
 	size_t i;
 
-	ld->line = 0;
 	if (ld->errors_n == 0 && c->listen.n + c->listen_tls.n + c->listen_transparent.n == 0)
-		config_report(ld, true, "listen", "there is no address, and nothing would reach the "
-		    "depot: write one, such as :3142");
+		config_report_together(ld, "listen: there is no address, and nothing would reach "
+		    "the depot: write one, such as :3142");
 	if (config_check_upstream(&c->upstream, why) == CONFIG_BAD)
-		config_report(ld, true, NULL, "%s", why);
+		config_report_together(ld, why);
 	if (config_check_tls(c, why) == CONFIG_BAD)
-		config_report(ld, true, NULL, "%s", why);
+		config_report_together(ld, why);
+	ld->file = file;
 	for (i = 0; i < c->sections_n; i++) {
 		ld->line = c->sections[i].line;
 		if (config_check_upstream(&c->sections[i].alone, why) == CONFIG_BAD)
@@ -466,7 +497,7 @@ config_load_stream(FILE *in, const char *name, const struct strlist *settings,
 {
 	struct config_loader *ld = calloc(1, sizeof(*ld));
 	struct config *c = config_new();
-	unsigned errors_n;
+	unsigned errors_n, i;
 
 	MUST(errors != NULL);
 	if (ld == NULL || c == NULL) {
@@ -477,13 +508,15 @@ config_load_stream(FILE *in, const char *name, const struct strlist *settings,
 	}
 	*ld = (struct config_loader){.c = c, .was = was, .errors = errors, .warnings = warnings};
 	config_read_defaults(ld);
+	for (i = 0; i < OPTION__N; i++)
+		ld->places[i].file = in != NULL ? name : NULL;
 	if (in != NULL)
 		config_read_stream(ld, in, name);
 	config_read_settings(ld, settings);
 	ld->file = in != NULL ? name : NULL;
 	config_resolve(ld);
 	config_sections_resolve(c);
-	config_check_together(ld);
+	config_check_together(ld, in != NULL ? name : NULL);
 	errors_n = ld->errors_n;
 	free(ld);
 	if (errors_n != 0)

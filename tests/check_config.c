@@ -305,6 +305,37 @@ START_TEST(test_errors_name_lines)
 }
 END_TEST
 
+/* Options that do not go together, and where that is said to be. */
+static const struct {
+	const char *text;
+	const char *setting;		/* NULL: none */
+	const char *says;
+} together_cases[] = {
+	{"\nparent_proxy = direct\nparent_proxy = http://h:1\n", NULL,
+	    "x.conf:3: parent_proxy: direct stands before"},
+	{"offline = no\nparent_proxy = http://h:1\n", "parent_proxy=direct,http://h:2",
+	    "-o: parent_proxy: direct stands before"},
+	{"listen = :1\nintercept_hosts = *\n", NULL, "x.conf:2: intercept_hosts: "},
+	{"listen_tls = :3143\noffline = no\n", NULL, "x.conf:1: listen_tls needs a certificate"},
+	{"offline = no\n", "listen_tls=:3143", "-o: listen_tls needs a certificate"},
+	{"offline = no\nlisten =\n", NULL, "x.conf:2: listen: there is no address"},
+	{"\nverify_signatures = yes\n", NULL, "x.conf:2: keyring_dir: verify_signatures = yes"},
+	{"\n[upstream \"a\"]\nparent_proxy = direct, http://h:1\n", "offline=no",
+	    "x.conf:2: parent_proxy: direct stands before"},
+};
+
+START_TEST(test_errors_of_options_together)
+{
+	char *setting = together_cases[_i].setting != NULL ? strdup(together_cases[_i].setting) : NULL;
+	struct config *c = load(together_cases[_i].text, &setting, setting != NULL);
+
+	ck_assert_ptr_null(c);
+	ck_assert_msg(strncmp(config_errors, together_cases[_i].says,
+		strlen(together_cases[_i].says)) == 0, "%s", config_errors);
+	free(setting);
+}
+END_TEST
+
 START_TEST(test_nul_byte)
 {
 	char text[] = "offline = no\nread\0timeout = 1\n";
@@ -928,6 +959,7 @@ check_config_suite(void)
 	tc = tcase_create("files");
 	tcase_add_test(tc, test_syntax);
 	tcase_add_test(tc, test_errors_name_lines);
+	tcase_add_loop_test(tc, test_errors_of_options_together, 0, NELEM(together_cases));
 	tcase_add_test(tc, test_nul_byte);
 	tcase_add_test(tc, test_no_file);
 	tcase_add_loop_test(tc, test_list, 0, NELEM(list_cases));

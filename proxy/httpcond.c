@@ -120,6 +120,17 @@ cond_match_list(struct slice list, struct slice own, bool strong)
 	return false;
 }
 
+/* The same for a field, whose list may come in several lines (RFC 9110 5.3). */
+static bool
+cond_match_field(const struct httpreq *req, struct slice name, struct slice own, bool strong)
+{
+	for (unsigned i = 0; i < req->fields_n; i++)
+		if (slice_caseeq(req->fields[i].name, name) &&
+		    cond_match_list(req->fields[i].value, own, strong))
+			return true;
+	return false;
+}
+
 /* If-Match, else If-Unmodified-Since: is the object still the one that is meant? */
 static bool
 cond_is_same(const struct httpreq *req, const struct httpcond_object *obj)
@@ -127,7 +138,7 @@ cond_is_same(const struct httpreq *req, const struct httpcond_object *obj)
 	int64_t at_s;
 
 	if (req->if_match.p != NULL)
-		return cond_match_list(req->if_match, obj->etag, true);
+		return cond_match_field(req, SLICE("If-Match"), obj->etag, true);
 	if (req->if_unmodified_since.p == NULL || obj->last_modified == HTTP_NO_DATE)
 		return true;
 	at_s = http_date_parse(req->if_unmodified_since);
@@ -146,7 +157,7 @@ cond_is_held(const struct httpreq *req, const struct httpcond_object *obj)
 	int64_t at_s;
 
 	if (req->if_none_match.p != NULL)
-		return cond_match_list(req->if_none_match, obj->etag, false);
+		return cond_match_field(req, SLICE("If-None-Match"), obj->etag, false);
 	if (req->if_modified_since.p == NULL || obj->last_modified == HTTP_NO_DATE)
 		return false;
 	at_s = http_date_parse(req->if_modified_since);

@@ -44,7 +44,8 @@ struct httpreq {
 	int64_t cc_max_age_s;		/* -1: not given */
 	/*
 	 * p == NULL where the request has none. Of repeated fields the first is here (all are in
-	 * `fields`), except for Host, Range and the If- fields, whose repeats are refused.
+	 * `fields`), except for Host, Range and the If- fields, whose repeats are refused where they
+	 * hold no list.
 	 */
 	struct slice host, range, if_range, if_none_match, if_modified_since, if_match,
 	    if_unmodified_since, authorization, user_agent, via;

@@ -80,6 +80,7 @@ END_TEST
 struct cond_row {
 	const char *range, *if_range, *if_none_match, *if_modified_since, *if_match,
 	    *if_unmodified_since;
+	const char *more;	/* a second line of If-None-Match, or of If-Match where there is one */
 	const char *etag;
 	enum { GET = 0, HEAD = 1 } method;
 	bool exact, no_date, no_size, shared;
@@ -104,6 +105,9 @@ static const struct cond_row cond_rows[] = {
 	{.if_none_match = "\"\"", .etag = "", .want = 200},
 	{.if_none_match = "*", .want = 304},
 	{.if_none_match = "*", .etag = "", .want = 304},
+	{.if_none_match = "\"b\"", .more = "\"c\", \"a\"", .want = 304},
+	{.if_none_match = "\"a\"", .more = "\"c\"", .want = 304},
+	{.if_none_match = "\"b\"", .more = "\"c\"", .want = 200},
 	{.if_none_match = "\"a\"", .if_modified_since = D_EARLIER, .want = 304},
 	{.if_none_match = "\"b\"", .if_modified_since = D_EQUAL, .want = 200},
 	/* If-Modified-Since */
@@ -124,6 +128,8 @@ static const struct cond_row cond_rows[] = {
 	{.if_match = "*", .want = 200},
 	{.if_match = "\"b\", \"a\"", .want = 200},
 	{.if_match = "\"b\"", .want = 412},
+	{.if_match = "\"b\"", .more = "\"a\"", .want = 200},
+	{.if_match = "\"b\"", .more = "W/\"a\"", .want = 412},
 	{.if_match = "W/\"a\"", .want = 412},
 	{.if_match = "W/\"a\"", .etag = "W/\"a\"", .want = 412},
 	{.if_match = "\"a\"", .etag = "", .want = 412},
@@ -175,6 +181,14 @@ row_field(const char *text)
 	return text != NULL ? slice_of(text) : SLICE_NONE;
 }
 
+/* Adds a line to the request. */
+static void
+row_line(struct httpreq *req, const char *name, const char *text)
+{
+	if (text != NULL)
+		req->fields[req->fields_n++] = (struct httpfield){slice_of(name), slice_of(text)};
+}
+
 START_TEST(conditions_are_judged)
 {
 	const struct cond_row *row = &cond_rows[_i];
@@ -196,6 +210,9 @@ START_TEST(conditions_are_judged)
 	};
 	struct httpcond_verdict v;
 
+	row_line(&req, "If-Match", row->if_match);
+	row_line(&req, "if-none-match", row->if_none_match);
+	row_line(&req, row->if_match != NULL ? "IF-MATCH" : "If-None-Match", row->more);
 	httpcond_evaluate(&req, &obj, &v);
 	ck_assert_int_eq(v.status, row->want);
 	ck_assert_uint_eq(v.first, row->want == 206 ? 10 : 0);

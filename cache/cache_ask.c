@@ -145,12 +145,23 @@ cache_digest_record(struct slice url, enum aptfile_class class, const uint8_t di
 }
 
 bool
-cache_link_digest(struct cache *c, struct slice url, const struct key *key,
-    const uint8_t digest[32], uint64_t size_bytes)
+cache_link_digest(struct cache *c, struct index_view *view, struct slice url,
+    const struct key *key, const uint8_t digest[32])
 {
-	char text[256];
-	struct object_rec rec = cache_digest_record(url, APTFILE_INDEX, digest, size_bytes, text);
+	char text[OBJECT_TEXT_MAX];
+	struct object_rec rec;
+	struct blob_rec blob;
+	struct key plain;
 
+	if (index_get_blob(view, digest, &blob) != REASON_OK)
+		return false;
+	key_of_text(url, &plain);
+	if (index_get_object(view, &plain, &rec, text) != REASON_OK ||
+	    memcmp(rec.digest, digest, 32) != 0) {
+		if (blob.restricted)
+			return false;
+		rec = cache_digest_record(url, APTFILE_INDEX, digest, blob.size_bytes, text);
+	}
 	COUNT(linked_total);
 	index_link(c->parts.index, key, &rec, NULL, NULL);
 	return true;

@@ -162,9 +162,12 @@ struct flight *cache_start(struct cache *c, struct index_view *view, struct slic
 bool cache_may_fetch(struct cache *c, const struct url *url);
 /* Asks upstream for a flight that waits; it fails when the depot stops. */
 void cache_fetch(struct cache *c, struct flight *f, bool no_cache);
-/* A record for the URL's version, whose body is stored under another; false: no memory. */
-bool cache_link_digest(struct cache *c, struct slice url, const struct key *key,
-    const uint8_t digest[32], uint64_t size_bytes);
+/*
+ * Is a body with this digest stored that may serve the URL? Then its version's record is made, with
+ * the origin's validators if the body came from this very URL.
+ */
+bool cache_link_digest(struct cache *c, struct index_view *view, struct slice url,
+    const struct key *key, const uint8_t digest[32]);
 int64_t cache_adopt_older_s(struct cache *c, struct slice root);
 /* Who judges signatures, and how strictly; NULL: nobody. */
 struct sign *cache_sign(const struct cache *c, bool *hold_changes);

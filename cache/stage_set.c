@@ -31,9 +31,7 @@ stage_set_has(struct stage_try *t, struct slice url, const struct key *key,
 			return false;
 		sha256 = rec.digest;
 	}
-	if (index_get_blob(t->view, sha256, &blob) != REASON_OK || blob.restricted)
-		return false;
-	return cache_link_digest(t->st->cache, url, key, sha256, blob.size_bytes);
+	return cache_link_digest(t->st->cache, t->view, url, key, sha256);
 }
 
 /* Was this path's file of the current generation ever stored? */

@@ -492,6 +492,26 @@ def test_explain_a_name_by_digest(env):
 # -- first visits ---------------------------------------------------------------------------------
 
 
+def test_index_asked_for_before_its_release(env):
+    """It came from its own URL: a generation does not change what its answer says of it."""
+    cdn = env.flat_cdn(*small_debs())
+    path = cdn.repo.index_path()
+    depot = env.depot()
+    first = depot.fetch(f"https://{cdn.repo.host}{path}")
+    depot.wait_idle()
+    updates(AptLike(cdn, depot.port), 1, cdn.editions[0])
+    depot.wait_counter("generations_current", "==", 1)
+    depot.wait_idle()
+    for _ in range(2):
+        for method in ("GET", "HEAD"):
+            then = depot.fetch(f"https://{cdn.repo.host}{path}", method=method)
+            assert then.is_hit, then
+            for name in ("ETag", "Last-Modified"):
+                assert then.get(name) == first.get(name) is not None, (name, then.fields)
+        depot.restart()
+    assert len(env.origin.requests(path)) == 1, env.origin.log_text()
+
+
 def test_first_visit_waits_for_agreement(env):
     """The second look at the index agrees: the first client never saw that the first did not."""
     cdn = env.flat_cdn(*small_debs())

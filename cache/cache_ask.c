@@ -72,6 +72,17 @@ cache_judge(const struct cache_view *v, const struct object *o, const struct cac
 	return cache_judge_terms(v->cache, object_terms(o), ask, role);
 }
 
+/* Would it be served, if the request said nothing of freshness? */
+static bool
+cache_is_insisted(const struct cache_view *v, const struct object *o, const struct cache_ask *ask,
+    enum repo_role role)
+{
+	struct cache_ask calm = *ask;
+
+	calm.fresh = (struct fresh_ask){.max_age_s = -1};
+	return cache_judge(v, o, &calm, role) == FRESH_HIT;
+}
+
 /* Nothing stored, or nothing that may be served unchecked: may a fetch help? */
 static enum reason
 cache_refuse(const struct cache_view *v, const struct cache_ask *ask)
@@ -226,6 +237,7 @@ cache_ask_plain(struct cache_view *v, const struct cache_ask *ask, const struct 
 		if (out->verdict == FRESH_HIT)
 			return true;
 		out->strict = out->verdict == FRESH_CHECK_STRICT;
+		out->insisted = cache_is_insisted(v, out->object, ask, ra->role);
 	}
 	return cache_get(v, ask, ask->key, out);
 }

@@ -165,6 +165,7 @@ struct cache_answer {
 	/* RELEASE: whose file the object is; a reference, see cache_note_given */
 	struct repo_gen *gen;
 	enum fresh_verdict verdict;	/* with an object */
+	bool insisted;		/* the object is fresh: only the request wants it checked */
 	enum reason reason;		/* neither: why not */
 	/* reason UP_NOT_FOUND or UP_GONE remembered: the origin's status */
 	int status;

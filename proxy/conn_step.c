@@ -316,7 +316,8 @@ req_ask(struct req *req, bool object_bad)
 	req->reader.ahead = TAILQ_FIRST(&req->c->reqs) != req;
 	flight_attach(a.flight, &req->reader, a.created);
 	req->forward = alone || (flight_is_private(a.flight) && !ask.head_only) ? FORWARD_BYPASS :
-	    a.object == NULL ? FORWARD_MISS : req->http.cc_no_cache ? FORWARD_REQUEST : FORWARD_STALE;
+	    a.object == NULL ? FORWARD_MISS :
+	    req->http.cc_no_cache || a.insisted ? FORWARD_REQUEST : FORWARD_STALE;
 	req->cache_status = req_forward_words(req, false);
 	flight_unref(&a.flight);
 	if (a.created && !a.launched)

@@ -626,6 +626,8 @@ def test_cache_status_is_a_structured_field(env):
     """Each kind of answer has one that RFC 9211 allows, and the right one."""
     env.origin.serve("/x.deb", b"data")
     env.origin.serve("/dists/s/InRelease", b"data")
+    env.origin.serve("/fresh.run", Answer(b"data", headers=[("Cache-Control", "max-age=1000")]))
+    env.origin.serve("/stale.run", Answer(b"data", headers=[("Cache-Control", "max-age=0")]))
     depot = env.depot()
     url = "http://HTTPS///cuda.example"
     for target, fields, method, want in [
@@ -633,6 +635,10 @@ def test_cache_status_is_a_structured_field(env):
             (url + "/x.deb", [], "GET", {"fwd": "uri-miss", "stored": True}),
             (url + "/x.deb", ["Cache-Control: no-cache"], "GET",
              {"fwd": "request", "fwd-status": "304"}),
+            (url + "/fresh.run", [], "GET", {"fwd": "uri-miss", "stored": True}),
+            (url + "/fresh.run", ["Cache-Control: max-age=0"], "GET", {"fwd": "request"}),
+            (url + "/stale.run", [], "GET", {"fwd": "uri-miss", "stored": True}),
+            (url + "/stale.run", ["Cache-Control: max-age=0"], "GET", {"fwd": "stale"}),
             (url + "/x.deb", ["Authorization: Basic dTpw"], "GET", {"fwd": "bypass"}),
             (url + "/x.deb", ["Range: bytes=9-"], "GET", {"detail": "RANGE"}),
             (url + "/none.deb", [], "GET", {"fwd": "uri-miss", "detail": "UP_NOT_FOUND"}),

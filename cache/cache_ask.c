@@ -370,17 +370,11 @@ cache_ask(struct cache_view *v, const struct cache_ask *ask, struct cache_answer
 void
 cache_confirm(struct cache_view *v, struct object *o, const struct flight *f)
 {
-	struct object_rec rec = *object_record(o);
 	const struct flight_head *h = flight_head(f);
 
 	AN(h);
-	/* A check a second is enough to write down. */
-	if (h->checked_at_ms - rec.checked_at_ms < 1000)
-		return;
-	rec.terms = h->terms;
-	rec.terms.last_modified_s = object_record(o)->terms.last_modified_s;
-	rec.checked_at_ms = h->checked_at_ms;
-	index_confirm(v->cache->parts.index, object_key(o), &rec);
+	if (object_confirm(o, &h->terms, h->checked_at_ms))
+		index_confirm(v->cache->parts.index, object_key(o), object_record(o));
 }
 
 /* ---- generations ---- */

@@ -29,6 +29,7 @@
 enum {
 	OBJECT_BUCKETS = 2048,
 	OBJECT_IDLE_MS = 10000,
+	OBJECT_CONFIRM_MS = 1000,	/* confirmations are written down this often */
 	OBJECT_LOOK_MS = 100,		/* an open body's size and mtime are looked at this often */
 };
 
@@ -48,6 +49,7 @@ struct object {
 	bool gone, warm;
 	int hold;			/* slot, -1: not held */
 	int64_t used_ms, touched_s;
+	int64_t confirmed_ms;		/* wall clock, as the index has it */
 	int64_t looked_ms, mtime_ns;	/* of the open body */
 };
 
@@ -269,6 +271,8 @@ object_load(struct object_table *t, const struct key *key)
 	o->drop_version = index_drop_version(t->ix);
 	if (index_get_object(t->view, key, &o->rec, t->text) != REASON_OK || !object_keep_text(o))
 		object_unref(&o);
+	else
+		o->confirmed_ms = o->rec.checked_at_ms;
 	return o;
 }
 
@@ -298,11 +302,27 @@ object_make(struct object_table *t, const struct key *key, const struct object_r
 	o->version = index_version(t->ix, key);
 	o->drop_version = index_drop_version(t->ix);
 	o->rec = *rec;
+	o->confirmed_ms = rec->checked_at_ms;
 	if (object_keep_text(o))
 		object_list(o, object_bucket(t, key));
 	else
 		object_unref(&o);
 	return o;
+}
+
+bool
+object_confirm(struct object *o, const struct fresh_terms *terms, int64_t checked_at_ms)
+{
+	int64_t last_modified_s = o->rec.terms.last_modified_s;
+
+	CHECK_OBJ(o, OBJECT_MAGIC);
+	o->rec.terms = *terms;
+	o->rec.terms.last_modified_s = last_modified_s;
+	o->rec.checked_at_ms = checked_at_ms;
+	if (checked_at_ms - o->confirmed_ms < OBJECT_CONFIRM_MS)
+		return false;
+	o->confirmed_ms = checked_at_ms;
+	return true;
 }
 
 const struct key *

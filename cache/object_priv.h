@@ -27,5 +27,7 @@ struct object *object_make(struct object_table *t, const struct key *key,
     const struct object_rec *rec);
 const struct key *object_key(const struct object *o);
 const struct object_rec *object_record(const struct object *o);
+/* Upstream has confirmed it: the entry knows at once. True: time to write that down, too. */
+bool object_confirm(struct object *o, const struct fresh_terms *terms, int64_t checked_at_ms);
 
 #endif

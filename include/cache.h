@@ -175,8 +175,9 @@ struct cache_answer {
 void cache_ask(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out);
 
 /*
- * The flight confirmed the object (304): the record learns the new terms, at
- * most once a second. Validators and fields stay as they are.
+ * The flight confirmed the object (304): this thread knows the new terms at
+ * once, the index learns them at most once a second. Validators and fields
+ * stay as they are.
  */
 void cache_confirm(struct cache_view *v, struct object *o, const struct flight *f);
 

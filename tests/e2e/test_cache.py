@@ -284,6 +284,21 @@ def test_other_files_follow_their_fields(env):
             assert bool(requests[-1].get("If-None-Match")) == conditional, fields
 
 
+def test_confirmed_is_fresh_at_once(env):
+    """What a 304 says holds for the next request, though nothing was written down yet."""
+    env.origin.serve("/x.run", Answer(b"data", headers=[("Cache-Control", "max-age=0")]),
+                     Answer(b"data", headers=[("Cache-Control", "max-age=1000")]))
+    depot = env.depot(workers="1")
+    url = "https://cuda.example/x.run"
+    expect_body(depot.fetch(url), b"data")
+    depot.wait_idle()
+    commits = depot.counter("index_commits_total")
+    assert not expect_body(depot.fetch(url), b"data").is_hit
+    while depot.counter("index_commits_total") == commits and depot.counter("hits_total") < 20:
+        assert expect_body(depot.fetch(url), b"data").is_hit
+    assert len(env.origin.requests("/x.run")) == 2
+
+
 def test_private_answers_are_not_given_to_waiting_clients(env):
     """Two wait for one answer; it turns out to be private: the second fetches for itself."""
     gate = env.origin.gate()

@@ -43,7 +43,7 @@
 enum {
 	TLS_EMPTY_READS_MAX = 32,	/* of records without data, in one go */
 	TLS_BATCH_BYTES = 128 << 10,	/* plain text encrypted before it is sent */
-	/* of as many records, with all that TLS adds to them */
+	/* that in full records, with all that TLS adds to them */
 	TLS_GATHER_BYTES = TLS_BATCH_BYTES + TLS_BATCH_BYTES / 64 + 4096,
 };
 
@@ -498,6 +498,13 @@ tls_recv(struct tls *t, void *p, size_t n)
 	return k;
 }
 
+/* May one more record be made? A client may have asked for small ones (RFC 6066 4): so, many. */
+static bool
+tls_has_room(const struct tls *t)
+{
+	return t->gather == NULL || sizeof(t->gather->b) - t->gather->n >= SSL3_RT_MAX_PACKET_SIZE;
+}
+
 /* Encrypts n bytes; how many records took, -1 and errno when that is none. */
 static ssize_t
 tls_encrypt(struct tls *t, const char *p, size_t n)
@@ -506,7 +513,7 @@ tls_encrypt(struct tls *t, const char *p, size_t n)
 	int k;
 
 	ERR_clear_error();
-	while (done < n) {
+	while (done < n && tls_has_room(t)) {
 		errno = 0;
 		k = SSL_write(t->ssl, p + done, n - done > INT_MAX ? INT_MAX : (int)(n - done));
 		if (k <= 0) {

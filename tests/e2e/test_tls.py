@@ -266,6 +266,22 @@ def test_sessions_are_resumed(env):
     assert depot.counter("tls_resumed_total") == 1
 
 
+def test_small_records(env):
+    """A client that asks for records of 512 bytes gets whole bodies in them, in either version."""
+    body = Pattern(3 << 20)
+    env.origin.serve("/x.deb", body)
+    depot = env.depot(intercept_hosts=HOST)
+    expect_body(depot.fetch(f"https://{HOST}/x.deb"), body)
+    for version in ("-tls1_2", "-tls1_3"):
+        done = subprocess.run(
+            ["openssl", "s_client", "-quiet", "-ign_eof", version, "-maxfraglen", "512", "-proxy",
+             f"127.0.0.1:{depot.port}", "-connect", f"{HOST}:443", "-servername", HOST],
+            input=f"GET /x.deb HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode(),
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20 * SLOW, check=False)
+        head, _, got = done.stdout.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ") and got == body.bytes(), (version, head)
+
+
 def test_stalled_handshake_is_cut(env):
     """Whether nothing comes, half a message, or a byte now and then."""
     depot = env.depot(intercept_hosts=HOST, client_timeout="1s")

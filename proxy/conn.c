@@ -123,6 +123,7 @@ conn_close(struct conn *c, enum reason why)
 	free(c->in);
 	free(c->out);
 	c->in = c->out = NULL;
+	c->in_n = 0;
 	if (c->runnable) {
 		TAILQ_REMOVE(&w->runnable, c, run_link);
 		c->runnable = false;
@@ -371,6 +372,8 @@ conn_finish_request(struct conn *c, struct req *req)
 		c->connecting = false;
 		if (req->status == 200)
 			entry_intercept(c, req->route.host, req->route.port);
+		if (c->state == CONN_DEAD)
+			return;		/* no session could be made: its requests have ended with it */
 	}
 	conn_end_request(c, req);
 	if (ends_body)

@@ -18,6 +18,7 @@ void check_tunnel_dial(struct upstream *u, struct upstream_dial *d);
 
 #include "include/clock.h"
 #include "include/config.h"
+#include "proxy/tlsconf.h"
 
 Suite *check_tunnel_suite(void);
 
@@ -528,6 +529,27 @@ START_TEST(tunnel_ends_soon_when_stopping)
 }
 END_TEST
 
+/* The connection goes, and its CONNECT with it, once. */
+START_TEST(connect_ends_where_no_session_can_be_made)
+{
+	struct config *config = (struct config *)(uintptr_t)env.depot.config;
+	char hosts[] = "intercept_hosts=origin.example", *settings[] = {hosts};
+	struct strlist list = {settings, 1};
+	char *why;
+
+	/* Of a configuration without hosts: no context, as when memory is short. */
+	env.depot.tls = tlsconf_open(config, &why);
+	ck_assert_ptr_nonnull(env.depot.tls);
+	config_free(&config);
+	env.depot.config = config_load(NULL, &list, stderr, stderr);
+	ck_assert_ptr_nonnull(env.depot.config);
+	env_send(env.client, ASK "more", sizeof(ASK "more") - 1);
+	env_expect(env.client, ANSWER, sizeof(ANSWER) - 1);
+	ck_assert(env_conn_is_gone());
+	tlsconf_close(&env.depot.tls);
+}
+END_TEST
+
 Suite *
 check_tunnel_suite(void)
 {
@@ -548,6 +570,7 @@ check_tunnel_suite(void)
 	tcase_add_loop_test(tc, tunnel_ends_when_half_closed_and_quiet, 0, 2);
 	tcase_add_loop_test(tc, tunnel_ends_when_stuck, 0, 2);
 	tcase_add_test(tc, tunnel_ends_soon_when_stopping);
+	tcase_add_test(tc, connect_ends_where_no_session_can_be_made);
 	suite_add_tcase(s, tc);
 	return s;
 }

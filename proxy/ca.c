@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
+#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
 #include <arpa/inet.h>
@@ -220,6 +221,23 @@ ca_read_certs(struct ca *ca, FILE *f)
 	ERR_clear_error();
 }
 
+/* Does it sign as mint.c does, and does OpenSSL show it to clients? If not, the error is there. */
+static bool
+ca_can_sign(const struct ca *ca)
+{
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+	bool ok = md != NULL && ctx != NULL &&
+	    EVP_DigestSignInit(md, NULL, EVP_sha256(), NULL, ca->key) == 1;
+	unsigned i;
+
+	for (i = 0; ok && i < ca->chain_n; i++)
+		ok = SSL_CTX_add1_chain_cert(ctx, ca->chain[i]) == 1;
+	SSL_CTX_free(ctx);
+	EVP_MD_CTX_free(md);
+	return ok;
+}
+
 /* Is it one that can sign, and does it go together? */
 static bool
 ca_check(struct ca *ca, const char *cert_path, const char *key_path, char **why)
@@ -243,6 +261,13 @@ ca_check(struct ca *ca, const char *cert_path, const char *key_path, char **why)
 	if (X509_check_ca(ca->cert) < 1 || (X509_get_key_usage(ca->cert) & KU_KEY_CERT_SIGN) == 0) {
 		ca_say(why, "%s is no authority (CA:TRUE, keyCertSign): clients would refuse what it "
 		    "signs", cert_path);
+		return false;
+	}
+	ERR_clear_error();
+	if (!ca_can_sign(ca)) {
+		ca_say(why, "OpenSSL can't serve with the authority in %s (%s): give one that has an EC "
+		    "key or RSA of 2048 bits or more, and nothing weaker above it", cert_path,
+		    ERR_reason_error_string(ERR_peek_last_error()));
 		return false;
 	}
 	if (ASN1_TIME_to_tm(X509_get0_notAfter(ca->cert), &tm) != 1)

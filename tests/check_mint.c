@@ -373,6 +373,45 @@ START_TEST(ca_given_is_checked)
 }
 END_TEST
 
+/* A copy of our authority with another key, signed by itself and written behind the key. */
+static X509 *
+write_authority(FILE *f, EVP_PKEY *key, const EVP_MD *md)
+{
+	X509 *x = X509_dup(ca_cert(env.ca));
+
+	ck_assert_int_eq(X509_set_pubkey(x, key), 1);
+	ck_assert_int_gt(X509_sign(x, key, md), 0);
+	ck_assert_int_eq(PEM_write_X509(f, x), 1);
+	return x;
+}
+
+/* Known before the first client: its key makes no signature of ours, or is too weak to be shown. */
+START_TEST(ca_given_must_serve)
+{
+	char *why = NULL;
+	EVP_PKEY *key = _i == 0 ? EVP_PKEY_Q_keygen(NULL, NULL, "ED25519") : EVP_EC_gen("P-256");
+	EVP_PKEY *weak = EVP_RSA_gen(1024);
+	FILE *f;
+
+	env_open("a.example");
+	f = fopen(env.file, "w");
+	ck_assert_int_eq(PEM_write_PrivateKey(f, key, NULL, NULL, 0, NULL, NULL), 1);
+	X509_free(write_authority(f, key, _i == 0 ? NULL : EVP_sha256()));
+	if (_i == 1)
+		X509_free(write_authority(f, weak, EVP_sha256()));
+	(void)fclose(f);
+	env_close();
+	env.ca = ca_load(env.file, NULL, &why);
+	if (_i == 2)
+		ck_assert_ptr_nonnull(env.ca);
+	else
+		ck_assert_msg(env.ca == NULL && strstr(why, "EC key") != NULL, "%s", why);
+	free(why);
+	EVP_PKEY_free(key);
+	EVP_PKEY_free(weak);
+}
+END_TEST
+
 static const struct {
 	const char *hosts;
 	bool can;
@@ -407,6 +446,7 @@ check_mint_suite(void)
 	tcase_add_test(tc, ca_is_replaced);
 	tcase_add_loop_test(tc, ca_is_refused, 0, 4);
 	tcase_add_test(tc, ca_given_is_checked);
+	tcase_add_loop_test(tc, ca_given_must_serve, 0, 3);
 	tcase_add_loop_test(tc, ca_tells_what_it_can, 0, (int)NELEM(constrain_rows));
 	suite_add_tcase(s, tc);
 	return s;

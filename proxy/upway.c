@@ -52,6 +52,7 @@ upway_store_of(struct upway_store *list, const char *file)
 static bool
 upway_store_add(struct upway_store **list, const char *file)
 {
+	static _Atomic unsigned made_n;
 	struct upway_store *s;
 
 	if (upway_store_of(*list, file) != NULL)
@@ -62,6 +63,7 @@ upway_store_add(struct upway_store **list, const char *file)
 	s->next = *list;
 	*list = s;
 	s->file = file;
+	(void)snprintf(s->label, sizeof(s->label), "/no/such/trust-%u", ++made_n);
 	s->store = X509_STORE_new();
 	if (s->store == NULL)
 		return false;
@@ -164,6 +166,13 @@ upway_client_cert_cb(SSL *ssl, X509 **cert, EVP_PKEY **key)
 	return 0;
 }
 
+/* The store that the host's peers are judged by; NULL: a reload has taken it away. */
+static const struct upway_store *
+upway_store(const struct upway *way)
+{
+	return upway_store_of(way->u->stores, way->host->conf->ca_file);
+}
+
 /*
  * libcurl has made the TLS context of a new connection, to a parent proxy or
  * to an origin: give it our store. The context outlives the transfer, but
@@ -173,7 +182,7 @@ static CURLcode
 upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 {
 	struct upway *way = arg;
-	const struct upway_store *s = upway_store_of(way->u->stores, way->host->conf->ca_file);
+	const struct upway_store *s = upway_store(way);
 
 	(void)curl;
 	way->connected = true;
@@ -508,6 +517,15 @@ upway_make_headers(struct upway *way, bool tunnel)
 	return ok;
 }
 
+/* The store's name to libcurl; see upway_set_tls. */
+static const char *
+upway_trust(const struct upway *way)
+{
+	const struct upway_store *s = upway_store(way);
+
+	return s != NULL ? s->label : NULL;
+}
+
 /* Through a parent proxy, or directly. */
 static void
 upway_set_parent(const struct upway *way, CURL *curl)
@@ -524,7 +542,7 @@ upway_set_parent(const struct upway *way, CURL *curl)
 	(void)curl_easy_setopt(curl, CURLOPT_HEADEROPT, (long)CURLHEADER_SEPARATE);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXYHEADER, way->proxy_headers);
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAINFO, NULL);
-	(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAPATH, NULL);
+	(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAPATH, upway_trust(way));
 	(void)curl_easy_setopt(curl, CURLOPT_PROXY_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 }
 
@@ -536,7 +554,11 @@ upway_set_tls(struct upway *way, CURL *curl)
 
 	/* Our store instead of libcurl's defaults, which it would parse for each connection. */
 	(void)curl_easy_setopt(curl, CURLOPT_CAINFO, NULL);
-	(void)curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+	/*
+	 * libcurl goes on with a kept connection or a TLS session, which nobody judges again, where
+	 * this is the same: another ca_file, or a reload, begins anew. Nothing is looked up in it.
+	 */
+	(void)curl_easy_setopt(curl, CURLOPT_CAPATH, upway_trust(way));
 #if LIBCURL_VERSION_NUM >= 0x075700
 	/* Or it would take the first connection's store for every other one. */
 	(void)curl_easy_setopt(curl, CURLOPT_CA_CACHE_TIMEOUT, 0L);

@@ -10,6 +10,7 @@ struct upway_store {
 	struct upway_store *next;
 	const char *file;		/* the configuration's; NULL: the system's only */
 	X509_STORE *store;
+	char label[32];			/* no other has it: see upway_set_tls */
 };
 
 /* A member of some parent_proxy; kept as long as the thread lives. */

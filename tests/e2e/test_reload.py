@@ -84,6 +84,26 @@ def test_the_way_upstream(env):
     expect_error(depot.fetch("https://cuda.example/new.deb"), 504, words=["offline"])
 
 
+def test_trust_that_is_withdrawn(env):
+    """Neither a kept connection nor a session of before stands for a CA that is trusted no more."""
+    ca = os.path.join(env.path, "ca.pem")
+    shutil.copy(env.certificates.ca, ca)
+    depot = file_depot(env, ca_file=ca)
+    for n, kept in enumerate((True, False)):
+        for name in "abc":
+            env.origin.serve(f"/{name}{n}.deb", b"data")
+        expect_body(depot.fetch(f"https://cuda.example/a{n}.deb"), b"data")
+        if not kept:
+            env.origin.stop()
+            env.origin.start_again()
+        shutil.copy(env.certificates.file("unknown-ca.pem"), ca)
+        depot.reload()
+        expect_error(depot.fetch(f"https://cuda.example/b{n}.deb"), 502, words=["ca_file"])
+        shutil.copy(env.certificates.ca, ca)
+        depot.reload()
+        expect_body(depot.fetch(f"https://cuda.example/c{n}.deb"), b"data")
+
+
 def test_limits_and_budget(env):
     """What a client may take, how many there may be, how much is kept."""
     env.origin.serve("/x.deb", b"data")

@@ -6,6 +6,7 @@
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "include/counter.h"
 #include "include/log.h"
@@ -17,13 +18,17 @@ static bool
 fetch_add_header(struct curl_slist **headers, const char *fmt, ...)
 {
 	struct curl_slist *list;
-	char line[9216];
 	va_list ap;
+	char *line;
+	int n;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(line, sizeof(line), fmt, ap);
+	n = vasprintf(&line, fmt, ap);
 	va_end(ap);
+	if (n < 0)
+		return false;
 	list = curl_slist_append(*headers, line);
+	free(line);
 	if (list == NULL)
 		return false;
 	*headers = list;

@@ -114,6 +114,15 @@ def test_a_cut_private_body_is_resumed_for_its_client_only(env):
     assert not os.listdir(os.path.join(depot.cache_dir, "partial"))
 
 
+def test_a_long_token_arrives_whole(env):
+    """A Kerberos ticket or a chain of signatures: what fits a request is not cut on its way."""
+    token = "Bearer " + "0123456789abcdef" * 1250
+    env.origin.serve("/pool/x.deb", b"data")
+    depot = env.depot()
+    expect_body(depot.fetch(URL, "Authorization: " + token), b"data")
+    assert env.origin.requests()[0].get("Authorization") == token
+
+
 def test_redirects_drop_credentials_at_the_hosts_border(env):
     """Same host: kept. Another host: dropped, and sent again when a retry begins anew at home."""
     env.origin.serve("/pool/x.deb", redirect("/real/x.deb"), host="cuda.example")

@@ -7,6 +7,7 @@
  */
 #include "cache/flight_priv.h"
 #include "tests/support/cachedir.h"
+#include "tests/support/target.h"
 
 #include <check.h>
 #include <semaphore.h>
@@ -70,16 +71,11 @@ static struct flight *
 new_flight(const struct flight_expect *expect)
 {
 	const struct flight_driver driver = {on_crowd, on_verdict, &verdicts};
-	static char room[4096];
 	struct flight *new;
-	struct arena a;
-	struct url url;
-	struct key key;
+	struct target t;
 
-	arena_init(&a, room, sizeof(room));
-	ck_assert_int_eq(url_parse(&url, &a, slice_of(URL_TEXT)), REASON_OK);
-	key_of_url(&url, &key);
-	new = flight_new(cache, &url, &key, expect, false);
+	target_set(&t, URL_TEXT);
+	new = flight_new(cache, &t.url, &t.key, expect, false);
 	ck_assert_ptr_nonnull(new);
 	flight_drive(new, &driver);
 	return new;

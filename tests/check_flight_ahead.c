@@ -6,6 +6,7 @@
  */
 #include "cache/flight_priv.h"
 #include "tests/support/cachedir.h"
+#include "tests/support/target.h"
 
 #include <check.h>
 #include <signal.h>
@@ -41,16 +42,11 @@ make(bool expected, uint64_t first, uint64_t end)
 		.terms.last_modified_s = 1700000000,
 	};
 	struct flight_expect expect = {.hash = APTFILE_SHA256, .size_bytes = BODY_BYTES};
-	static char room[4096];
-	struct arena a;
-	struct url url;
-	struct key key;
+	struct target t;
 
-	arena_init(&a, room, sizeof(room));
-	ck_assert_int_eq(url_parse(&url, &a, slice_of(URL_TEXT)), REASON_OK);
-	key_of_url(&url, &key);
+	target_set(&t, URL_TEXT);
 	cachedir_digest(body, BODY_BYTES, expect.digest);
-	f = flight_new(cache, &url, &key, expected ? &expect : NULL, false);
+	f = flight_new(cache, &t.url, &t.key, expected ? &expect : NULL, false);
 	ck_assert_ptr_nonnull(f);
 	ck_assert_int_eq(flight_begin(f, &h), REASON_OK);
 	ck_assert_int_eq(flight_append(f, body, 1000), REASON_OK);

@@ -10,6 +10,7 @@
 
 #include "include/clock.h"
 #include "include/counter.h"
+#include "tests/support/target.h"
 
 Suite *check_repo_select_suite(void);
 
@@ -284,15 +285,10 @@ static struct stretches
 history_of(const char *text)
 {
 	struct stretches all = {.n = 0};
-	char room[8192];
-	struct aptfile af;
-	struct arena a;
-	struct url url;
+	struct target t;
 
-	arena_init(&a, room, sizeof(room));
-	ck_assert_int_eq(url_parse(&url, &a, slice_of(text)), REASON_OK);
-	aptfile_classify(&af, url.path);
-	repo_history(repofix.view, &url, &af, add_stretch, &all);
+	target_set(&t, text);
+	repo_history(repofix.view, &t.url, &t.af, add_stretch, &all);
 	return all;
 }
 
@@ -420,10 +416,9 @@ END_TEST
 START_TEST(time_travel)
 {
 	struct cache_client c = {.has_address = false};
-	char why[512], text[1024], room[512];
+	char why[512], text[1024];
 	struct repo_answer a;
-	struct arena arena;
-	struct url url;
+	struct target t;
 
 	repofix_publish_flat(1, T0);			/* 2020-09-13T12:26:40Z */
 	repofix_publish_flat(2, T0 + 5 * DAY_S);
@@ -443,12 +438,11 @@ START_TEST(time_travel)
 	ck_assert_int_eq(a.role, REPO_ROLE_UNLISTED);
 	a = repofix_ask_as(&c, FLAT "Release.gpg", "good", 1000, T0);
 	ck_assert_int_eq(a.expect.digest[0], 2);
-	arena_init(&arena, room, sizeof(room));
-	ck_assert_int_eq(url_parse(&url, &arena, SLICE(FLAT "a_1.deb")), REASON_OK);
-	repo_list_times(repofix.view, &url, text, sizeof(text));
+	target_set(&t, FLAT "a_1.deb");
+	repo_list_times(repofix.view, &t.url, text, sizeof(text));
 	ck_assert_ptr_nonnull(strstr(text, "@2020-09-13T12:26:40Z"));
 	ck_assert_ptr_nonnull(strstr(text, "@good"));
-	repo_list_times(repofix.view, &url, text, 60);	/* no room is no harm */
+	repo_list_times(repofix.view, &t.url, text, 60);	/* no room is no harm */
 	cache_client_fini(&c);
 }
 END_TEST
@@ -457,18 +451,13 @@ END_TEST
 START_TEST(expects_late)
 {
 	struct flight_expect e;
-	struct aptfile af;
-	char room[512];
 	uint8_t want[32];
-	struct arena a;
-	struct url url;
+	struct target t;
 
-	arena_init(&a, room, sizeof(room));
-	ck_assert_int_eq(url_parse(&url, &a, SLICE(FLAT "a_1.deb")), REASON_OK);
-	aptfile_classify(&af, url.path);
-	ck_assert(!repo_late_expect(repofix.rs, &url, &af, &e));
+	target_set(&t, FLAT "a_1.deb");
+	ck_assert(!repo_late_expect(repofix.rs, &t.url, &t.af, &e));
 	repofix_publish_flat(2, T0);
-	ck_assert(repo_late_expect(repofix.rs, &url, &af, &e));
+	ck_assert(repo_late_expect(repofix.rs, &t.url, &t.af, &e));
 	repofix_digest("./a_1.deb", 2, want);
 	ck_assert_mem_eq(e.digest, want, 32);
 	ck_assert_int_eq(e.size_bytes, 7);

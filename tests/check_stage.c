@@ -17,6 +17,7 @@
 #include "include/counter.h"
 #include "tests/support/cachedir.h"
 #include "tests/support/pack.h"
+#include "tests/support/target.h"
 
 Suite *check_stage_suite(void);
 
@@ -224,17 +225,10 @@ static struct cache_answer
 ask_as(const char *text, const char *at, bool checked, bool object_bad)
 {
 	struct cache_answer out;
-	static char room[8192];
-	struct aptfile af;
-	struct arena a;
-	struct url url;
-	struct key key;
+	struct target t;
 
-	arena_init(&a, room, sizeof(room));
-	ck_assert_int_eq(url_parse(&url, &a, slice_of(text)), REASON_OK);
-	key_of_url(&url, &key);
-	aptfile_classify(&af, url.path);
-	cache_ask(view, &(struct cache_ask){.url = &url, .key = &key, .af = &af,
+	target_set(&t, text);
+	cache_ask(view, &(struct cache_ask){.url = &t.url, .key = &t.key, .af = &t.af,
 	    .at = slice_of(at), .checked = checked, .object_bad = object_bad,
 	    .fresh = {.max_age_s = -1}, .now_ms = clock_mono_ms(),
 	    .now_s = clock_wall_s()}, &out);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "include/clock.h"
+#include "tests/support/target.h"
 
 struct repofix repofix;
 
@@ -182,18 +183,11 @@ struct repo_answer
 repofix_ask_as(struct cache_client *client, const char *text, const char *at, int64_t now_ms, int64_t now_s)
 {
 	struct repo_answer out;
-	static char room[8192];
-	struct aptfile af;
-	struct arena a;
-	struct url url;
-	struct key key;
+	struct target t;
 
-	arena_init(&a, room, sizeof(room));
-	ck_assert_int_eq(url_parse(&url, &a, slice_of(text)), REASON_OK);
-	key_of_url(&url, &key);
-	aptfile_classify(&af, (struct slice){url.path.p, strcspn(url.path.p, "?")});
-	repo_ask(repofix.view, &(struct repo_ask){.url = &url, .key = &key, .af = &af, .client = client,
-	    .at = slice_of(at), .now_ms = now_ms, .now_s = now_s}, &out);
+	target_set(&t, text);
+	repo_ask(repofix.view, &(struct repo_ask){.url = &t.url, .key = &t.key, .af = &t.af,
+	    .client = client, .at = slice_of(at), .now_ms = now_ms, .now_s = now_s}, &out);
 	return out;
 }
 

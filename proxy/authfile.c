@@ -35,7 +35,7 @@ struct authfile {
 struct authfile_words {
 	FILE *in;
 	unsigned line, word_line;
-	bool too_long;
+	bool too_long, unclosed;	/* a word was: seen when all is read */
 	char word[AUTHFILE_WORD_BYTES];
 };
 
@@ -88,6 +88,7 @@ authfile_next(struct authfile_words *w)
 	}
 	if (!quoted && c == '\n')
 		w->line++;
+	w->unclosed |= quoted && c == EOF;
 	w->word[n] = '\0';
 	return true;
 }
@@ -268,6 +269,9 @@ authfile_read(FILE *in, char why[AUTHFILE_WHY_BYTES])
 	}
 	if (ok && w.too_long)
 		ok = authfile_say(why, w.word_line, "a word of more than %d bytes", AUTHFILE_WORD_BYTES);
+	if (ok && w.unclosed)
+		ok = authfile_say(why, w.word_line, "a quote that nothing closes: what follows it would be "
+		    "part of the password");
 	if (ok && ferror(in))
 		ok = authfile_say(why, w.line, "the file can't be read further");
 	OPENSSL_cleanse(w.word, sizeof(w.word));

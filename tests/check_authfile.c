@@ -102,6 +102,9 @@ static const struct {
 	{"default login u password hunter2", "line 1: default would send"},
 	{"hunter2", "line 1: an entry begins with machine"},
 	{"machine a.example login u password p\nhunter2", "line 2: a word that is not"},
+	{"machine a.example login u\npassword \"hunter2\nmachine b.example login u password hunter2\n",
+	    "line 2: a quote that nothing closes"},
+	{"machine a.example login u password \"hunter2\\\"", "line 1: a quote that nothing"},
 };
 
 START_TEST(refuses_bad_files)

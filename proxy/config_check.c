@@ -308,14 +308,14 @@ config_check_auth_file(const char *text, char *why)
 	return CONFIG_GOOD;
 }
 
-/* Printable, without blank, and every % followed by two hex digits? */
+/* Printable, without blank and what ends it in a URL, every % followed by two hex digits? */
 static bool
 config_userinfo_ok(struct slice s)
 {
 	size_t i;
 
 	for (i = 0; i < s.n; i++) {
-		if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f || s.p[i] == '/')
+		if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 0x7f || strchr("/?#", s.p[i]) != NULL)
 			return false;
 		if (s.p[i] == '%' && s.n - i >= 3 && s.p[i + 1] == '0' && s.p[i + 2] == '0')
 			return false;	/* a NUL would end the name here, and not there */
@@ -345,8 +345,8 @@ config_check_parent_proxy(const char *text, char *why)
 	if (at != NULL) {
 		if (!config_userinfo_ok((struct slice){rest.p, (size_t)(at - rest.p)}))
 			return config_say(CONFIG_BAD, why, "user or password has a character that "
-			    "must be written as %% and two hex digits: %%20 for a blank, %%25 for "
-			    "%%, %%2F for /");
+			    "must be written as %% and two hex digits: %%20 for a blank, %%23 for #, "
+			    "%%25 for %%, %%2F for /, %%3F for ?");
 		rest = slice_skip(rest, (size_t)(at - rest.p) + 1);
 	}
 	if (!config_field_cut(&rest, &host) || !config_host_ok(host) || !config_port_ok(rest, 1))

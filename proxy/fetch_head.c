@@ -163,8 +163,8 @@ fetch_judge_whole(struct fetch *ft)
 		return;
 	}
 	if (r->content_encoded) {
-		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream sent a Content-Encoding that was not "
-		    "asked for");
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream encoded the body (Content-Encoding or "
+		    "Transfer-Encoding) in a way that was not asked for");
 		return;
 	}
 	if (fetch_is_repo_file(ft) && r->is_html) {

@@ -525,11 +525,18 @@ httpresp_take_length(struct httpresp *r, struct slice value)
 	return false;
 }
 
-/* Framing of this hop only. */
+/* Framing of this hop only; libcurl would undo other codings, or fail once the head is out. */
 static bool
 httpresp_take_encoding(struct httpresp *r, struct slice value)
 {
-	r->chunked |= http_list_has(value, SLICE("chunked"));
+	struct slice element;
+
+	while (http_list_next(&value, &element)) {
+		if (slice_caseeq(element, SLICE("chunked")))
+			r->chunked = true;
+		else if (!slice_caseeq(element, SLICE("identity")))
+			r->content_encoded = true;
+	}
 	return false;
 }
 

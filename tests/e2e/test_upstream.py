@@ -258,6 +258,10 @@ def test_encoded_bodies_are_not_passed_to_apt(env):
     depot = env.depot()
     response = depot.fetch(URL)
     assert response.status >= 500 or response.get("Content-Encoding") is None, response.fields
+    for coding in ("gzip", "unheard-of"):
+        env.origin.serve("/x.tgz", Answer(b"x", length="chunked",
+                                          headers=[("Transfer-Encoding", coding)]))
+        expect_error(depot.fetch("https://cuda.example/x.tgz"), 502, words=["Transfer-Encoding"])
 
 
 def test_redirects_are_followed_inside(env):

@@ -35,6 +35,7 @@ enum {
 	FETCH_CHECK_TRIES_MAX = 2,	/* where something stored can be served instead */
 	FETCH_TIMEOUTS_MAX = 2,
 	FETCH_STUCK_MS = 20000,		/* in the middle of a body: tried again for so long */
+	FETCH_REST_MS = 1000,		/* a body that nobody wants may take so long */
 };
 static const int64_t fetch_pause_ms[] = {20, 200, 400, 1000, 2000, 4000};
 
@@ -425,7 +426,7 @@ fetch_blame(const struct fetch *ft)
 static void
 fetch_head_complete(struct fetch *ft)
 {
-	ft->u->now_ms = clock_mono_ms();
+	ft->u->now_ms = ft->head_ms = clock_mono_ms();
 	cache_note_host(ft->u->depot->cache, ft->url.authority, false, ft->u->now_ms);
 	fetch_judge_head(ft);
 	if (fetch_blame(ft) != BLAME_PARENT)
@@ -789,6 +790,27 @@ fetch_break_off(struct fetch *ft, enum reason r, const char *detail)
 		fetch_again(ft, r, 0, detail);
 }
 
+/* Has the head said it all? Then the rest is read for the connection's sake alone. */
+static bool
+fetch_has_its_answer(const struct fetch *ft)
+{
+	switch (ft->plan) {
+	case PLAN_CONFIRM:
+	case PLAN_HEAD:
+	case PLAN_REDIRECT:
+	case PLAN_RETRY:
+	case PLAN_RESTART:
+	case PLAN_FAIL:
+		return true;
+	case PLAN_NONE:
+	case PLAN_BODY:
+	case PLAN_COMPARE:
+	case PLAN_CUT:
+		return false;
+	}
+	WRONG("fetch plan");
+}
+
 void
 fetch_tick(struct fetch *ft)
 {
@@ -806,6 +828,11 @@ fetch_tick(struct fetch *ft)
 		return;
 	if (!ft->sent)
 		upway_tick(&ft->way);
+	if (fetch_has_its_answer(ft) && ft->u->now_ms - ft->head_ms >= FETCH_REST_MS) {
+		curlev_remove(ft->u->curlev, ft->curl);
+		fetch_done(ft, CURLE_OK);
+		return;
+	}
 	if (fetch_check_look(ft))
 		return;
 	conf = ft->host->conf;

@@ -188,6 +188,7 @@ struct fetch {
 	char *buf;			/* FETCH_BUFFER_BYTES */
 	size_t buf_n;
 	int64_t quiet_ms;		/* since when nothing has come */
+	int64_t head_ms;		/* when the final head was complete */
 	int64_t asked_wall_ms;
 	uint64_t body_bytes;
 	enum reason fail_reason;

@@ -264,6 +264,21 @@ def test_encoded_bodies_are_not_passed_to_apt(env):
         expect_error(depot.fetch("https://cuda.example/x.tgz"), 502, words=["Transfer-Encoding"])
 
 
+def test_bodies_that_say_nothing_are_not_waited_for(env):
+    """A redirect or an error is what its head says, whenever the rest of it may come."""
+    gate = env.origin.gate()
+    moved = [("Location", "/real.deb")]
+    env.origin.serve("/gone.deb", Answer(b"gone", 404, gate=gate, held_at=1))
+    env.origin.serve("/moved.deb", Answer(b"moved", 302, headers=moved, gate=gate, held_at=1))
+    env.origin.serve("/busy.deb", Answer(b"busy", 503, gate=gate, held_at=1), Answer(b"data"))
+    env.origin.serve("/real.deb", b"data")
+    depot = env.depot(read_timeout="60s")
+    expect_error(depot.fetch("https://cuda.example/gone.deb"), 404)
+    for name in ("moved", "busy"):
+        expect_body(depot.fetch(f"https://cuda.example/{name}.deb"), b"data")
+    gate.open()
+
+
 def test_redirects_are_followed_inside(env):
     """Each status, relative and absolute targets, chains: a 200 under the URL that was asked."""
     env.origin.serve("/pool/real.deb", b"real")

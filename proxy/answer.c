@@ -26,10 +26,15 @@ answer_error_status(const struct req *req)
 struct slice
 answer_url(const struct req *req)
 {
+	struct slice target = req->http.target;
+
 	if (req->route.url.text.n != 0)
 		return req->route.url.text;
-	return memchr(req->http.target.p != NULL ? req->http.target.p : "", '@',
-	    req->http.target.n) == NULL ? req->http.target : SLICE("(hidden)");
+	/* Behind an @, which browsers escape in a form, there may have been a password. */
+	if (target.n != 0 && (memchr(target.p, '@', target.n) != NULL ||
+	    memmem(target.p, target.n, "%40", 3) != NULL))
+		return SLICE("(hidden)");
+	return target;
 }
 
 /* The body of an error, for a tired operator at night; a page has put what to do there already. */

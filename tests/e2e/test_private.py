@@ -114,6 +114,18 @@ def test_a_cut_private_body_is_resumed_for_its_client_only(env):
     assert not os.listdir(os.path.join(depot.cache_dir, "partial"))
 
 
+def test_a_password_that_is_explained(env):
+    """A URL with a password in it, typed into the page's form or asked for with another mistake."""
+    depot = env.depot(log_level="debug")
+    for target in ("/-/explain?url=https%3A%2F%2Fann%3As3cr3t-a%40cuda.example%2Fx.deb",
+                   "/-/api/v1/explain?url=https://ann:s3cr3t-a@cuda.example/x.deb",
+                   "http://ann:s3cr3t-a@cuda.example:99999/x.deb"):
+        depot.get(target)
+    expect_error(depot.get("http://ann:s3cr3t-a@cuda.example/x", method="POST"), 405)
+    depot.wait_access("(hidden)", 4)
+    expect_secrets_kept(depot, "ann:s3cr3t-a")
+
+
 def test_a_long_token_arrives_whole(env):
     """A Kerberos ticket or a chain of signatures: what fits a request is not cut on its way."""
     token = "Bearer " + "0123456789abcdef" * 1250

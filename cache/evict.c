@@ -73,8 +73,8 @@ struct evict {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t news;
-	bool stop, kicked, asked;	/* asked: by evict_want */
-	uint64_t room_bytes;		/* how much it asked for */
+	bool stop, kicked, asked;	/* asked: by evict_want, evict_wait_for_room */
+	uint64_t want_bytes;		/* of evict_want, the most */
 	STAILQ_HEAD(evict_wishes, evict_wish) wishes;
 	/* The thread's own. */
 	bool stuck;			/* the last run could not free what was needed */
@@ -461,6 +461,7 @@ evict_deadline(struct timespec *ts, int64_t ms)
 static bool
 evict_wait(struct evict *e, uint64_t *room_bytes, struct evict_wishes *wishes)
 {
+	struct evict_wish *w;
 	struct timespec until;
 	int rc = 0;
 
@@ -469,10 +470,12 @@ evict_wait(struct evict *e, uint64_t *room_bytes, struct evict_wishes *wishes)
 	while (!e->stop && !e->asked && (!e->kicked || e->stuck) && rc == 0)
 		rc = pthread_cond_timedwait(&e->news, &e->lock, &until);
 	MUST(rc == 0 || rc == ETIMEDOUT);
-	*room_bytes = e->room_bytes;
-	e->room_bytes = 0;
+	*room_bytes = e->want_bytes;
+	e->want_bytes = 0;
 	e->kicked = e->asked = false;
 	STAILQ_CONCAT(wishes, &e->wishes);
+	STAILQ_FOREACH(w, wishes, next)
+		*room_bytes += w->want_bytes;
 	AZ(pthread_mutex_unlock(&e->lock));
 	return !evict_is_stopping(e);
 }
@@ -597,34 +600,32 @@ evict_set_budget(struct evict *e, uint64_t cache_max_bytes, uint64_t min_free_by
 	evict_kick(e);
 }
 
-/* Puts a wish, if there is one, and its bytes down; false: nobody will look any more. */
-static bool
-evict_ask(struct evict *e, uint64_t want_bytes, struct evict_wish *wish)
-{
-	bool asked;
-
-	CHECK_OBJ(e, EVICT_MAGIC);
-	AZ(pthread_mutex_lock(&e->lock));
-	asked = !e->stop;
-	if (asked && wish != NULL)
-		STAILQ_INSERT_TAIL(&e->wishes, wish, next);
-	e->room_bytes += want_bytes;
-	e->asked = true;
-	AZ(pthread_cond_signal(&e->news));
-	AZ(pthread_mutex_unlock(&e->lock));
-	return asked;
-}
-
 void
 evict_want(struct evict *e, uint64_t want_bytes)
 {
-	(void)evict_ask(e, want_bytes, NULL);
+	CHECK_OBJ(e, EVICT_MAGIC);
+	AZ(pthread_mutex_lock(&e->lock));
+	e->want_bytes = evict_max(e->want_bytes, want_bytes);
+	e->asked = true;
+	AZ(pthread_cond_signal(&e->news));
+	AZ(pthread_mutex_unlock(&e->lock));
 }
 
 void
 evict_wait_for_room(struct evict *e, struct evict_wish *wish)
 {
-	if (!evict_ask(e, wish->want_bytes, wish))
+	bool stopped;
+
+	CHECK_OBJ(e, EVICT_MAGIC);
+	AZ(pthread_mutex_lock(&e->lock));
+	stopped = e->stop;
+	if (!stopped) {
+		STAILQ_INSERT_TAIL(&e->wishes, wish, next);
+		e->asked = true;
+		AZ(pthread_cond_signal(&e->news));
+	}
+	AZ(pthread_mutex_unlock(&e->lock));
+	if (stopped)
 		wish->done(wish->arg, false);
 }
 

@@ -114,14 +114,12 @@ START_TEST(test_leftovers)
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
 		cachedir_open(&cd);
-		recover_wait(cd.index->recover);
 		leave_things();
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 	ck_assert(access(cachedir_below(&cd, "blobs"), F_OK) == 0);
 	cachedir_open(&cd);
-	recover_wait(cd.index->recover);
 	ck_assert(!cachedir_has_file(&cd, "gone"));
 	ck_assert(cachedir_has_file(&cd, "body"));
 	ck_assert_int_eq(cachedir_lookup(&cd, URL, &blob), REASON_OK);
@@ -170,7 +168,6 @@ all_known(void)
 	struct blob_rec blob;
 	uint8_t digest[32];
 
-	recover_wait(cd.index->recover);
 	for (int i = 0; i < URLS_N; i++) {
 		urls += cachedir_lookup(&cd, url_of(i), &blob) == REASON_OK;
 		cachedir_digest(url_of(i), strlen(url_of(i)), digest);

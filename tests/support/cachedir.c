@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 #include "tests/support/cachedir.h"
+#include "cache/index_priv.h"
+#include "cache/recover.h"
 
 #include <check.h>
 #include <ftw.h>
@@ -33,6 +35,8 @@ cachedir_open(struct cachedir *cd)
 	ck_assert_int_eq(blobstore_open(&cd->blobs, cd->dir), REASON_OK);
 	conf.blobs = cd->blobs;
 	ck_assert_int_eq(index_open(&cd->index, &conf), REASON_OK);
+	/* A new index commits once more, when the walk is done; closed before, it is walked again. */
+	recover_wait(cd->index->recover);
 	cd->view = index_view_open(cd->index);
 	ck_assert_ptr_nonnull(cd->view);
 }

@@ -17,7 +17,7 @@ struct cachedir {
 };
 
 void cachedir_make(struct cachedir *cd);	/* the directory alone */
-void cachedir_open(struct cachedir *cd);	/* blobs, index and a view */
+void cachedir_open(struct cachedir *cd);	/* blobs, index and a view; recovery has ended */
 void cachedir_close(struct cachedir *cd);	/* an orderly stop */
 void cachedir_remove(struct cachedir *cd);	/* closes, deletes */
 

@@ -420,9 +420,9 @@ fail:
 	return r;
 }
 
-/* Bodies to disk, then the word that they are there, then the marker. */
+/* Bodies to disk, then the word that they are there, then the marker; not where tidying was cut short. */
 static void
-index_close_files(struct index *ix)
+index_close_files(struct index *ix, bool tidy)
 {
 	int dirfd = blobstore_dirfd(ix->blobs);
 	struct record_state st = ix->state;
@@ -436,7 +436,7 @@ index_close_files(struct index *ix)
 		whole = mdb_env_sync(ix->env, 1) == 0;
 	index_uncount(ix);
 	index_env_close(ix);
-	if (whole)
+	if (whole && tidy)
 		recover_clean_write(dirfd, !ix->no_sync);
 }
 
@@ -444,15 +444,16 @@ void
 index_close(struct index **ix_p)
 {
 	struct index *ix = *ix_p;
+	bool tidy;
 
 	if (ix == NULL)
 		return;
 	CHECK_OBJ(ix, INDEX_MAGIC);
 	*ix_p = NULL;
-	recover_stop(&ix->recover);
+	tidy = recover_stop(&ix->recover);
 	index_writer_stop(ix);
 	MUST(TAILQ_EMPTY(&ix->views));
-	index_close_files(ix);
+	index_close_files(ix, tidy);
 	index_free(&ix);
 }
 

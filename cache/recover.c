@@ -479,6 +479,7 @@ struct recover {
 	struct blobstore *bs;
 	struct index_view *view;
 	bool rebuild;
+	bool ended;			/* the walk met everything; read after the join */
 	atomic_bool stop;
 	pthread_t thread;
 	bool joined;
@@ -518,6 +519,7 @@ recover_main(void *arg)
 	(void)pthread_setname_np(pthread_self(), "recovery");
 	r = blob_walk(rc->bs, recover_blob_each, rc);
 	if (r == REASON_OK && !atomic_load(&rc->stop)) {
+		rc->ended = true;
 		if (rc->rebuild)
 			index_rebuilt(rc->ix);
 		index_flush(rc->ix);
@@ -559,15 +561,18 @@ recover_wait(struct recover *rc)
 	rc->joined = true;
 }
 
-void
+bool
 recover_stop(struct recover **rc_p)
 {
 	struct recover *rc = *rc_p;
+	bool known;
 
 	if (rc == NULL)
-		return;
+		return true;
 	*rc_p = NULL;
 	atomic_store(&rc->stop, true);
 	recover_wait(rc);
+	known = rc->ended || rc->rebuild;	/* a rebuild goes on by the index's own word */
 	OBJ_FREE(rc);
+	return known;
 }

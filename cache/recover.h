@@ -40,7 +40,8 @@ void recover_partials(struct index *ix, struct blobstore *bs);
  * or are no longer wanted. NULL where there can be no thread.
  */
 struct recover *recover_start(struct index *ix, struct blobstore *bs, bool rebuild);
-void recover_stop(struct recover **rc_p);
+/* False where bodies that no record names may be left: the next start must walk again. */
+bool recover_stop(struct recover **rc_p);
 /* Waits until the walk is done. For tests. */
 void recover_wait(struct recover *rc);
 

@@ -136,6 +136,31 @@ START_TEST(test_leftovers)
 }
 END_TEST
 
+/* A stop in the midst of the walk is none that the next start may take for clean. */
+START_TEST(test_walk_cut_short)
+{
+	struct index_conf conf = {.dir = cd.dir, .test_no_sync = true};
+	struct index *ix = NULL;
+	int status;
+	pid_t pid;
+
+	cachedir_close(&cd);
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		cachedir_open(&cd);
+		leave_things();
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_int_eq(blobstore_open(&conf.blobs, cd.dir), REASON_OK);
+	ck_assert_int_eq(index_open(&ix, &conf), REASON_OK);
+	index_close(&ix);
+	blobstore_close(&conf.blobs);
+	cachedir_open(&cd);
+	ck_assert(!cachedir_has_file(&cd, "gone"));
+}
+END_TEST
+
 static const char *
 url_of(int i)
 {
@@ -303,6 +328,7 @@ check_recover_suite(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, test_marker);
 	tcase_add_test(tc, test_leftovers);
+	tcase_add_test(tc, test_walk_cut_short);
 	tcase_add_test(tc, test_index_gone);
 	tcase_add_loop_test(tc, test_damaged_pages, 0, DAMAGE__N);
 	suite_add_tcase(s, tc);

@@ -10,7 +10,7 @@ from cdn import PORTAL, flip, portal
 from client import expect_error
 from origin import Answer
 from repo import forge_deb, small_debs
-from support import heavy
+from support import Later, heavy
 
 NEEDS_PACKAGES = True
 BIG = 400000
@@ -75,8 +75,13 @@ def test_wrong_bytes_that_were_sent(env):
     """What has left can't be taken back: that client is cut, the next one gets the right bytes."""
     cdn, depot, client = start(env)
     data = cdn.repo.debs["big"].data
-    serve(cdn, "big", flip(data, 1000), data)
-    expect_refused(client, "big")
+    gate = env.origin.gate()
+    serve(cdn, "big", Answer(flip(data, 1000), gate=gate, held_at=300000), data)
+    sent = depot.counter("sent_body_bytes_total")
+    refused = Later(lambda: expect_refused(client, "big"))
+    depot.wait_counter("sent_body_bytes_total", ">=", sent + 300000)
+    gate.open()
+    refused.result()
     assert client.download("big") == data
     depot.wait_counter("digest_mismatches_total", ">=", 1)
 

@@ -132,7 +132,7 @@ class Depot:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, preexec_fn=limit)
-        wait_until(self._is_up, "the depot answers /-/healthz", 10)
+        wait_until(self._is_up, "the depot answers /-/healthz", 25)
         return self
 
     def _is_up(self):
@@ -145,18 +145,18 @@ class Depot:
             return False
 
     def stop(self):
-        """SIGTERM; must end with status 0 within the promised 5 s."""
+        """SIGTERM; must end with status 0. How soon is test_daemon.py's affair."""
         if self.process is None:
             return
         process, self.process = self.process, None
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            status = process.wait(7 * SLOW)
+            status = process.wait(20 * SLOW)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError("the depot did not stop within 7 s of SIGTERM") from None
+            raise AssertionError("the depot did not stop within 20 s of SIGTERM") from None
         assert status == 0, f"the depot ended with {status}:\n{self.log_text()[-4000:]}"
 
     def kill(self):

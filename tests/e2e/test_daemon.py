@@ -227,7 +227,7 @@ def test_stop_in_the_middle(env):
             status = depot.process.wait(20)
             took = time.monotonic() - started
             assert status == 0, status
-            assert took < 6 * SLOW, took
+            assert took < 8 * SLOW, took     # 5 s, and what a busy machine takes to tidy up
         depot.process = None
         depot.start()
 
@@ -291,9 +291,9 @@ def test_usr1_reopens_the_logs(env):
     for path in (depot.access_path, log_file):
         os.rename(path, path + ".1")
     depot.process.send_signal(signal.SIGUSR1)
-    wait_until(lambda: all(map(os.path.exists, (depot.access_path, log_file))), "new files", 5)
+    wait_until(lambda: all(map(os.path.exists, (depot.access_path, log_file))), "new files")
     depot.fetch("https://cuda.example/x.deb")
-    wait_until(lambda: any("x.deb" in line for line in depot.access_lines()), "a line", 5)
+    wait_until(lambda: any("x.deb" in line for line in depot.access_lines()), "a line")
     with open(depot.access_path + ".1", encoding="utf-8") as old:
         assert len(old.read().splitlines()) >= before
 

@@ -107,7 +107,7 @@ def test_disk_full_at_every_write(env):
             depot.command("evict", "http://cuda.example/*")
             # Nothing keeps its room, or room that was taken in advance.
             wait_until(lambda: os.statvfs(depot.cache_dir).f_bavail * 10 >= disk.f_bavail * 9,
-                       "the room is given back", 5)
+                       "the room is given back")
 
 
 def test_disk_that_becomes_read_only(env):

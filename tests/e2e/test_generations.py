@@ -598,7 +598,7 @@ def test_first_visit_of_a_mirror_that_stays_late(env):
     for result in together(*[root.update for root in roots]):
         assert result.status != 0, result.text
     took = time.monotonic() - started
-    assert 2 < took < 4.5 * SLOW, f"{took:.1f} s"
+    assert 2 < took < 5.9 * SLOW, f"{took:.1f} s"     # 3 s, and not twice
     for end in cdn.repo.variants:
         looks = [request for request in cdn.requests(cdn.repo.index_path(end))
                  if request.get("Cache-Control") == "no-cache"]
@@ -636,7 +636,7 @@ def test_index_that_is_late_and_an_earlier_generation(env):
     response = client.get(path)
     took = time.monotonic() - started
     assert response.status >= 500 and response.body, response
-    assert took < 2 * SLOW, f"{took:.1f} s"
+    assert took < 2.9 * SLOW, f"{took:.1f} s"     # 1 s, and not 3
     counters = depot.counters()
     assert counters["index_looks_total"] == counters["index_waits_in_vain_total"] == 1, counters
     gate.open()

@@ -43,7 +43,7 @@ def test_slow_readers_of_a_stored_object(env):
         assert depot.memory_kib() < RSS_MAX_KIB
         # Copies that fast readers shared go after a second.
         wait_until(lambda: depot.memory_kib("RssAnon") - before < 300 * READER_MAX_KIB,
-                   "little memory for each reader", 5)
+                   "little memory for each reader")
         assert depot.fetch(url, expect=body).complete
         for n, conn, _ in readers:
             assert conn.read_exactly(20000) == body.slice(n * 600000, n * 600000 + 20000)
@@ -72,7 +72,7 @@ def test_slow_readers_of_a_running_fetch(env):
             assert conn.read_exactly(1000) == body.slice(n * 300000, n * 300000 + 1000)
         # Copies that fast readers shared go after a second.
         wait_until(lambda: depot.memory_kib("RssAnon") - before < 300 * READER_MAX_KIB,
-                   "little memory for each reader", 5)
+                   "little memory for each reader")
         assert depot.memory_kib() < RSS_MAX_KIB
         gate.open()
         assert len(first.read_exactly(100 * MIB)) == 100 * MIB

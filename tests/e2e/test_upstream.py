@@ -156,7 +156,7 @@ def good_or_none(response):
     return response if response.status != 404 else None
 
 
-@heavy(9, limit_s=40)
+@heavy(9)
 @patient
 def test_body_that_cannot_be_finished_ends_in_a_cut(env):
     """Upstream gone for good in the middle: a short body and a closed connection, never padding."""
@@ -184,7 +184,7 @@ def test_body_that_cannot_be_finished_ends_in_a_cut(env):
         expect_body(depot.fetch("https://cuda.example" + path), BODY)
 
 
-@heavy(9, limit_s=40)
+@heavy(9)
 @patient
 def test_lying_lengths(env):
     """Two lengths, none that can be read, broken chunks: never a hit, never a clean short end."""

@@ -121,8 +121,8 @@ def test_top_fits_the_screen(env):
     except OSError as err:
         raise Skip(f"no terminal here: {err}") from None
     if pid == 0:
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 60, 0, 0))
         os.execv(BINARY, [BINARY, "-o", f"cache_dir={depot.cache_dir}", "top", "--watch"])
-    fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 60, 0, 0))
     text = b""
     while text.count(b"\x1b[H\x1b[J") < 2:
         text += os.read(screen, 65536)

@@ -7,7 +7,7 @@ import shutil
 import signal
 
 from body import Pattern
-from client import expect_body, expect_error
+from client import expect_body, expect_error, make_request
 from origin import Answer
 from support import Later
 
@@ -112,7 +112,8 @@ def test_limits_and_budget(env):
     depot.wait_idle()
     depot.reload(client_rate=1)
     with depot.conn(source="127.0.0.7") as conn:
-        answers = [conn.get("http://HTTPS///cuda.example/x.deb").status for _ in range(3)]
+        conn.send(make_request("http://HTTPS///cuda.example/x.deb") * 3)
+        answers = [conn.read().status for _ in range(3)]
     assert answers == [200, 429, 429], answers
     depot.options["client_rate"] = None
     depot.use_file(max_connections=1)

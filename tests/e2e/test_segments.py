@@ -56,8 +56,8 @@ def test_slow_origin_is_asked_for_ranges_in_parallel(env):
     requests = env.origin.requests(PATH)
     assert requests[0].get("Range") is None
     assert all(is_segment(r) and r.get("If-Range") == '"600000-p1"' for r in requests[1:]), requests
-    # The first stream may still be ending when the ranges are four.
-    assert env.origin.most_active(PATH) in (4, 5)
+    # The first stream, or one that was shared, may still be ending when the ranges are four.
+    assert 4 <= env.origin.most_active(PATH) <= 6
     counters = depot.counters()
     assert counters["segmented_fetches_total"] == 1 and counters["segment_fallbacks_total"] == 0
     assert counters["segments_total"] == len(requests) - 1
@@ -289,7 +289,7 @@ def test_slow_foremost_segment_is_replaced(env):
     env.origin.serve(PATH, answer)
     depot = segments_depot(env)
     expect_body(depot.fetch(URL), BODY)
-    assert depot.counter("upstream_slow_replaced_total") == 1
+    assert depot.counter("upstream_slow_replaced_total") >= 1
     assert depot.counter("segment_fallbacks_total") == 0
 
 
@@ -303,6 +303,7 @@ def stopped_in_the_middle(env, stop):
     depot = segments_depot(env)
     reader = Later(lambda: depot.fetch(URL))
     gate.wait_for(3, 25)
+    depot.wait_counter("partial_marks_total", ">=", 4)     # at 1, 2, 4 and 8 MiB
     stop(depot)
     gate.open()
     try:

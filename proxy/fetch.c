@@ -168,7 +168,7 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 	ft->head_only = ask->head;
 	ft->no_cache = ask->no_cache;
 	ft->no_store = ask->no_store;
-	ft->fresh = ask->fresh;
+	ft->fresh = ft->look = ask->fresh;
 	ft->want_total = -1;
 	ft->socket = CURL_SOCKET_BAD;
 	ft->order.deliver = fetch_order_mail;

@@ -116,7 +116,7 @@ static void
 fetch_judge_wrong(struct fetch *ft)
 {
 	char want[192];
-	bool same = false, late, again, wait;
+	bool same = false, late, again, wait, enough;
 	unsigned i;
 
 	for (i = 0; i < ft->wrong_n; i++)
@@ -128,7 +128,9 @@ fetch_judge_wrong(struct fetch *ft)
 	flight_expected_text(ft->f, want, sizeof(want));
 	/* What was passed on without being kept can't be compared with anything. */
 	late |= flight_passes_through(ft->f) && flight_state(ft->f) != FLIGHT_WAITING;
-	again = !same && !late && ft->wrong_n < FETCH_WRONG_MAX && ft->wait_until_ms == 0;
+	/* Looks are repeated by who wants them, twice a second at most: one request each for a name. */
+	enough = ft->look && (ft->alternate_gone || flight_alternate(ft->f) == NULL);
+	again = !same && !late && !enough && ft->wrong_n < FETCH_WRONG_MAX && ft->wait_until_ms == 0;
 	wait = !again && !late && fetch_may_wait(ft, REASON_UP_DIGEST);
 	log_warning("flight=%llu %.*s from %s: %s, expected %s: %s",
 	    (unsigned long long)flight_id(ft->f), SLICE_ARG(flight_url(ft->f)), ft->address,

@@ -28,7 +28,7 @@ struct upstream_ask {
 	bool head;		/* HEAD only: the flight ends with its head */
 	bool no_cache;		/* the client insists: caches on the way are told so */
 	bool no_store;		/* not to be stored, once those who wait for it have it */
-	bool fresh;		/* on a connection of its own: another edge may answer */
+	bool fresh;		/* a look, on a connection of its own: another edge may answer */
 	/*
 	 * The client's own end-to-end fields, lines with CRLF: for files that
 	 * are no repository's, and with credentials. Empty: our own fields only.

@@ -209,6 +209,7 @@ struct fetch {
 	struct segments *segments;	/* NULL: one stream */
 	bool no_segments;		/* tried, and not again for this one */
 	unsigned behind_n;		/* ticks in a row in which more connections would have helped */
+	bool look;			/* at what upstream has: the next one will tell more than this */
 	bool alternate_gone;		/* the flight's other URL has not got it */
 	bool alternate_bad;		/* or has something else: it is not asked any more */
 	unsigned tries_n, timeouts_n;	/* since the last byte */

@@ -49,8 +49,11 @@ def check_new_inrelease_with_old_indexes(env, cdn):
     depot.wait_counter("generation_probes_total", ">=", 2)
     wait_until(lambda: any(len(probes(path)) >= 2 for path in indexes), "probes with no-cache")
     assert len({probe.connection for path in indexes for probe in probes(path)}) > 1
+    looks = depot.counter("generation_disagreements_total")
     for path in indexes:
-        assert len(cdn.requests(path)) <= 4 + 2 * (time.monotonic() - started), path
+        asked = len(cdn.requests(path))
+        # The first one asks twice, and another may be under way.
+        assert asked <= looks + 2 and asked <= 4 + 2 * (time.monotonic() - started), (path, asked)
 
     cdn.show(new)
     depot.wait_counter("generations_adopted_total", ">=", 2)

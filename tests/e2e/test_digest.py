@@ -291,6 +291,7 @@ def test_kept_part_with_wrong_bytes(env):
         conn.ask(thing.target)
         conn.read_head()
         conn.read_exactly(17 << 20)
+        depot.wait_counter("partial_marks_total", ">=", 1)
         depot.stop()
     assert depot.partial_names() != []
     env.origin.serve(thing.path, Answer(thing.data, etag='"e"'))

@@ -215,6 +215,9 @@ bool repo_late_expect(struct repos *rs, const struct url *url, const struct aptf
 /* Each stored index of packages without a table: what stage.c makes at start. */
 typedef void repo_missing_f(void *arg, const uint8_t sha256[32]);
 void repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg);
+/* The same of one generation: what was stored before anybody knew that it lists that. */
+void repo_gen_missing_tables(struct repos *rs, const struct repo_gen *g, repo_missing_f *fn,
+    void *arg);
 
 /* ---- for commands and pages ---- */
 /* "2026-11-01T10:20:30Z" */

@@ -178,11 +178,23 @@ repo_table_attach(struct repos *rs, const uint8_t sha256[32])
 	return REASON_OK;
 }
 
+/* Is it a list of packages or sources whose body is stored? */
+static bool
+repo_table_can_be_made(struct index_view *view, const struct repo_gen *g,
+    const struct release_file *rf, uint8_t sha256[32])
+{
+	struct release_index ri;
+	struct blob_rec blob;
+
+	release_index_of(&ri, rf->path);
+	return ri.list != RELEASE_OTHER && repo_stored_as(view, g->repo->root, rf, sha256) &&
+	    index_get_blob(view, sha256, &blob) == REASON_OK;
+}
+
 void
 repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg)
 {
 	struct index_view *view = index_view_open(rs->conf.index);
-	struct blob_rec blob;
 	uint8_t sha256[32];
 
 	AZ(pthread_mutex_lock(&rs->lock));
@@ -190,19 +202,25 @@ repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg)
 		for (unsigned k = 0; k < rs->repos[i]->gens_n; k++) {
 			const struct repo_gen *g = rs->repos[i]->gens[k];
 
-			for (size_t f = 0; f < g->release->files_n; f++) {
-				const struct release_file *rf = &g->release->files[f];
-				struct release_index ri;
-
-				release_index_of(&ri, rf->path);
-				if (ri.list != RELEASE_OTHER &&
-				    repo_stored_as(view, g->repo->root, rf, sha256) &&
-				    repo_table_find(rs, sha256) == NULL &&
-				    index_get_blob(view, sha256, &blob) == REASON_OK)
+			for (size_t f = 0; f < g->release->files_n; f++)
+				if (repo_table_can_be_made(view, g, &g->release->files[f], sha256) &&
+				    repo_table_find(rs, sha256) == NULL)
 					fn(arg, sha256);
-			}
 		}
 	AZ(pthread_mutex_unlock(&rs->lock));
+	index_view_close(&view);
+}
+
+void
+repo_gen_missing_tables(struct repos *rs, const struct repo_gen *g, repo_missing_f *fn, void *arg)
+{
+	struct index_view *view = index_view_open(rs->conf.index);
+	uint8_t sha256[32];
+
+	for (size_t f = 0; view != NULL && f < g->release->files_n; f++)
+		if (repo_table_can_be_made(view, g, &g->release->files[f], sha256) &&
+		    !repo_has_table(rs, sha256))
+			fn(arg, sha256);
 	index_view_close(&view);
 }
 

@@ -289,7 +289,7 @@ stage_main(void *arg)
 	return NULL;
 }
 
-static void
+void
 stage_missing_table(void *arg, const uint8_t sha256[32])
 {
 	stage_note_stored(arg, sha256);

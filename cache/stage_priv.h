@@ -139,6 +139,8 @@ enum stage_verdict {
 /* stage.c */
 /* Generations expire, Valid-Until passes: after each flip, and once in a while by whom has nothing to do. */
 void stage_tidy(struct stage *st);
+/* A repo_missing_f: queues the making of this table; arg: the stage. */
+void stage_missing_table(void *arg, const uint8_t sha256[32]);
 /* Queues a copy of the job, whose reference it takes; false: no room (lock held). */
 bool stage_queue(struct stage *st, const struct stage_job *from) MUSTCHECK;
 

@@ -235,6 +235,20 @@ stage_release_signature_ok(struct stage_try *t, struct flight *f, enum repo_file
 	return true;
 }
 
+/*
+ * Indexes that came before their generation, by another host's name or a client that asked for them
+ * first: as they are stored, nobody will fetch them, and so read them, again.
+ */
+static void
+stage_release_read_stored(struct stage_try *t)
+{
+	struct repo_gen *g = repo_current(t->st->repos, t->root);
+
+	if (g != NULL)
+		repo_gen_missing_tables(t->st->repos, g, stage_missing_table, t->st);
+	repo_gen_unref(&g);
+}
+
 /* The set agrees: stored, recorded, current. */
 static void
 stage_release_adopt(struct stage_try *t, struct flight *f, struct release *release,
@@ -272,6 +286,7 @@ stage_release_adopt(struct stage_try *t, struct flight *f, struct release *relea
 	}
 	COUNT(generations_adopted_total);
 	log_info("%.*s: the Release of %s is current now", SLICE_ARG(t->root), when);
+	stage_release_read_stored(t);
 	flight_open_gate(f);
 	stage_tidy(t->st);
 }

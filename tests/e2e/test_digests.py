@@ -154,6 +154,24 @@ def test_upstream_has_another_edition(env):
     assert client.download("small") == cdn.repo.debs["small"].data
 
 
+def test_index_that_came_before_its_release(env):
+    """Asked for by its own or its digest's name before any InRelease: what it says counts."""
+    cdn = env.dists_cdn(*debs())
+    path = cdn.repo.index_path()
+    for early in (path, cdn.repo.by_hash(cdn.data(cdn.editions[0], path))):
+        depot = env.depot(revalidate_wait="1s")
+        client = AptLike(cdn, depot.port)
+        assert client.get(early).status == 200
+        depot.wait_idle()
+        client.update()
+        depot.wait_counter("tables_built_total", "==", 1)
+        serve(cdn, "small", Answer(flip(cdn.repo.debs["small"].data)))
+        expect_refused(client, "small")
+        unserve(cdn, "small")
+        assert client.download("big") == cdn.repo.debs["big"].data
+        assert depot.counter("packages_expected_total") >= 2
+
+
 def test_portal_for_a_package(env):
     """A captive portal's page is no package: 502, not kept, and forgotten at once."""
     cdn, depot, client = start(env)

@@ -351,6 +351,16 @@ req_waits_for_release(const struct req *req)
 	return false;
 }
 
+/* Asks the cache, unless that has to be put off; looked at again whenever the connection runs. */
+static enum step
+req_ask_in_turn(struct req *req)
+{
+	if (!req_waits_for_release(req))
+		return req_ask(req, false);
+	req->started = false;
+	return WAIT;
+}
+
 /* Target, key and class of a request for an object; the cache is not asked yet. */
 static enum step
 req_find_target(struct req *req)
@@ -368,10 +378,7 @@ req_find_target(struct req *req)
 		path_n = (size_t)(q - req->route.url.path.p);
 	aptfile_classify(&req->af, (struct slice){req->route.url.path.p, path_n});
 	req->routed = true;
-	if (!req_waits_for_release(req))
-		return req_ask(req, false);
-	req->started = false;
-	return WAIT;
+	return req_ask_in_turn(req);
 }
 
 /* A CONNECT: may it be, and is it a tunnel or played by us? */
@@ -433,7 +440,7 @@ req_step_start(struct req *req)
 
 	req->started = true;
 	if (req->routed)
-		return req_ask(req, false);
+		return req_ask_in_turn(req);
 	if (r == REASON_OK && req->c->share != NULL) {
 		req->retry_after_s = limits_take_request(d->limits, req->c->share, req->c->w->now_ms);
 		if (req->retry_after_s > 0)

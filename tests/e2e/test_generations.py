@@ -9,8 +9,8 @@ import types
 from aptlike import (AptLike, Crowd, Failed, follow, republish, update_and_download,
                      update_until, updates, warm)
 from cdn import INDEXES, PACKAGES, RELEASES, kind_of
-from depot import SLOW, wait_until
-from origin import Answer
+from depot import SLOW, target_of, wait_until
+from origin import Answer, Gate
 from repo import DistsRepo, NoWorkshop, forge_deb, small_debs
 from support import heavy, patient, together
 
@@ -304,6 +304,30 @@ def test_connection_keeps_its_generation(env):
         first.update()
         first.has_whole(new)
         assert first.download("lib") == new.debs["lib"].data
+
+
+def test_index_behind_its_release_on_a_connection(env):
+    """It belongs to the Release before it, however often the connection is looked at meanwhile."""
+    cdn = env.flat_cdn(*small_debs())
+    depot = env.depot(revalidate_wait="20s", workers="1")
+    warm(depot, cdn)
+    new = cdn.publish(*small_debs("2", 2))
+    top, path = cdn.repo.top, cdn.repo.index_path()
+    gate = Gate()
+    cdn.origin.serve(top + "InRelease", Answer(cdn.data(new, top + "InRelease"), gate=gate),
+                     host=cdn.repo.host)
+    with depot.conn() as conn:
+        conn.ask(target_of(cdn.url(top + "InRelease")))
+        conn.ask(target_of(cdn.url(path)))
+        gate.wait_for(1)
+        # More input, which the one worker has seen once it answers others.
+        conn.ask(target_of(cdn.url(path)))
+        for _ in range(3):
+            assert depot.get("/-/healthz").status == 200
+        gate.open()
+        assert conn.read().body == cdn.data(new, top + "InRelease")
+        for _ in range(2):
+            assert conn.read().body == cdn.data(new, path)
 
 
 def test_address_keeps_its_generation(env):

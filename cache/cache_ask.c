@@ -315,9 +315,27 @@ cache_not_then(const struct cache_ask *ask, enum repo_role role)
 }
 
 static bool
+cache_is_unread(void *stage, struct slice root)
+{
+	return stage_has_unread_below(stage, root);
+}
+
+/* Is an index read that may name this package? */
+static bool
+cache_ask_is_early(const struct cache_view *v, const struct cache_ask *ask)
+{
+	struct stage *stage = v->cache->parts.stage;
+
+	return ask->may_wait && ask->af->class == APTFILE_PACKAGE && stage_has_unread(stage) &&
+	    repo_any_root(v->repos, ask->url, cache_is_unread, stage);
+}
+
+static bool
 cache_ask_once(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out)
 {
 	struct repo_answer ra = {.role = REPO_ROLE_NONE};
+	/* In this order: what was read by now is found. */
+	bool early = cache_ask_is_early(v, ask);
 	struct repo_ask q = {
 		.url = ask->url, .key = ask->key, .af = ask->af, .client = ask->client,
 		.at = ask->at, .now_ms = ask->now_ms, .now_s = ask->now_s,
@@ -333,8 +351,12 @@ cache_ask_once(struct cache_view *v, const struct cache_ask *ask, struct cache_a
 	case REPO_ROLE_NO_SUCH_TIME:
 		out->reason = REASON_NO_SUCH_TIME;
 		return true;
-	case REPO_ROLE_NONE:
 	case REPO_ROLE_UNLISTED:
+		out->unread = early;
+		if (early)
+			return true;
+		break;
+	case REPO_ROLE_NONE:
 	case REPO_ROLE_UNKNOWN:
 		break;
 	}

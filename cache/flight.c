@@ -15,6 +15,7 @@
 #include <stdio.h>
 
 #include "cache/repo.h"
+#include "cache/stage.h"
 #include "include/clock.h"
 #include "include/counter.h"
 #include "include/log.h"
@@ -132,6 +133,7 @@ flight_free(struct flight *f)
 	EVP_MD_CTX_free(f->sha256);
 	EVP_MD_CTX_free(f->named);
 	AZ(pthread_mutex_destroy(&f->lock));
+	stage_unread_end(cache_parts(f->cache)->stage, &f->unread);
 	free(f->islands);
 	free(f->partial_text);
 	free(f->alternate);
@@ -372,6 +374,7 @@ void
 flight_settle(struct flight *f)
 {
 	AZ(pthread_mutex_lock(&f->lock));
+	stage_unread_end(cache_parts(f->cache)->stage, &f->unread);
 	atomic_store_explicit(&f->is_settled, true, memory_order_release);
 	flight_wake_readers(f, UINT64_MAX);
 	AZ(pthread_mutex_unlock(&f->lock));
@@ -397,6 +400,10 @@ flight_publish(struct flight *f)
 			keep_back = keep_back > (uint64_t)total - n ?
 			    keep_back - ((uint64_t)total - n) : 0;
 	}
+	/* Before anybody has all of it: who does may ask for a package at once. */
+	if (f->expected && f->verified && f->unread == NULL &&
+	    (f->af.class == APTFILE_INDEX || f->af.class == APTFILE_BYHASH))
+		f->unread = stage_unread_begin(cache_parts(f->cache)->stage, f->url, f->digest);
 	n = n > keep_back ? n - keep_back : 0;
 	if (n > flight_visible(f)) {
 		atomic_store_explicit(&f->visible, n, memory_order_release);

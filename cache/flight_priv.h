@@ -24,6 +24,7 @@ struct release;
 struct verify;
 struct sync;
 struct flight_ring;
+struct stage_unread;
 
 /*
  * One try at the body: its file, and the head that came with it. A flight has two at most: the one
@@ -93,6 +94,7 @@ struct flight {
 	int upstream_status;
 	char *detail;			/* malloced, or NULL */
 	char *challenge;		/* malloced, or NULL */
+	struct stage_unread *unread;	/* an index that is whole and not settled; NULL: not so */
 	struct flight_island *islands;	/* malloced; by offset, apart; changed by the writer alone */
 	atomic_uint islands_n;
 	unsigned islands_cap;		/* 0: there never was one */

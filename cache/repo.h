@@ -134,6 +134,10 @@ bool repo_stored_as(struct index_view *view, struct slice root, const struct rel
 void repo_note_given(struct repo_view *v, struct cache_client *client, struct repo_gen *gen,
     int64_t now_ms);
 void repo_held_free(struct repo_held **held_p);
+/* Does fn say so of any root whose generation may name this package? */
+typedef bool repo_root_f(void *arg, struct slice root);
+bool repo_any_root(struct repo_view *v, const struct url *url, repo_root_f *fn, void *arg)
+    MUSTCHECK;
 /* Text for a 404: the generations that there are for this URL. */
 void repo_list_times(struct repo_view *v, const struct url *url, char *out, size_t cap);
 
@@ -213,7 +217,7 @@ enum reason repo_table_attach(struct repos *rs, const uint8_t sha256[32]) MUSTCH
 bool repo_late_expect(struct repos *rs, const struct url *url, const struct aptfile *af,
     struct flight_expect *out) MUSTCHECK;
 /* Each stored index of packages without a table: what stage.c makes at start. */
-typedef void repo_missing_f(void *arg, const uint8_t sha256[32]);
+typedef void repo_missing_f(void *arg, struct slice root, const uint8_t sha256[32]);
 void repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg);
 /* The same of one generation: what was stored before anybody knew that it lists that. */
 void repo_gen_missing_tables(struct repos *rs, const struct repo_gen *g, repo_missing_f *fn,

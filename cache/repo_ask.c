@@ -179,6 +179,21 @@ repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answer *ou
 		v->memos = calloc(REPO_MEMO, sizeof(*v->memos));
 }
 
+bool
+repo_any_root(struct repo_view *v, const struct url *url, repo_root_f *fn, void *arg)
+{
+	const struct repo_dir *d;
+	struct repo_path p;
+	struct repo_walk w;
+
+	repo_set_split(&p, url->text);
+	repo_walk_begin(&w, repo_view_refresh(v), &p);
+	while ((d = repo_walk_next(&w)) != NULL)
+		if (repo_walk_may_name(&w, d, true) && fn(arg, w.set->repos[d->repo].repo->root))
+			return true;
+	return false;
+}
+
 void
 repo_list_times(struct repo_view *v, const struct url *url, char *out, size_t cap)
 {

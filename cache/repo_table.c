@@ -205,7 +205,7 @@ repo_each_missing_table(struct repos *rs, repo_missing_f *fn, void *arg)
 			for (size_t f = 0; f < g->release->files_n; f++)
 				if (repo_table_can_be_made(view, g, &g->release->files[f], sha256) &&
 				    repo_table_find(rs, sha256) == NULL)
-					fn(arg, sha256);
+					fn(arg, g->repo->root, sha256);
 		}
 	AZ(pthread_mutex_unlock(&rs->lock));
 	index_view_close(&view);
@@ -220,7 +220,7 @@ repo_gen_missing_tables(struct repos *rs, const struct repo_gen *g, repo_missing
 	for (size_t f = 0; view != NULL && f < g->release->files_n; f++)
 		if (repo_table_can_be_made(view, g, &g->release->files[f], sha256) &&
 		    !repo_has_table(rs, sha256))
-			fn(arg, sha256);
+			fn(arg, g->repo->root, sha256);
 	index_view_close(&view);
 }
 

@@ -72,17 +72,32 @@ stage_submit(struct stage *st, struct flight *f)
 	flight_unref(&f);
 }
 
+/* Queues the making of a table; unread is taken over. */
+static void
+stage_queue_table(struct stage *st, const uint8_t sha256[32], struct stage_unread *unread)
+{
+	struct stage_job job = {.kind = STAGE_TABLE, .unread = unread};
+	bool queued;
+
+	memcpy(job.digest, sha256, 32);
+	AZ(pthread_mutex_lock(&st->lock));
+	queued = !st->stop && stage_queue(st, &job);
+	AZ(pthread_mutex_unlock(&st->lock));
+	if (!queued)
+		stage_unread_end(st, &job.unread);
+}
+
 void
 stage_note_stored(struct stage *st, const uint8_t sha256[32])
 {
-	struct stage_job job = {.kind = STAGE_TABLE};
-
 	CHECK_OBJ(st, STAGE_MAGIC);
-	memcpy(job.digest, sha256, 32);
-	AZ(pthread_mutex_lock(&st->lock));
-	if (!st->stop)
-		(void)!stage_queue(st, &job);
-	AZ(pthread_mutex_unlock(&st->lock));
+	stage_queue_table(st, sha256, stage_unread_again(st, sha256));
+}
+
+void
+stage_missing_table(void *arg, struct slice root, const uint8_t sha256[32])
+{
+	stage_queue_table(arg, sha256, stage_unread_begin(arg, root, sha256));
 }
 
 void
@@ -204,6 +219,7 @@ stage_run(struct stage *st, struct stage_job *job)
 		stage_derive_job(st, job);
 		break;
 	}
+	stage_unread_end(st, &job->unread);
 	flight_unref(&job->f);
 }
 
@@ -289,12 +305,6 @@ stage_main(void *arg)
 	return NULL;
 }
 
-void
-stage_missing_table(void *arg, const uint8_t sha256[32])
-{
-	stage_note_stored(arg, sha256);
-}
-
 struct stage *
 stage_start(struct cache *c)
 {
@@ -308,7 +318,9 @@ stage_start(struct cache *c)
 	st->repos = cache_parts(c)->repos;
 	TAILQ_INIT(&st->jobs);
 	TAILQ_INIT(&st->roots);
+	TAILQ_INIT(&st->unread);
 	AZ(pthread_mutex_init(&st->lock, NULL));
+	AZ(pthread_mutex_init(&st->unread_lock, NULL));
 	AZ(pthread_condattr_init(&attr));
 	AZ(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
 	AZ(pthread_cond_init(&st->news, &attr));
@@ -359,6 +371,7 @@ stage_free(struct stage **st_p)
 	while ((job = TAILQ_FIRST(&st->jobs)) != NULL) {
 		TAILQ_REMOVE(&st->jobs, job, link);
 		MUST(job->f == NULL);
+		stage_unread_end(st, &job->unread);
 		free(job);
 	}
 	while ((root = TAILQ_FIRST(&st->roots)) != NULL) {
@@ -366,6 +379,8 @@ stage_free(struct stage **st_p)
 		free(root->text);
 		free(root);
 	}
+	MUST(TAILQ_EMPTY(&st->unread));
+	AZ(pthread_mutex_destroy(&st->unread_lock));
 	AZ(pthread_cond_destroy(&st->news));
 	AZ(pthread_mutex_destroy(&st->lock));
 	OBJ_FREE(st);

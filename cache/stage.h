@@ -25,6 +25,17 @@ void stage_submit(struct stage *st, struct flight *f);
 /* A body was stored: if some generation lists it as an index of packages, its table is made. */
 void stage_note_stored(struct stage *st, const uint8_t sha256[32]);
 /*
+ * An index that clients may have whole from now on, and whose packages are not known yet: until the
+ * end. Any thread; a lock of its own, the innermost. NULL: no memory.
+ */
+struct stage_unread;
+struct stage_unread *stage_unread_begin(struct stage *st, struct slice url,
+    const uint8_t sha256[32]) MUSTCHECK;
+void stage_unread_end(struct stage *st, struct stage_unread **u_p);
+/* Is there one at all; one below this root? */
+bool stage_has_unread(struct stage *st);
+bool stage_has_unread_below(struct stage *st, struct slice root);
+/*
  * The body of this new flight is made from another compression of the same
  * index that is stored. False: there is none, it must be fetched.
  */

@@ -9,6 +9,7 @@
  *   stage_release.c  one Release, from its body to a generation
  *   stage_set.c      the indexes that belong to it: fetched, compared, read
  *   stage_table.c    tables of packages
+ *   stage_unread.c   indexes that are here, and not in a table yet
  *   stage_derive.c   an index made from another compression
  *   stage_root.c     what is going on at a root
  *   stage_wait.c     waiting for flights
@@ -68,6 +69,7 @@ struct stage_job {
 	struct stage_root *root;	/* RELEASE */
 	uint8_t digest[32];		/* TABLE, DERIVE: of the body to read */
 	enum unpack_kind unpack;	/* DERIVE */
+	struct stage_unread *unread;	/* TABLE: what waits for it; or NULL */
 };
 
 TAILQ_HEAD(stage_jobs, stage_job);
@@ -89,6 +91,10 @@ struct stage {
 	uint8_t building[STAGE_THREADS][32];	/* tables under way */
 	unsigned building_n;
 	unsigned tables_n;		/* threads that work on tables alone */
+
+	pthread_mutex_t unread_lock;	/* the list behind it; held with any other, for a few bytes */
+	TAILQ_HEAD(, stage_unread) unread;
+	_Atomic unsigned unread_n;
 };
 
 /* Where flights tell a stage thread that something happened. */
@@ -140,7 +146,7 @@ enum stage_verdict {
 /* Generations expire, Valid-Until passes: after each flip, and once in a while by whom has nothing to do. */
 void stage_tidy(struct stage *st);
 /* A repo_missing_f: queues the making of this table; arg: the stage. */
-void stage_missing_table(void *arg, const uint8_t sha256[32]);
+void stage_missing_table(void *arg, struct slice root, const uint8_t sha256[32]);
 /* Queues a copy of the job, whose reference it takes; false: no room (lock held). */
 bool stage_queue(struct stage *st, const struct stage_job *from) MUSTCHECK;
 
@@ -180,6 +186,9 @@ bool stage_table_is_sound(const struct release *r, const struct release_index *r
     const struct pkgtable_stats *stats, char *why, size_t why_cap) MUSTCHECK;
 /* A stored index, as some generation lists it, becomes a table. */
 void stage_table_job(struct stage *st, struct stage_job *job);
+
+/* stage_unread.c: one more note of what is noted under this digest; NULL: it is not */
+struct stage_unread *stage_unread_again(struct stage *st, const uint8_t sha256[32]) MUSTCHECK;
 
 /* stage_derive.c */
 void stage_derive_job(struct stage *st, struct stage_job *job);

@@ -148,6 +148,7 @@ struct cache_ask {
 	bool head_only;			/* HEAD: a miss makes a private flight */
 	bool alone;			/* credentials: neither join nor share */
 	bool object_bad;		/* asked again because the object was GONE or damaged */
+	bool may_wait;			/* for an index that is being read: answer->unread */
 	/* A gated flight is COMPLETE: what is current now? Neither object nor flight: nothing. */
 	bool checked;
 };
@@ -162,6 +163,7 @@ struct cache_answer {
 	bool strict;
 	bool held;		/* of an earlier generation than the newest */
 	bool listed;		/* the generation says that there is such a file, and which */
+	bool unread;		/* may_wait, and an index may name it in a moment: nothing else is set */
 	/* RELEASE: whose file the object is; a reference, see cache_note_given */
 	struct repo_gen *gen;
 	enum fresh_verdict verdict;	/* with an object */

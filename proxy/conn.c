@@ -610,6 +610,7 @@ conn_limit_ms(const struct conn *c)
 		return CONN_DISK_MS;
 	case CONN_LINGER:
 		return CONN_LINGER_MS;
+	case CONN_INDEX:	/* so does this one; it looks again and again */
 	case CONN_PACE:		/* its client's share comes, slow as it may be */
 	case CONN_DIAL:		/* upstream answers each dial in time */
 	case CONN_FLIGHT:	/* the request knows how long */

@@ -46,6 +46,7 @@ struct tunnel;
 	S(HANDSHAKE, "the TLS handshake")                                      \
 	S(DIAL, "the host of a redirected connection")                         \
 	S(FLIGHT, "bytes from upstream")                                       \
+	S(INDEX, "an index of packages to be read")                            \
 	S(DISK, "the disk")                                                    \
 	S(WRITE, "the client to read")                                         \
 	S(PACE, "its client's share of client_bandwidth")                     \
@@ -97,6 +98,7 @@ struct req {
 	bool started;			/* the cache was asked (or it failed) */
 	/* front: became the one to be answered; 0: not yet */
 	int64_t arrived_ms, front_ms, first_byte_ms;
+	int64_t early_ms;		/* when it began to wait for an index to be read; 0: it did not */
 
 	struct route route;
 	struct key key;

@@ -36,6 +36,7 @@ enum {
 	/* A client gets a status line within 25 s; the clock is looked at once a tick. */
 	REQ_HEAD_WAIT_MS = 25000 - 2 * WORKER_TICK_MS,
 	REQ_RANGE_WAIT_MS = 5000,	/* for a range far ahead in a flight */
+	REQ_INDEX_WAIT_MS = 1000,	/* for an index that may name the package to be read */
 	REQ_ASKS_MAX = 6,		/* how often the cache is asked again */
 	REQ_STRIDE_BYTES = 16 << 10,	/* disks are read in larger pieces than this */
 };
@@ -282,6 +283,32 @@ req_note_asked(struct req *req, const struct cache_ask *ask, bool started)
 		cache_note_asked(w->view, ask, started);
 }
 
+/* May it still be put off until it is known which bytes it must have? */
+static bool
+req_may_be_early(const struct req *req)
+{
+	return req->step == REQ_START && (req->early_ms == 0 ||
+	    req->c->w->now_ms - req->early_ms < REQ_INDEX_WAIT_MS);
+}
+
+/* An index that may name this package is being read: the cache is asked again in a moment. */
+static enum step
+req_wait_for_index(struct req *req)
+{
+	struct conn *c = req->c;
+
+	if (req->early_ms == 0) {
+		req->early_ms = c->w->now_ms;
+		COUNT(packages_early_total);
+	}
+	req->asked_n = 0;
+	req->started = false;
+	if (TAILQ_FIRST(&c->reqs) == req)
+		conn_set_state(c, CONN_INDEX);
+	worker_pace(c->w, c);
+	return WAIT;
+}
+
 /* Asks the cache: an object to serve, a flight to follow, or why neither. */
 static enum step
 req_ask(struct req *req, bool object_bad)
@@ -292,11 +319,14 @@ req_ask(struct req *req, bool object_bad)
 	struct cache_answer a;
 
 	ask.object_bad = object_bad;
+	ask.may_wait = req_may_be_early(req);
 	flight_detach(&req->reader);
 	object_unref(&req->object);
 	if (req->asked_n++ >= REQ_ASKS_MAX)
 		return req_fail(req, REASON_DAMAGED, NULL);
 	cache_ask(w->view, &ask, &a);
+	if (a.unread)
+		return req_wait_for_index(req);
 	if (a.reason == REASON_NO_SUCH_TIME)
 		return req_fail_then(req);
 	req->listed = a.listed;
@@ -335,19 +365,25 @@ req_ask(struct req *req, bool object_bad)
 }
 
 /*
- * Does a Release that this connection asked for before have to be answered
- * first? Which generation the client sees from then on is not known yet.
+ * Does what this connection asked for before have to be answered first? Which generation the client
+ * sees is not known until it has its Release, nor what a package must be until it has an index.
  */
 static bool
-req_waits_for_release(const struct req *req)
+req_waits_for_another(const struct req *req)
 {
 	const struct req *before = req;
 
 	if (req->af.class == APTFILE_RELEASE)
 		return false;
-	while ((before = TAILQ_PREV(before, req_list, link)) != NULL)
-		if (before->routed && before->af.class == APTFILE_RELEASE && before->status == 0)
+	while ((before = TAILQ_PREV(before, req_list, link)) != NULL) {
+		if (!before->routed)
+			continue;
+		if (before->af.class == APTFILE_RELEASE && before->status == 0)
 			return true;
+		if (req->af.class == APTFILE_PACKAGE && (before->af.class == APTFILE_INDEX ||
+		    before->af.class == APTFILE_BYHASH))
+			return true;
+	}
 	return false;
 }
 
@@ -355,7 +391,7 @@ req_waits_for_release(const struct req *req)
 static enum step
 req_ask_in_turn(struct req *req)
 {
-	if (!req_waits_for_release(req))
+	if (!req_waits_for_another(req))
 		return req_ask(req, false);
 	req->started = false;
 	return WAIT;

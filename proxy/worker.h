@@ -44,7 +44,7 @@ struct worker {
 	_Atomic unsigned conns_n;
 	struct conn_list conns[CONN_STATE_N];	/* each connection is on the list of its state */
 	TAILQ_HEAD(conn_run_list, conn) runnable;	/* have more to do next turn */
-	TAILQ_HEAD(conn_pace_list, conn) paced;	/* wait for their client's share of bandwidth */
+	TAILQ_HEAD(conn_pace_list, conn) paced;	/* are run again in a moment */
 	struct conn_list dead;		/* freed on a later turn */
 	struct req *free_reqs;		/* reused request memory */
 	unsigned free_reqs_n;
@@ -65,7 +65,7 @@ void worker_free(struct worker **w_p);
 void worker_update_clock(struct worker *w);
 /* The connection has more to do: run it again next turn. */
 void worker_run_later(struct worker *w, struct conn *c);
-/* The connection waits for bandwidth: run it again in a moment. */
+/* The connection waits for bandwidth, or an index to be read: run it again in a moment. */
 void worker_pace(struct worker *w, struct conn *c);
 /*
  * A new client socket for this worker; from any thread. The descriptor belongs to the worker.

@@ -369,9 +369,10 @@ END_TEST
 static unsigned missing_n;
 
 static void
-count_missing(void *arg, const uint8_t sha256[32])
+count_missing(void *arg, struct slice root, const uint8_t sha256[32])
 {
 	(void)arg;
+	(void)root;
 	(void)sha256;
 	missing_n++;
 }

@@ -221,18 +221,35 @@ publish(int v)
 
 /* ---- the client ---- */
 
+/* Asks for the URL; of q all else is taken. */
 static struct cache_answer
-ask_as(const char *text, const char *at, bool checked, bool object_bad)
+ask_for(const char *text, struct cache_ask q)
 {
 	struct cache_answer out;
 	struct target t;
 
 	target_set(&t, text);
-	cache_ask(view, &(struct cache_ask){.url = &t.url, .key = &t.key, .af = &t.af,
-	    .at = slice_of(at), .checked = checked, .object_bad = object_bad,
-	    .fresh = {.max_age_s = -1}, .now_ms = clock_mono_ms(),
-	    .now_s = clock_wall_s()}, &out);
+	q.url = &t.url;
+	q.key = &t.key;
+	q.af = &t.af;
+	q.fresh.max_age_s = -1;
+	q.now_ms = clock_mono_ms();
+	q.now_s = clock_wall_s();
+	cache_ask(view, &q, &out);
 	return out;
+}
+
+static struct cache_answer
+ask_as(const char *text, const char *at, bool checked, bool object_bad)
+{
+	return ask_for(text, (struct cache_ask){.at = slice_of(at), .checked = checked,
+	    .object_bad = object_bad});
+}
+
+static struct cache_answer
+ask_package(const char *text, bool may_wait)
+{
+	return ask_for(text, (struct cache_ask){.may_wait = may_wait});
 }
 
 static struct cache_answer
@@ -650,6 +667,67 @@ START_TEST(lost_release_of_a_date)
 }
 END_TEST
 
+/* What the cache says of a package to a client that may wait; true: wait. */
+static bool
+is_early(const char *text, bool may_wait)
+{
+	struct cache_answer a = ask_package(text, may_wait);
+	bool early = a.unread;
+
+	ck_assert(early == (a.flight == NULL));
+	if (a.flight != NULL)
+		flight_fail(a.flight, REASON_UP_CONNECT, 0, false, "not asked for");
+	answer_free(&a);
+	return early;
+}
+
+/* A package that no generation names waits while an index below its root is being read. */
+START_TEST(early_packages)
+{
+	struct stage *st = cache_parts(cache)->stage;
+	const uint8_t digest[32] = {1};
+	struct stage_unread *u;
+	char list[512];
+
+	packages_make(1, list, sizeof(list));
+	release_put(DISTS "InRelease", 1, "main/binary-amd64/Packages", list, strlen(list));
+	ck_assert_int_eq(update_from(DISTS "InRelease"), REASON_OK);
+	ck_assert(!is_early("https://h.example/debian/pool/a_1.deb", true));
+	u = stage_unread_begin(st, SLICE(DISTS "main/binary-amd64/Packages"), digest);
+	ck_assert_ptr_nonnull(u);
+	ck_assert(is_early("https://h.example/debian/pool/a_1.deb", true));
+	ck_assert(!is_early("https://h.example/debian/pool/a_1.deb", false));
+	ck_assert(!is_early("https://h.example/elsewhere/a_1.deb", true));
+	ck_assert(!is_early("https://h.example/debian/README", true));
+	stage_unread_end(st, &u);
+	ck_assert(!is_early("https://h.example/debian/pool/a_1.deb", true));
+}
+END_TEST
+
+/* It waits for what is read, no longer: then it is known what it must be. */
+START_TEST(early_until_read)
+{
+	struct cache_answer a;
+	char list[512];
+
+	(void)snprintf(list, sizeof(list), "Package: a\nFilename: pool/a_1.deb\nSize: 7\n"
+	    "SHA256: %064d\n\n", 1);
+	release_put(DISTS "InRelease", 1, "main/binary-amd64/Packages", list, strlen(list));
+	put(DISTS "main/binary-amd64/Packages", list, strlen(list));
+	ck_assert_int_eq(update_from(DISTS "InRelease"), REASON_OK);
+	ck_assert_int_eq(update_from(DISTS "main/binary-amd64/Packages"), REASON_OK);
+	while (is_early("https://h.example/debian/pool/a_1.deb", true))
+		(void)nanosleep(&(const struct timespec){0, 1000000}, NULL);
+	a = ask_package("https://h.example/debian/pool/a_1.deb", true);
+	ck_assert_ptr_nonnull(a.flight);
+	ck_assert(a.listed);
+	ck_assert_ptr_nonnull(flight_expected(a.flight));
+	flight_fail(a.flight, REASON_UP_CONNECT, 0, false, "not asked for");
+	answer_free(&a);
+	ck_assert(!stage_has_unread(cache_parts(cache)->stage));
+}
+END_TEST
+
 Suite *
 check_stage_suite(void)
 {
@@ -672,6 +750,8 @@ check_stage_suite(void)
 	tcase_add_test(t, stored_meanwhile);
 	tcase_add_test(t, stops_in_the_middle);
 	tcase_add_test(t, lost_release_of_a_date);
+	tcase_add_test(t, early_packages);
+	tcase_add_test(t, early_until_read);
 	suite_add_tcase(s, t);
 	return s;
 }

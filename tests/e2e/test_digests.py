@@ -8,6 +8,7 @@ from aptlike import AptLike, Failed, follow, update_and_download, warm
 from body import Pattern
 from cdn import PORTAL, flip, portal
 from client import expect_error
+from depot import target_of
 from origin import Answer
 from repo import forge_deb, small_debs
 from support import Later, heavy
@@ -170,6 +171,31 @@ def test_index_that_came_before_its_release(env):
         unserve(cdn, "small")
         assert client.download("big") == cdn.repo.debs["big"].data
         assert depot.counter("packages_expected_total") >= 2
+
+
+@heavy(3)
+def test_package_asked_for_with_its_index(env):
+    """Behind it on one connection, or as soon as it is there: what it says counts already."""
+    many = [forge_deb(f"p{n}", "1", 300) for n in range(4000)]
+    cdn = env.dists_cdn(*debs(), *many)
+    serve(cdn, "small", Answer(flip(cdn.repo.debs["small"].data)))
+    index, package = (target_of(cdn.url(path)) for path in (cdn.repo.index_path(),
+                                                            cdn.repo.path_of("small")))
+    waited = 0
+    for pipelined in (True, False):
+        depot = env.depot(revalidate_wait="1s")
+        with AptLike(cdn, depot.port).connect() as client:
+            client.update_release()
+            client.kept.ask(index)
+            if pipelined:
+                client.kept.ask(package)
+            assert client.kept.read().status == 200
+            if not pipelined:
+                client.kept.ask(package)
+            expect_error(client.kept.read(), 502)
+        assert depot.counter("packages_expected_total") == 1
+        waited += depot.counter("packages_early_total")
+    assert waited >= 1      # unless reading the index took no time, twice
 
 
 def test_portal_for_a_package(env):

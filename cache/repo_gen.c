@@ -166,8 +166,8 @@ repo_gen_wait(struct repo_gen *g, int64_t wait_ms, int64_t now_ms)
 	int64_t until_ms;
 
 	CHECK_OBJ(g, REPO_GEN_MAGIC);
-	/* Of a flat root all was compared before; what a newer one replaced comes no more. */
-	if (g->repo->base_n == 0 || atomic_load(&g->superseded))
+	/* What a newer one replaced comes no more. */
+	if (atomic_load(&g->superseded))
 		return 0;
 	AZ(pthread_mutex_lock(&g->files_lock));
 	if (now_ms >= g->wait_again_ms) {

@@ -535,7 +535,7 @@ START_TEST(missing_indexes_are_waited_for_once)
 
 	repofix_publish_flat(1, T0);
 	first = repo_current(repofix.rs, SLICE(FLAT));
-	ck_assert_int_eq(repo_gen_wait(first, 2000, 1000), 0);
+	ck_assert_int_eq(repo_gen_wait(first, 2000, 1000), 4000);
 	repo_gen_unref(&first);
 	repofix_publish(DISTS, "main/binary-amd64/Packages", "p", 1, T0);
 	first = repo_current(repofix.rs, SLICE(DISTS));

@@ -597,19 +597,22 @@ def serve_late(env, cdn, late, wait_n, missing=False):
 
 @patient
 def test_first_visit_of_mirrors_that_are_late(env):
-    """Real apt-get, retries off, below dists/: held until upstream agrees, some 1.5 s later."""
+    """Real apt-get, retries off: held until upstream agrees, some 1.5 s later."""
     stale = env.dists_cdn(*small_debs(), signed=True)
     lacking = env.dists_cdn(forge_deb("other", "1", 4000), signed=True, host="mirror.example")
     lacking.repo.by_hash_says = "no"
     serve_late(env, stale, stale.prepare(*small_debs("2", 2)), 4)
     serve_late(env, lacking, lacking.prepare(forge_deb("other", "2", 4001)), 3, missing=True)
+    flat = env.flat_cdn(forge_deb("flat", "1", 4000), signed=True)
+    serve_late(env, flat, flat.prepare(forge_deb("flat", "2", 4001)), 3, missing=True)
     depot = env.depot()
-    root = env.apt(depot, stale.repo.source(), lacking.repo.source())
+    root = env.apt(depot, stale.repo.source(), lacking.repo.source(), flat.repo.source())
     root.update().expect_success()
-    root.run("download", "tool", "other").expect_success()
-    root.expect_packages([stale.editions[1].debs["tool"], lacking.editions[1].debs["other"]])
+    root.run("download", "tool", "other", "flat").expect_success()
+    root.expect_packages([cdn.editions[1].debs[name] for cdn, name in
+                          ((stale, "tool"), (lacking, "other"), (flat, "flat"))])
     counters = depot.counters()
-    assert counters["index_waits_total"] == 2 and counters["index_waits_in_vain_total"] == 0
+    assert counters["index_waits_total"] == 3 and counters["index_waits_in_vain_total"] == 0
     assert counters["errors_sent_total"] == 0
 
 

@@ -102,6 +102,7 @@ cache_get(struct cache_view *v, const struct cache_ask *ask, const struct key *o
 	out->reason = cache_refuse(v, ask);
 	if (out->reason != REASON_OK) {
 		object_unref(&out->object);
+		repo_gen_unref(&out->gen);
 		return true;
 	}
 	if (ask->alone) {

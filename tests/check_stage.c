@@ -667,6 +667,20 @@ START_TEST(lost_release_of_a_date)
 }
 END_TEST
 
+/* What is refused leaves nothing behind. */
+START_TEST(only_if_cached)
+{
+	struct cache_answer a;
+
+	publish(1);
+	ck_assert_int_eq(update(), REASON_OK);
+	a = ask_for(ROOT "InRelease", (struct cache_ask){.fresh.only_if_cached = true});
+	ck_assert_int_eq(a.reason, REASON_ONLY_IF_CACHED);
+	ck_assert_ptr_null(a.object);
+	ck_assert_ptr_null(a.gen);
+}
+END_TEST
+
 /* What the cache says of a package to a client that may wait; true: wait. */
 static bool
 is_early(const char *text, bool may_wait)
@@ -750,6 +764,7 @@ check_stage_suite(void)
 	tcase_add_test(t, stored_meanwhile);
 	tcase_add_test(t, stops_in_the_middle);
 	tcase_add_test(t, lost_release_of_a_date);
+	tcase_add_test(t, only_if_cached);
 	tcase_add_test(t, early_packages);
 	tcase_add_test(t, early_until_read);
 	suite_add_tcase(s, t);

@@ -233,6 +233,9 @@ cache_ask_plain(struct cache_view *v, const struct cache_ask *ask, const struct 
 	}
 	if (out->object == NULL && is_named && !ask->object_bad && !ask->alone)
 		out->object = cache_find_digest(v, ask, ask->key, &named);
+	/* The newest generation has no such file, but upstream still shows an earlier one's. */
+	if (out->object != NULL && ask->af->class == APTFILE_RELEASE && ask->at.n == 0)
+		out->gen = repo_of_release(v->repos, ask->url, object_digest(out->object));
 	if (out->object != NULL) {
 		out->verdict = cache_judge(v, out->object, ask, ra->role);
 		if (out->verdict == FRESH_HIT)

@@ -134,6 +134,9 @@ bool repo_stored_as(struct index_view *view, struct slice root, const struct rel
 void repo_note_given(struct repo_view *v, struct cache_client *client, struct repo_gen *gen,
     int64_t now_ms);
 void repo_held_free(struct repo_held **held_p);
+/* The kept generation whose InRelease, or Release, these bytes are: a reference, or NULL. */
+struct repo_gen *repo_of_release(struct repo_view *v, const struct url *url,
+    const uint8_t digest[32]) MUSTCHECK;
 /* Does fn say so of any root whose generation may name this package? */
 typedef bool repo_root_f(void *arg, struct slice root);
 bool repo_any_root(struct repo_view *v, const struct url *url, repo_root_f *fn, void *arg)

@@ -26,6 +26,22 @@ repo_ask_note(struct repo_view *v, struct repo_gen *g, const struct release_file
 	repo_note_member(v->rs, g->repo, rf->path, now_s);
 }
 
+/* The repository whose file it is, and which file; NULL: none's. */
+static const struct repo_snap *
+repo_ask_root(const struct repo_view *v, const struct repo_path *p, enum repo_file *which)
+{
+	const struct repo_dir *d;
+	struct repo_walk w;
+	struct slice root;
+
+	repo_walk_begin(&w, v->set, p);
+	while ((d = repo_walk_next(&w)) != NULL && d->up != 0)
+		;
+	if (d == NULL || !repo_split_release(p->url, &root, which) || d->text.n != root.n)
+		return NULL;
+	return &v->set->repos[d->repo];
+}
+
 /*
  * InRelease, Release: the newest generation's, or that of the time asked for. Release.gpg: that
  * of the generation whose Release the client has.
@@ -34,18 +50,11 @@ static void
 repo_ask_release(struct repo_view *v, const struct repo_path *p, const struct repo_ask *ask,
     struct repo_answer *out)
 {
-	const struct repo_snap *snap;
-	const struct repo_dir *d;
-	struct repo_walk w;
-	struct slice root;
 	enum repo_file which;
+	const struct repo_snap *snap = repo_ask_root(v, p, &which);
 
-	repo_walk_begin(&w, v->set, p);
-	while ((d = repo_walk_next(&w)) != NULL && d->up != 0)
-		;
-	if (d == NULL || !repo_split_release(p->url, &root, &which) || d->text.n != root.n)
+	if (snap == NULL)
 		return;
-	snap = &v->set->repos[d->repo];
 	out->role = REPO_ROLE_UNKNOWN;
 	repo_touch(snap->repo, ask->now_s);
 	if (snap->gens_n == 0)
@@ -177,6 +186,23 @@ repo_ask(struct repo_view *v, const struct repo_ask *ask, struct repo_answer *ou
 		memo->answer = *out;
 	} else if (is_for_all && !v->forgetful && memo == NULL)
 		v->memos = calloc(REPO_MEMO, sizeof(*v->memos));
+}
+
+struct repo_gen *
+repo_of_release(struct repo_view *v, const struct url *url, const uint8_t digest[32])
+{
+	const struct repo_snap *snap;
+	enum repo_file which;
+	struct repo_path p;
+	uint8_t theirs[32];
+
+	(void)repo_view_refresh(v);
+	repo_set_split(&p, url->text);
+	snap = repo_ask_root(v, &p, &which);
+	for (unsigned i = 0; snap != NULL && which != REPO_SIGNATURE && i < snap->gens_n; i++)
+		if (repo_gen_digest(snap->gens[i], which, theirs) && memcmp(theirs, digest, 32) == 0)
+			return repo_gen_ref(snap->gens[i]);
+	return NULL;
 }
 
 bool

@@ -369,6 +369,41 @@ def test_no_generation_hold(env):
     env.origin.start_again()
 
 
+def test_release_that_lags_behind_inrelease(env):
+    """And the other way round: who is given the earlier one gets its index, and its packages."""
+    cdn = env.dists_cdn(*small_debs(), signed=True)
+    depot = env.depot(revalidate_wait="20s")
+    warm(depot, cdn)
+    first, path = cdn.editions[0], cdn.repo.index_path()
+
+    def expect(name, edition):
+        with depot.conn() as conn:
+            for file in (cdn.repo.top + name, path, cdn.repo.path_of("lib")):
+                response = conn.get(target_of(cdn.url(file)))
+                assert response.body == cdn.data(edition, file), (name, file, response)
+
+    def lag(edition, *names):
+        for name in names:
+            data, date = edition.files[cdn.repo.top + name]
+            env.origin.serve(cdn.repo.top + name, Answer(data, last_modified=date),
+                             host=cdn.repo.host)
+    expect("Release", first)
+    second = cdn.prepare(*small_debs("2", 2))
+    lag(first, "Release", "Release.gpg")
+    cdn.show(second)
+    expect("InRelease", second)
+    expect("Release", first)
+    third = cdn.prepare(*small_debs("3", 3))
+    lag(second, "InRelease")
+    for name in ("Release", "Release.gpg"):
+        env.origin.unserve(cdn.repo.top + name, host=cdn.repo.host)
+    cdn.show(third)
+    expect("Release", third)
+    expect("InRelease", second)
+    env.origin.unserve(cdn.repo.top + "InRelease", host=cdn.repo.host)
+    expect("InRelease", third)
+
+
 def test_two_suites_over_one_pool(env):
     """What one suite named once is no answer for a client of the other, which names it anew."""
     cdn = env.dists_cdn(*small_debs())

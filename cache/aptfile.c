@@ -272,7 +272,7 @@ aptfile_classify(struct aptfile *af, struct slice path)
 		af->immutable = in_pool;
 	} else if (aptfile_in_diff(&fp) && aptfile_is_patch(fp.name)) {
 		af->class = APTFILE_PACKAGE;
-		af->immutable = true;
+		af->immutable = af->patch = true;
 	} else if (aptfile_is_index(&fp)) {
 		af->class = APTFILE_INDEX;
 		af->root = aptfile_index_root(&fp);

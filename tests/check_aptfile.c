@@ -92,6 +92,8 @@ START_TEST(classifies)
 	ck_assert_msg(af.class == files[_i].class, "%s is %s", files[_i].path,
 	    aptfile_class_name(af.class));
 	ck_assert_msg(af.immutable == files[_i].immutable, "%s", files[_i].path);
+	ck_assert_msg(af.patch == (af.immutable && strstr(files[_i].path, ".diff/") != NULL), "%s",
+	    files[_i].path);
 	ck_assert_msg(slice_eq(af.root, slice_of(files[_i].root)), "%s: root %.*s", files[_i].path,
 	    SLICE_ARG(af.root));
 	ck_assert_ptr_null(af.hash_hex.p);

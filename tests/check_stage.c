@@ -713,6 +713,7 @@ START_TEST(early_packages)
 	ck_assert(!is_early("https://h.example/debian/pool/a_1.deb", false));
 	ck_assert(!is_early("https://h.example/elsewhere/a_1.deb", true));
 	ck_assert(!is_early("https://h.example/debian/README", true));
+	ck_assert(!is_early(DISTS "main/binary-amd64/Packages.diff/T-2-F-1.gz", true));
 	stage_unread_end(st, &u);
 	ck_assert(!is_early("https://h.example/debian/pool/a_1.deb", true));
 }

@@ -95,6 +95,12 @@ fresh_judge_other(const struct fresh_terms *t, const struct fresh_ask *ask,
 	return FRESH_HIT;
 }
 
+bool
+fresh_is_said(const struct fresh_terms *t)
+{
+	return t->lifetime_s >= 0 || t->no_cache;
+}
+
 enum fresh_verdict
 fresh_judge(const struct aptfile *af, const struct fresh_terms *t, const struct fresh_ask *ask,
     const struct fresh_policy *p)

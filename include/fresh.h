@@ -53,6 +53,9 @@ enum fresh_verdict {
 enum fresh_verdict fresh_judge(const struct aptfile *af, const struct fresh_terms *t,
     const struct fresh_ask *ask, const struct fresh_policy *p);
 
+/* Did its origin say in so many words how long it is good? */
+bool fresh_is_said(const struct fresh_terms *t);
+
 /* May a stale object be served in place of an error, now? An origin's stale-if-error beats ours. */
 bool fresh_stale_ok(const struct aptfile *af, const struct fresh_terms *t,
     const struct fresh_policy *p);

@@ -166,6 +166,15 @@ explain_generation(struct explain *e)
 	}
 }
 
+/* Is it good for as long as its origin says: RFC 9111? */
+static bool
+explain_is_plain(const struct explain *e)
+{
+	return e->af.class == APTFILE_OTHER || e->at.role == INSPECT_UNLISTED ||
+	    (e->af.class == APTFILE_PACKAGE && !e->af.immutable && e->at.role == INSPECT_PLAIN &&
+	    fresh_is_said(&e->u.terms));
+}
+
 /* Why a request is, or is not, answered from the cache now. */
 static void
 explain_verdict(struct explain *e)
@@ -181,13 +190,13 @@ explain_verdict(struct explain *e)
 		why = e->then.n > 0 ? "from the cache: as it was then" :
 		    c->offline ? "from the cache: offline" : e->at.role == INSPECT_LISTED ?
 		    "from the cache: it is what the generation lists" :
-		    e->af.class == APTFILE_OTHER || e->af.class == APTFILE_RELEASE ||
-		    e->af.class == APTFILE_INDEX || e->at.role == INSPECT_UNLISTED ?
-		    "from the cache: still fresh" : "from the cache: a file of this kind stays good";
+		    explain_is_plain(e) || e->af.class == APTFILE_RELEASE ||
+		    e->af.class == APTFILE_INDEX ? "from the cache: still fresh" :
+		    "from the cache: a file of this kind stays good";
 		break;
 	case FRESH_CHECK:
-		why = e->af.class == APTFILE_OTHER || e->at.role == INSPECT_UNLISTED ?
-		    "after a check upstream: no longer fresh" : e->af.class == APTFILE_PACKAGE ?
+		why = explain_is_plain(e) ? "after a check upstream: no longer fresh" :
+		    e->af.class == APTFILE_PACKAGE ?
 		    "after a check upstream: no generation says that it is the right one" :
 		    "after a check upstream: indexes are checked once older than index_max_age";
 		break;

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """What an index says decides what may be served: wrong bytes, one content under several names."""
+import json
 import os
 import shutil
 
@@ -196,6 +197,21 @@ def test_package_asked_for_with_its_index(env):
         assert depot.counter("packages_expected_total") == 1
         waited += depot.counter("packages_early_total")
     assert waited >= 1      # unless reading the index took no time, twice
+
+
+def test_package_outside_of_any_repository(env):
+    """No index mentions it: as good as its origin says, if it says anything; in pool/ for ever."""
+    depot = env.depot()
+    for path, words, stays in (("/dl/x.deb", "max-age=0", False), ("/dl/y.deb", "no-cache", False),
+                               ("/dl/z.deb", "public", True), ("/pool/x.deb", "max-age=0", True)):
+        url = "https://deb.example" + path
+        for n, body in enumerate((b"one" * 100, b"two" * 100)):
+            env.origin.serve(path, Answer(body, last_modified=None,
+                                          headers=[("Cache-Control", words)]))
+            assert (depot.fetch(url).body == body) == (n == 0 or not stays), (path, n)
+            depot.wait_idle()
+        told = json.loads(depot.command("explain", "--json", url))
+        assert ("stays good" in told["served"]) == stays, told
 
 
 def test_portal_for_a_package(env):

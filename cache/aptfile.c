@@ -280,7 +280,14 @@ aptfile_classify(struct aptfile *af, struct slice path)
 	    slice_eq(fp.name, SLICE("Release.gpg"))) {
 		af->class = APTFILE_RELEASE;
 		af->root = fp.dir;
-	}
+	} else
+		af->source = aptfile_is_source_package(fp.name);
+}
+
+bool
+aptfile_may_be_package(const struct aptfile *af)
+{
+	return (af->class == APTFILE_PACKAGE && !af->patch) || af->source;
 }
 
 const char *

@@ -332,8 +332,8 @@ cache_ask_is_early(const struct cache_view *v, const struct cache_ask *ask)
 {
 	struct stage *stage = v->cache->parts.stage;
 
-	return ask->may_wait && ask->af->class == APTFILE_PACKAGE && !ask->af->patch &&
-	    stage_has_unread(stage) && repo_any_root(v->repos, ask->url, cache_is_unread, stage);
+	return ask->may_wait && aptfile_may_be_package(ask->af) && stage_has_unread(stage) &&
+	    repo_any_root(v->repos, ask->url, cache_is_unread, stage);
 }
 
 static bool

@@ -13,7 +13,7 @@ repo_history_says(const struct repo_gen *g, const struct aptfile *af, struct sli
 	if (af->class == APTFILE_BYHASH)
 		return rf != NULL && repo_file_expect(rf, e);
 	if (af->class != APTFILE_RELEASE)
-		return repo_gen_says(g, rel, af->class == APTFILE_PACKAGE, e);
+		return repo_gen_says(g, rel, aptfile_may_be_package(af), e);
 	*e = (struct flight_expect){.hash = APTFILE_SHA256, .size_bytes = -1};
 	for (unsigned i = 0; i < REPO_FILE_N; i++)
 		if (slice_eq(rel, repo_file_names[i]))
@@ -64,6 +64,6 @@ repo_history(struct repo_view *v, const struct url *url, const struct aptfile *a
 	repo_set_split(&p, url->text);
 	repo_walk_begin(&w, repo_view_refresh(v), &p);
 	while ((d = repo_walk_next(&w)) != NULL)
-		if (repo_walk_may_name(&w, d, af->class == APTFILE_PACKAGE))
+		if (repo_walk_may_name(&w, d, aptfile_may_be_package(af)))
 			repo_history_of(&w.set->repos[d->repo], url, af, w.rel, fn, arg);
 }

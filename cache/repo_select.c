@@ -241,7 +241,7 @@ repo_select(struct repo_choice *c, const struct repo_view *v, const struct repo_
     const struct repo_ask *ask, bool is_current)
 {
 	memset(c, 0, sizeof(*c));
-	c->package = ask->af->class == APTFILE_PACKAGE;
+	c->package = aptfile_may_be_package(ask->af);
 	if (ask->at.n != 0)
 		return repo_select_tier(c, v, p, ask, REPO_TIER_AT);
 	/* Where all that are current say the same, it is what such a client was given as well. */

@@ -21,6 +21,7 @@ enum aptfile_hash { APTFILE_MD5, APTFILE_SHA1, APTFILE_SHA256, APTFILE_SHA512 };
 struct aptfile {
 	enum aptfile_class class;
 	bool immutable;		/* its name never gets other bytes: pool/, pdiff patch, by-hash */
+	bool source;		/* OTHER: named as source files are, so a list may name it */
 	bool patch;		/* PACKAGE: a pdiff patch, which no list of packages names */
 	enum aptfile_hash hash;	/* BYHASH: algorithm */
 	struct slice hash_hex;	/* BYHASH: digits as in the path, as many as the algorithm has */
@@ -34,6 +35,8 @@ struct aptfile {
 };
 
 void aptfile_classify(struct aptfile *af, struct slice path);
+/* Is it one that Packages or Sources may name? */
+bool aptfile_may_be_package(const struct aptfile *af);
 /* "release", "index", "by-hash", "package", "other" */
 const char *aptfile_class_name(enum aptfile_class c);
 

@@ -380,7 +380,7 @@ req_waits_for_another(const struct req *req)
 			continue;
 		if (before->af.class == APTFILE_RELEASE && before->status == 0)
 			return true;
-		if (req->af.class == APTFILE_PACKAGE && !req->af.patch && (before->af.class == APTFILE_INDEX ||
+		if (aptfile_may_be_package(&req->af) && (before->af.class == APTFILE_INDEX ||
 		    before->af.class == APTFILE_BYHASH))
 			return true;
 	}

@@ -92,6 +92,10 @@ START_TEST(classifies)
 	ck_assert_msg(af.class == files[_i].class, "%s is %s", files[_i].path,
 	    aptfile_class_name(af.class));
 	ck_assert_msg(af.immutable == files[_i].immutable, "%s", files[_i].path);
+	ck_assert_msg(af.source == (af.class == APTFILE_OTHER && strstr(files[_i].path, ".tar") != NULL),
+	    "%s", files[_i].path);
+	ck_assert_msg(aptfile_may_be_package(&af) == (af.source || (af.class == APTFILE_PACKAGE &&
+	    !af.patch)), "%s", files[_i].path);
 	ck_assert_msg(af.patch == (af.immutable && strstr(files[_i].path, ".diff/") != NULL), "%s",
 	    files[_i].path);
 	ck_assert_msg(slice_eq(af.root, slice_of(files[_i].root)), "%s: root %.*s", files[_i].path,

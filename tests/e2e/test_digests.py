@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """What an index says decides what may be served: wrong bytes, one content under several names."""
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from cdn import PORTAL, flip, portal
 from client import expect_error
 from depot import target_of
 from origin import Answer
-from repo import forge_deb, small_debs
+from repo import compress, forge_deb, small_debs
 from support import Later, heavy
 
 NEEDS_PACKAGES = True
@@ -212,6 +213,26 @@ def test_package_outside_of_any_repository(env):
             depot.wait_idle()
         told = json.loads(depot.command("explain", "--json", url))
         assert ("stays good" in told["served"]) == stays, told
+
+
+def test_sources_of_a_flat_repository(env):
+    """A tarball is what Sources says of it, though it lies in no pool/; published anew here."""
+    cdn = env.flat_cdn(*debs())
+    path = cdn.repo.root + "tool_1.tar.xz"
+    depot = env.depot(revalidate_wait="20s")
+    client = AptLike(cdn, depot.port)
+    for tar in (b"one" * 1000, b"two" * 1000):
+        text = (f"Package: tool\nDirectory: .\nChecksums-Sha256:\n {hashlib.sha256(tar).hexdigest()} "
+                f"{len(tar)} tool_1.tar.xz\n").encode()
+        lists = {"Sources": text, "Sources.gz": compress(text, ".gz")}
+        cdn.publish(files=lambda listed, lists=lists: {**listed, **lists})
+        env.origin.serve(path, Answer(tar), host=cdn.repo.host)
+        client.update()
+        assert client.get(cdn.repo.root + "Sources.gz").body == lists["Sources.gz"]
+        assert client.get(path).body == tar
+    depot.wait_idle()
+    told = json.loads(depot.command("explain", "--json", cdn.url(path)))
+    assert "listed" in told["role"] and len(told["history"]) == 2, told
 
 
 def test_portal_for_a_package(env):

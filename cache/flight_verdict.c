@@ -385,7 +385,8 @@ flight_check_late(struct flight *f, struct key *key, bool *named)
 
 	*named = false;
 	arena_init(&a, room, sizeof(room));
-	if (f->expected || f->af.class != APTFILE_PACKAGE || url_parse(&url, &a, f->url) != REASON_OK ||
+	if (f->expected || !aptfile_may_be_package(&f->af) ||
+	    url_parse(&url, &a, f->url) != REASON_OK ||
 	    !repo_late_expect(cache_parts(f->cache)->repos, &url, &f->af, &e) ||
 	    e.hash != APTFILE_SHA256)
 		return true;

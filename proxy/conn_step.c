@@ -258,7 +258,7 @@ req_take_object(struct req *req, struct cache_answer *a)
 static bool
 req_is_incomplete(const struct req *req, enum reason r)
 {
-	return req->listed && req->af.class != APTFILE_PACKAGE &&
+	return req->listed && !aptfile_may_be_package(&req->af) &&
 	    req->af.class != APTFILE_RELEASE && (r == REASON_UP_NOT_FOUND ||
 	    r == REASON_UP_GONE || r == REASON_UP_DIGEST || r == REASON_UP_CHANGED);
 }

@@ -97,6 +97,30 @@ fetch_flight_head(const struct fetch *ft)
 	return h;
 }
 
+/*
+ * Some origins label a file that is called .gz with the coding by which it was made, and send it as
+ * it is: apt does not look at that, and the client gets it without the label.
+ */
+bool
+fetch_is_encoded(const struct fetch *ft, const struct httpresp *r)
+{
+	static const struct {
+		const char *coding, *ends;
+	} own[] = {
+		{"gzip", ".gz"}, {"x-gzip", ".gz"}, {"gzip", ".tgz"}, {"x-gzip", ".tgz"},
+		{"bzip2", ".bz2"}, {"x-bzip2", ".bz2"}, {"xz", ".xz"}, {"x-xz", ".xz"}, {"zstd", ".zst"},
+	};
+	struct slice path = flight_url(ft->f);
+
+	if (r->transfer_encoded || !r->content_encoded)
+		return r->transfer_encoded;
+	for (size_t i = 0; i < NELEM(own); i++)
+		if (slice_caseeq(slice_of(r->content_coding), slice_of(own[i].coding)) &&
+		    slice_ends(path, slice_of(own[i].ends)))
+			return false;
+	return true;
+}
+
 bool
 fetch_is_same_version(const struct fetch *ft, const struct httpresp *r)
 {
@@ -137,6 +161,7 @@ fetch_judge_partial(struct fetch *ft)
 		return;
 	}
 	if (r->range_first != (int64_t)ft->resume_at || !fetch_is_same_version(ft, r) ||
+	    fetch_is_encoded(ft, r) ||
 	    (r->range_total < 0 && ft->want_total < 0) ||
 	    (r->length >= 0 && r->range_last >= r->range_first &&
 	    r->length != r->range_last - r->range_first + 1)) {
@@ -162,7 +187,7 @@ fetch_judge_whole(struct fetch *ft)
 		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream named two different lengths");
 		return;
 	}
-	if (r->content_encoded) {
+	if (fetch_is_encoded(ft, r)) {
 		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream encoded the body (Content-Encoding or "
 		    "Transfer-Encoding) in a way that was not asked for");
 		return;

@@ -205,9 +205,21 @@ fetch_choose_range(struct fetch *ft)
 		COUNT(revalidations_total);
 }
 
+enum { FETCH_SHOWN_BYTES = 200 };	/* of what is no URL */
+
+/* A redirect's query may be a signature that opens a door: pages and logs do without. */
+static struct slice
+fetch_without_query(struct slice text)
+{
+	const char *query = text.n != 0 ? memchr(text.p, '?', text.n) : NULL;
+
+	return query == NULL ? text : (struct slice){text.p, (size_t)(query - text.p)};
+}
+
 void
 fetch_redirect(struct fetch *ft)
 {
+	struct slice shown = fetch_without_query(slice_of(ft->resp->location));
 	char *text = malloc(FETCH_URL_BYTES);
 	struct arena a;
 	struct url next;
@@ -225,13 +237,17 @@ fetch_redirect(struct fetch *ft)
 	if (r == REASON_OK && route_upgrade_url(&ft->u->depot->route, &next))
 		r = url_build(&next, &a, true, next.authority, next.path);
 	if (r != REASON_OK) {
-		/* What may hold a password stays out of logs and pages. */
-		fetch_fail(ft, REASON_UP_REDIRECTS, 0, "%.*s redirects to %.200s, which is no URL that "
-		    "can be asked", SLICE_ARG(ft->url.authority),
-		    strchr(ft->resp->location, '@') == NULL ? ft->resp->location : "(hidden)");
+		/* What may hold a password stays out of logs and pages, too. */
+		if (shown.n > FETCH_SHOWN_BYTES)
+			shown.n = FETCH_SHOWN_BYTES;
+		if (strchr(ft->resp->location, '@') != NULL)
+			shown = SLICE("(hidden)");
+		fetch_fail(ft, REASON_UP_REDIRECTS, 0, "%.*s redirects to %.*s, which is no URL that can "
+		    "be asked", SLICE_ARG(ft->url.authority), SLICE_ARG(shown));
 		free(text);
 		return;
 	}
+	shown = fetch_without_query(next.text);
 	key_of_url(&next, &key);
 	for (i = 0; i < ft->visited_n; i++)
 		again |= memcmp(&ft->visited[i], &key, sizeof(key)) == 0;
@@ -243,7 +259,7 @@ fetch_redirect(struct fetch *ft)
 	if (again || ft->visited_n > FETCH_REDIRECTS_MAX || (ft->url.tls && !next.tls) ||
 	    r != REASON_OK) {
 		fetch_fail(ft, r != REASON_OK ? r : REASON_UP_REDIRECTS, 0,
-		    "%.*s redirects to %.*s: %s", SLICE_ARG(ft->url.authority), SLICE_ARG(next.text),
+		    "%.*s redirects to %.*s: %s", SLICE_ARG(ft->url.authority), SLICE_ARG(shown),
 		    r != REASON_OK ? reason_text(r) : again ? "a circle" : ft->url.tls && !next.tls ?
 		    "from https to http, which is not followed" : "too many redirects");
 		free(text);
@@ -251,7 +267,7 @@ fetch_redirect(struct fetch *ft)
 	}
 	COUNT(redirects_total);
 	log_debug("flight=%llu redirected to %.*s", (unsigned long long)flight_id(ft->f),
-	    SLICE_ARG(next.text));
+	    SLICE_ARG(shown));
 	/* The client's credentials and fields are for the host that it named. */
 	if (!slice_eq(next.authority, ft->url.authority))
 		ft->abroad = true;

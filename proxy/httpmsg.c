@@ -535,7 +535,7 @@ httpresp_take_encoding(struct httpresp *r, struct slice value)
 		if (slice_caseeq(element, SLICE("chunked")))
 			r->chunked = true;
 		else if (!slice_caseeq(element, SLICE("identity")))
-			r->content_encoded = true;
+			r->transfer_encoded = true;
 	}
 	return false;
 }
@@ -653,16 +653,21 @@ httpresp_take_content_type(struct httpresp *r, struct slice value)
 	return httpresp_copy(r->content_type, sizeof(r->content_type), value);
 }
 
-/* Is the body other than the object itself? */
+/* Is the body other than the object itself? The label is not passed on: to apt it means nothing. */
 static bool
 httpresp_take_content_encoding(struct httpresp *r, struct slice value)
 {
 	struct slice element;
 
-	while (http_list_next(&value, &element))
-		if (!slice_caseeq(element, SLICE("identity")))
-			r->content_encoded = true;
-	return true;
+	while (http_list_next(&value, &element)) {
+		if (slice_caseeq(element, SLICE("identity")))
+			continue;
+		if (r->content_encoded ||
+		    !httpresp_copy(r->content_coding, sizeof(r->content_coding), element))
+			r->content_coding[0] = '\0';
+		r->content_encoded = true;
+	}
+	return false;
 }
 
 /* The depot asks for identity always, so only other selecting fields make variants. */

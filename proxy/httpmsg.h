@@ -73,7 +73,9 @@ struct httpresp {
 	/* HTTP_NO_DATE: none or unreadable; but an unreadable Expires is 0: "already" */
 	int64_t last_modified, date, expires;
 	int64_t age_s;			/* -1: none */
-	bool accept_ranges_none, is_html, content_encoded;	/* encoded: other than identity */
+	bool accept_ranges_none, is_html;
+	bool content_encoded, transfer_encoded;	/* other than identity, and chunked */
+	char content_coding[16];	/* Content-Encoding; "" none, several, or long */
 	bool vary_any;			/* Vary: names a field other than Accept-Encoding, or * */
 	bool set_cookie;
 	struct http_cc cc;

@@ -71,7 +71,7 @@ segment_judge_part(const struct segment *sg)
 
 	if (r->range_bad || r->range_first != (int64_t)sg->asked_at ||
 	    r->range_last < r->range_first || r->range_last >= (int64_t)sg->asked_end ||
-	    r->content_encoded || (r->length >= 0 &&
+	    fetch_is_encoded(sg->all->ft, r) || (r->length >= 0 &&
 	    r->length != r->range_last - r->range_first + 1))
 		return SEGMENT_LIES;
 	if (r->range_total != (int64_t)sg->all->total || !fetch_is_same_version(sg->all->ft, r))

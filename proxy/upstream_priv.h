@@ -352,6 +352,8 @@ void fetch_redirect(struct fetch *ft);
 /* ---- fetch_head.c ---- */
 /* The final head is complete: decides on the plan. */
 void fetch_judge_head(struct fetch *ft);
+/* Is its body, whole or part, other than the file that was asked for? */
+bool fetch_is_encoded(const struct fetch *ft, const struct httpresp *r);
 /* Do the validators of this answer prove that it is the object we have a part of? */
 bool fetch_is_same_version(const struct fetch *ft, const struct httpresp *r);
 /* The origin's status where clients should see it; else 0. */

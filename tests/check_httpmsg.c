@@ -601,10 +601,14 @@ START_TEST(signs_of_trouble_are_seen)
 	ck_assert(!resp.content_encoded);
 	ck_assert(feed_fields(&resp, "Content-Encoding: gzip"));
 	ck_assert(resp.content_encoded);
+	ck_assert_str_eq(resp.content_coding, "gzip");
+	ck_assert(feed_fields(&resp, "Content-Encoding: gzip, x-bzip2"));
+	ck_assert(resp.content_encoded);
+	ck_assert_str_eq(resp.content_coding, "");
 	ck_assert(feed_fields(&resp, "Transfer-Encoding: identity, Chunked"));
-	ck_assert(resp.chunked && !resp.content_encoded);
+	ck_assert(resp.chunked && !resp.transfer_encoded);
 	ck_assert(feed_fields(&resp, "Transfer-Encoding: gzip, chunked"));
-	ck_assert(resp.chunked && resp.content_encoded);
+	ck_assert(resp.chunked && resp.transfer_encoded && !resp.content_encoded);
 	ck_assert(feed_fields(&resp, "Vary: accept-encoding"));
 	ck_assert(!resp.vary_any);
 	ck_assert(feed_fields(&resp, "Vary: Accept-Encoding, Cookie"));

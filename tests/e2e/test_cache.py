@@ -398,6 +398,7 @@ def test_fetch_is_resumed_after_an_orderly_stop(env):
         conn.ask("http://HTTPS///cuda.example/x.deb")
         conn.read_head()
         conn.read_exactly(10 << 20)
+        depot.wait_counter("partial_marks_total", ">=", 1)
         depot.stop()
     depot.start()
     expect_body(depot.fetch(URL), body)

@@ -264,6 +264,19 @@ def test_encoded_bodies_are_not_passed_to_apt(env):
         expect_error(depot.fetch("https://cuda.example/x.tgz"), 502, words=["Transfer-Encoding"])
 
 
+def test_label_of_a_compressed_file(env):
+    """Some origins call a .gz file x-gzip-encoded and send it as it is: so does the depot."""
+    body = Pattern(300000)
+    for coding, name in (("x-gzip", "Packages.gz"), ("gzip", "a.tgz"), ("zstd", "b.zst")):
+        env.origin.serve(f"/{name}", Answer(body, headers=[("Content-Encoding", coding)]))
+    depot = env.depot()
+    for name in ("Packages.gz", "a.tgz", "b.zst"):
+        response = expect_body(depot.fetch(f"https://cuda.example/{name}"), body)
+        assert response.get("Content-Encoding") is None, name
+    env.origin.serve("/c.xz", Answer(b"x", headers=[("Content-Encoding", "gzip")]))
+    expect_error(depot.fetch("https://cuda.example/c.xz"), 502, words=["Content-Encoding"])
+
+
 def test_bodies_that_say_nothing_are_not_waited_for(env):
     """A redirect or an error is what its head says, whenever the rest of it may come."""
     gate = env.origin.gate()

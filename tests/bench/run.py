@@ -355,6 +355,19 @@ def touch_memory():
             memory[at] = 1
 
 
+def word_on_reporting():
+    """Some virtual machines give free pages back within seconds: then the above does not last."""
+    file = "/sys/module/page_reporting/parameters/page_reporting_order"
+    try:
+        with open(file, encoding="ascii") as f:
+            on = int(f.read()) <= 10      # blocks of 2^11 pages there are none
+    except (OSError, ValueError):
+        return
+    if on:
+        say("free memory goes back to this machine's host: cold scenarios get worse numbers, for "
+            f"everybody (echo 11 > {file} ends that until the next start)")
+
+
 def allow_open_files():
     """As many as this user may have; the servers inherit it."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -403,6 +416,7 @@ def main():
     if env.busy > 0.5:
         say(f"the machine is not idle (load {env.busy:.1f}): expect worse numbers, for everybody")
     if not args.quick:
+        word_on_reporting()
         touch_memory()
     say("making the origin's files")
     wanted = {kind for s in chosen for kind in s.files}

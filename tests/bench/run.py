@@ -385,9 +385,8 @@ def main():
     allow_open_files()
     if args.list:
         for c in scenarios.SCENARIOS:
-            # cold2g's title depends on the machine, so the class has none.
-            title = c.title if isinstance(c.title, str) else "a cold large object, 32 clients"
-            print(f"{c.key:14} {title}")
+            # Where a title depends on the machine, the class has none.
+            print(f"{c.key:14} {c.title if isinstance(c.title, str) else c.what}")
         return 0
     if not servers.tool("nginx") or not servers.tool("openssl") or not servers.tool("curl"):
         sys.exit("bench: the TLS origin needs nginx, openssl and curl: "
@@ -407,7 +406,7 @@ def main():
             say(f"{c.name}: not here, skipped")
     if not env.wrk:
         say("wrk: not installed, our own client stands in")
-    need = 3 * env.huge_bytes + (16 << 30)
+    need = 3 * env.huge_bytes + (22 << 30)
     free = shutil.disk_usage(env.dir).free
     if free < need:
         sys.exit(f"bench: {env.dir} has {free >> 30} GiB free, {need >> 30} are needed; see --dir")
@@ -422,6 +421,7 @@ def main():
     wanted = {kind for s in chosen for kind in s.files}
     env.origin.make_files((8000 if args.quick else 40000) if "cold" in wanted else 0,
                           env.huge_bytes if "huge" in wanted else 0,
+                          scenarios.GIANT_BYTES if "giant" in wanted else 0,
                           scenarios.INSTALL if "install" in wanted else ())
     wire = None
     try:

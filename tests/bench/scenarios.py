@@ -16,6 +16,7 @@ from servers import HOST, MIB, BenchError
 
 BIG = "/big/cuda-big_1.0_amd64.deb"
 BIG_BYTES = 200 * MIB
+GIANT_BYTES = 5600000000
 INDEX = "/idx/InRelease"
 GB = 1e9
 PEERS = ("apt-depot", "nginx", "apt-cacher-ng", "varnish")
@@ -536,6 +537,7 @@ class Lists(Scenario):
 
 class ColdHuge(Scenario):
     key = "cold2g"
+    what = "a cold large object, 32 clients at once"
     fresh = True
     rounds = 2
     files = ("huge",)
@@ -574,6 +576,55 @@ class ColdHuge(Scenario):
             "spread": got["conn_wall_s"]["max"] / max(1e-6, got["conn_wall_s"]["min"]),
             "cpu_gb": cpu / (got["bytes"] / GB),
             "peak_mib": servers.process_peak(server.pids()) / MIB}, got)
+
+
+class Killed(Scenario):
+    key = "killed"
+    what = "the same, killed in the middle"
+    peers = ("apt-depot",)
+    fresh = True
+    quick = False
+    rounds = 1
+    files = ("huge",)
+    metrics = (
+        Metric("upstream", "upstream bytes, x of the object", "low", limit("<=", 1.02), 3),)
+
+    @property
+    def title(self):
+        return f"cold {self.env.huge_bytes // MIB} MiB, 32 clients, killed in the middle, 32 again"
+
+    def measure(self, server):
+        path = paths_under(self.env, "/huge/")[0]
+        size = self.env.origin.size[path]
+        clients = ["-c", 32, "-n", 32, "-u", server.target(path), "-L", size]
+        self.env.origin.log_clear()
+        popen = load_start(self.env, server, clients)
+        try:
+            server.wait_metric("upstream_body_bytes_total", size // 2)
+            server.kill()
+        finally:
+            load_end(popen)
+        server.start(**self.start_options())
+        got = load(self.env, server, clients)[0]
+        return with_errors({"upstream": self.env.origin.log_count()[1] / size}, got)
+
+
+class Giant(Scenario):
+    key = "giant"
+    title = "one cold object of 5.6 GB"
+    peers = ("apt-depot",)
+    fresh = True
+    quick = False
+    rounds = 1
+    files = ("giant",)
+    metrics = (
+        Metric("peak_mib", "peak RSS MiB", "low", limit("<=", 64), 0),)
+
+    def measure(self, server):
+        path = paths_under(self.env, "/giant/")[0]
+        got = load(self.env, server, ["-c", 1, "-n", 1, "-u", server.target(path),
+                                      "-L", self.env.origin.size[path]], limit_s=120)[0]
+        return with_errors({"peak_mib": servers.process_peak(server.pids()) / MIB}, got)
 
 
 class ColdSmall(Scenario):
@@ -764,4 +815,4 @@ class Tunnel(Secure):
 
 SCENARIOS = [WarmSmall, NewConnection, Warm1, Warm8, Warm32, Revalidate, RevalidateOneSecond, Idle,
              Slow, ColdDisk, Start, Lists, Intercepted, Mint, Tunnel, ColdSmall, ColdBig, ColdHuge,
-             Capped, CappedInstall]
+             Killed, Giant, Capped, CappedInstall]

@@ -189,7 +189,15 @@ class Origin:
         write_file(full, size, seed)
         self.size[path] = size
 
-    def make_files(self, cold_n, huge_bytes, install):
+    def add_sparse(self, path, size):
+        """One that is all zeros and takes no room."""
+        full = self.files + path
+        os.makedirs(os.path.dirname(full), exist_ok=True)
+        with open(full, "ab") as f:
+            f.truncate(size)
+        self.size[path] = size
+
+    def make_files(self, cold_n, huge_bytes, giant_bytes, install):
         """Everything that scenarios ask for."""
         for i in range(300):
             self.add(f"/small/pkg-{i:03}_1.0_amd64.deb", small_size(i), i)
@@ -198,6 +206,8 @@ class Origin:
         self.add("/big/cuda-big_1.0_amd64.deb", 200 * MIB, 1 << 40)
         if huge_bytes:
             self.add(f"/huge/cuda-huge-{huge_bytes // MIB}_1.0_amd64.deb", huge_bytes, 2 << 40)
+        if giant_bytes:
+            self.add_sparse("/giant/cuda-giant_1.0_amd64.deb", giant_bytes)
         self.add("/idx/InRelease", 48000, 3 << 40)
         for i, size in enumerate(install):
             self.add(f"/install/pkg-{i:02}_1.0_amd64.deb", size, (4 << 40) + i)
@@ -432,6 +442,27 @@ class Depot(Server):
         values.update(options.get("depot", {}))
         options = [x for k, v in values.items() for x in ("-o", f"{k}={v}")]
         self.run(self.env.binary, "serve", *options)
+
+
+    def wait_metric(self, name, least, wait_s=60):
+        """Wait until this counter is that high."""
+        end = time.monotonic() + wait_s
+        while time.monotonic() < end:
+            c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+            c.request("GET", "/-/metrics")
+            lines = [x.split() for x in c.getresponse().read().decode().splitlines()]
+            c.close()
+            if any(x[0] == f"apt_depot_{name}" and float(x[1]) >= least for x in lines if len(x) == 2):
+                return
+            time.sleep(0.01)
+        raise BenchError(f"{name} did not come to {least}")
+
+    def kill(self):
+        """As a crash ends it."""
+        while self.processes:
+            process = self.processes.pop()
+            os.killpg(process.popen.pid, signal.SIGKILL)
+            process.popen.wait()
 
 
 class Nginx(Server):

@@ -2,7 +2,7 @@
  * Copyright (c) 2026 the apt-depot contributors */
 /*
  * Client connections: birth, input, states and their time limits, end. What
- * is done for a request is in conn_step.c. The socket is registered once,
+ * is done for a request is in req_step.c. The socket is registered once,
  * edge-triggered, for reading and writing: can_read and can_write remember
  * edges until a call says EAGAIN, so that no request costs an epoll_ctl.
  */

@@ -248,7 +248,7 @@ struct req *req_new(struct conn *c, const char *head, size_t head_bytes, enum re
 void req_end(struct req *req);
 const char *req_step_name(enum req_step s);
 
-/* ---- the steps (conn_step.c) ---- */
+/* ---- the steps (req_step.c) ---- */
 enum step_result { STEP_AGAIN, STEP_WAIT, STEP_CLOSE };
 enum step_result req_run(struct req *req);
 /* Asks the cache ahead of its turn, so that upstream work starts. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The depot's own pages. conn_step.c calls page_make once for a request whose
+ * The depot's own pages. req_step.c calls page_make once for a request whose
  * route is one of ours; the answer is put together in memory, and its body
  * goes with the request. Text pages are here, HTML is in page_html.c.
  */

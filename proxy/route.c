@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * From a request target to what is asked for. proxy/conn_step.c calls it once
+ * From a request target to what is asked for. proxy/req_step.c calls it once
  * for each parsed request; the result lives as long as the request's arena.
  *
  * The upstream is named by the target alone. The Host field never decides: apt

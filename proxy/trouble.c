@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The latest trouble; see trouble.h. answer.c and conn_step.c note it, page.c
+ * The latest trouble; see trouble.h. answer.c and req_step.c note it, page.c
  * shows it. What happens again takes no second place in the list: a client
  * that repeats a request all night must not push out the rest.
  */

@@ -3,7 +3,7 @@
 /*
  * The serving thread: sets up its loop, turns mail and ticks into calls on
  * connections, ends them in order when told to stop. What a connection does
- * is in conn.c and conn_step.c.
+ * is in conn.c and req_step.c.
  */
 #include "proxy/worker.h"
 

@@ -287,7 +287,7 @@ on_wake(struct flight_reader *r)
 	(void)r;
 }
 
-/* The client asks for a Release, as conn_step.c does. OK: it may have it; else why not. */
+/* The client asks for a Release, as req_step.c does. OK: it may have it; else why not. */
 static enum reason
 update_from(const char *url)
 {

@@ -4,7 +4,7 @@
 #define ANSWER_H
 /* Puts response heads together and sets up what of the body follows. On the request's worker. */
 #include "proxy/conn.h"
-#include "proxy/httpmsg.h"
+#include "proxy/headbuf.h"
 
 /* What was asked for, without credentials: canonical where it has come so far. */
 struct slice answer_url(const struct req *req);

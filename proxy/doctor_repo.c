@@ -18,7 +18,8 @@
 #include "include/inspect_release.h"
 #include "proxy/authfile.h"
 #include "proxy/doctor_priv.h"
-#include "proxy/httpmsg.h"
+#include "proxy/headbuf.h"
+#include "proxy/httpdate.h"
 #include "proxy/upway.h"
 
 enum {

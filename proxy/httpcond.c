@@ -10,7 +10,8 @@
  */
 #include "proxy/httpcond.h"
 
-#include "proxy/httpmsg.h"
+#include "proxy/httpdate.h"
+#include "proxy/httpresp.h"
 
 /* Reads digits off the front, at least one; a number too large becomes the largest. */
 static bool

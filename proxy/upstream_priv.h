@@ -19,7 +19,7 @@
 #include "include/key.h"
 #include "include/obj.h"
 #include "proxy/curlev.h"
-#include "proxy/httpmsg.h"
+#include "proxy/httpresp.h"
 #include "proxy/upauth.h"
 #include "proxy/upstream.h"
 #include "proxy/upway.h"

@@ -5,7 +5,7 @@
 
 #include <check.h>
 
-#include "proxy/httpmsg.h"
+#include "proxy/httpdate.h"
 
 Suite *check_httpcond_suite(void);
 

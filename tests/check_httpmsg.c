@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /* Dates, heads to send, heads received. */
-#include "proxy/httpmsg.h"
+#include "proxy/headbuf.h"
+#include "proxy/httpdate.h"
+#include "proxy/httpresp.h"
 
 #include <check.h>
 #include <stdio.h>

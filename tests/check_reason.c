@@ -6,7 +6,7 @@
 #include <check.h>
 #include <string.h>
 
-#include "proxy/httpmsg.h"
+#include "proxy/headbuf.h"
 
 Suite *check_reason_suite(void);
 

@@ -8,7 +8,6 @@
 #include <stdint.h>
 
 #include "proxy/httpcond.h"
-#include "proxy/httpmsg.h"
 #include "proxy/httpreq.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

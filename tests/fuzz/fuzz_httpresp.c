@@ -7,7 +7,8 @@
  */
 #include <stdint.h>
 
-#include "proxy/httpmsg.h"
+#include "proxy/httpdate.h"
+#include "proxy/httpresp.h"
 #include "proxy/httpreq.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);

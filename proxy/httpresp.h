@@ -1,49 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
-#ifndef HTTPMSG_H
-#define HTTPMSG_H
-/*
- * Pieces of messages shared by both sides: dates, response heads to send,
- * response heads received. No I/O.
- */
+#ifndef HTTPRESP_H
+#define HTTPRESP_H
+/* Response heads received, from upstream. No I/O. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#include "include/obj.h"
 #include "include/slice.h"
-
-enum { HTTP_DATE_BYTES = 30 };	/* "Sun, 06 Nov 1994 08:49:37 GMT" and NUL */
-#define HTTP_NO_DATE INT64_MIN
-
-/* IMF-fixdate, RFC 9110 5.6.7. The last date formatted is remembered per thread. */
-void http_date_format(int64_t unix_s, char out[HTTP_DATE_BYTES]);
-/* All three formats of RFC 9110 5.6.7; HTTP_NO_DATE when it is none. */
-int64_t http_date_parse(struct slice s);
-/* True only for the IMF-fixdate form, which is all that apt's clients accept in Last-Modified. */
-bool http_date_is_imf(struct slice s);
-
-/* A head being put together in the caller's memory. Overflow sticks: ask headbuf_ok at last. */
-struct headbuf {
-	char *p;
-	size_t n, cap;
-	bool overflow;
-};
-
-void headbuf_init(struct headbuf *h, char *memory, size_t cap);
-/* phrase empty: the standard one */
-void headbuf_status(struct headbuf *h, int status, struct slice phrase);
-/* As it is. */
-void headbuf_text(struct headbuf *h, struct slice s);
-/* Adds CRLF; drops CR, LF and NUL in the value. */
-void headbuf_field(struct headbuf *h, struct slice name, struct slice value);
-void headbuf_field_u64(struct headbuf *h, struct slice name, uint64_t value);
-void headbuf_field_date(struct headbuf *h, struct slice name, int64_t unix_s);
-void headbuf_printf(struct headbuf *h, const char *fmt, ...) PRINTF_LIKE(2, 3);
-void headbuf_end(struct headbuf *h);	/* the empty line */
-bool headbuf_ok(const struct headbuf *h);
-/* "Partial Content"; "Unknown" for what has no standard phrase. */
-const char *http_phrase(int status);
+#include "proxy/httpdate.h"
 
 /* Directives of a response's Cache-Control that a shared cache obeys (RFC 9111 5.2.2, RFC 5861). */
 struct http_cc {

@@ -350,20 +350,24 @@ class Slow(Scenario):
     def prepare(self, server):
         warm(self.env, server, [BIG], "big")
 
+    def run_for(self, server, seconds, *groups):
+        """One load: its results, and the server's memory in its midst."""
+        popen = load_start(self.env, server, *groups)
+        try:
+            time.sleep(seconds * 0.7)
+            mine, resident = server.memory()
+            return load_results(popen, len(groups)), mine, resident
+        finally:
+            load_end(popen)
+
     def measure(self, server):
         seconds = self.env.seconds(2.5, 2)
         fast = ["-N", "fast", "-c", 4, "-t", seconds, "-u", server.target(BIG), "-L", BIG_BYTES]
         slow = ["-N", "slow", "-b", "-c", self.slow_n, "-u", server.target(BIG), "-L", BIG_BYTES,
                 "-R", 65536, "-r", 32768]
-        alone = load(self.env, server, fast)[0]
-        before, _ = server.memory()
-        popen = load_start(self.env, server, fast, slow)
-        try:
-            time.sleep(seconds * 0.7)
-            after, resident = server.memory()
-            beside, slows = load_results(popen, 2)
-        finally:
-            load_end(popen)
+        # What the fast ones need by themselves is not the slow ones' memory.
+        (alone,), before, _ = self.run_for(server, seconds, fast)
+        (beside, slows), after, resident = self.run_for(server, seconds, fast, slow)
         if not alone["bytes"]:
             raise BenchError(f"no bytes: {alone['first_error']}")
         # Each slow reader must have got its share too, or keeping the fast ones fast is no art.

@@ -363,11 +363,12 @@ class Slow(Scenario):
     def measure(self, server):
         seconds = self.env.seconds(2.5, 2)
         fast = ["-N", "fast", "-c", 4, "-t", seconds, "-u", server.target(BIG), "-L", BIG_BYTES]
-        slow = ["-N", "slow", "-b", "-c", self.slow_n, "-u", server.target(BIG), "-L", BIG_BYTES,
+        slow = ["-N", "slow", "-c", self.slow_n, "-u", server.target(BIG), "-L", BIG_BYTES,
                 "-R", 65536, "-r", 32768]
-        # What the fast ones need by themselves is not the slow ones' memory.
-        (alone,), before, _ = self.run_for(server, seconds, fast)
-        (beside, slows), after, resident = self.run_for(server, seconds, fast, slow)
+        before, _ = server.memory()
+        (_alone,), after, _ = self.run_for(server, seconds, [*slow, "-t", seconds])
+        (alone,), _, _ = self.run_for(server, seconds, fast)
+        (beside, slows), _, resident = self.run_for(server, seconds, fast, ["-b", *slow])
         if not alone["bytes"]:
             raise BenchError(f"no bytes: {alone['first_error']}")
         # Each slow reader must have got its share too, or keeping the fast ones fast is no art.

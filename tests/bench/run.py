@@ -302,7 +302,7 @@ def parse_arguments():
 
 
 def refuse_taken_ports(env):
-    for number in (1, 2, 3, *range(10, 17), *range(40, 46)):
+    for number in (1, 2, 3, 4, *range(10, 17), *range(40, 46)):
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -101,9 +101,9 @@ class Scenario:
 
 # -- tools ----------------------------------------------------------------------------------------
 
-def load_start(env, server, *groups, limit_s=60):
+def load_start(env, server, *groups, limit_s=60, port=None):
     """Start the load client; each group is a list of its options."""
-    argv = [env.load_program, "-T", str(limit_s), f"127.0.0.1:{server.port}"]
+    argv = [env.load_program, "-T", str(limit_s), f"127.0.0.1:{port or server.port}"]
     for i, group in enumerate(groups):
         argv += (["--"] if i else []) + [str(x) for x in group]
     return subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -340,10 +340,12 @@ class RevalidateOneSecond(Revalidate):
 class Slow(Scenario):
     key = "slow"
     title = "500 slow readers of one object beside 4 fast ones"
-    rounds = 2
+    rounds = 3
     slow_n = 500
     metrics = (
-        Metric("keep", "fast ones keep, share", "high", limit(">=", 0.95), 2),
+        Metric("keep", "fast ones keep, share of what the same slow ones elsewhere leave them",
+               "high", limit(">=", 0.95), 2),
+        Metric("keep_all", "share of what they have alone", "high", None, 2),
         Metric("kib", "user KiB per slow reader", "low", limit("<=", 11), 1),
         Metric("rss", "RSS MiB", "low", limit("<=", 64), 0))
 
@@ -362,13 +364,25 @@ class Slow(Scenario):
 
     def measure(self, server):
         seconds = self.env.seconds(2.5, 2)
-        fast = ["-N", "fast", "-c", 4, "-t", seconds, "-u", server.target(BIG), "-L", BIG_BYTES]
-        slow = ["-N", "slow", "-c", self.slow_n, "-u", server.target(BIG), "-L", BIG_BYTES,
-                "-R", 65536, "-r", 32768]
+        readers = ["-L", BIG_BYTES, "-u"]
+        fast = ["-N", "fast", "-c", 4, "-t", seconds, *readers, server.target(BIG)]
+        slow = ["-N", "slow", "-c", self.slow_n, "-R", 65536, "-r", 32768, *readers]
+        time.sleep(1.5)     # what the round before used is given back by then
         before, _ = server.memory()
-        (_alone,), after, _ = self.run_for(server, seconds, [*slow, "-t", seconds])
+        (_slows,), after, _ = self.run_for(server, seconds,
+                                           [*slow, server.target(BIG), "-t", seconds])
         (alone,), _, _ = self.run_for(server, seconds, fast)
-        (beside, slows), _, resident = self.run_for(server, seconds, fast, ["-b", *slow])
+        # 500 connections cost the machine and the client something wherever they end.
+        elsewhere = load_start(self.env, self.env.origin, [*slow, BIG, "-t", seconds + 1.5],
+                               port=self.env.origin.plain_port)
+        try:
+            time.sleep(0.5)
+            (spared,), _, _ = self.run_for(server, seconds, fast)
+            load_results(elsewhere, 1)
+        finally:
+            load_end(elsewhere)
+        (beside, slows), _, resident = self.run_for(server, seconds, fast,
+                                                    ["-b", *slow, server.target(BIG)])
         if not alone["bytes"]:
             raise BenchError(f"no bytes: {alone['first_error']}")
         # Each slow reader must have got its share too, or keeping the fast ones fast is no art.
@@ -376,7 +390,8 @@ class Slow(Scenario):
             slows["errors"] += 1
             slows["first_error"] = slows["first_error"] or \
                 f"slow ones got {slows['bytes'] / self.slow_n / seconds / 1024:.0f} of 64 KiB/s"
-        return with_errors({"keep": beside["bytes"] / max(1, alone["bytes"]),
+        return with_errors({"keep": beside["bytes"] / max(1, spared["bytes"]),
+                            "keep_all": beside["bytes"] / max(1, alone["bytes"]),
                             "kib": max(0, after - before) / 1024 / self.slow_n,
                             "rss": resident / MIB}, alone, beside, slows)
 

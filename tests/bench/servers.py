@@ -156,6 +156,7 @@ class Origin:
     def __init__(self, env):
         self.env = env
         self.port = env.port(1)
+        self.plain_port = env.port(4)
         self.dir = os.path.join(env.dir, "origin")
         self.files = os.path.join(self.dir, "files")
         self.ca = os.path.join(self.dir, "ca.pem")
@@ -222,7 +223,7 @@ class Origin:
     open_file_cache max={min(50000, nofile() * 3 // 4)} inactive=300s; open_file_cache_valid 300s;
     log_format count '$request_method $uri $status $body_bytes_sent';
     server {{
-        listen 127.0.0.1:{self.port} ssl backlog=4096;
+        listen 127.0.0.1:{self.port} ssl backlog=4096; listen 127.0.0.1:{self.plain_port};
         ssl_certificate leaf.pem; ssl_certificate_key leaf.key;
         ssl_session_cache shared:tls:8m;
         root {self.files};
@@ -452,7 +453,7 @@ class Depot(Server):
             c.request("GET", "/-/metrics")
             lines = [x.split() for x in c.getresponse().read().decode().splitlines()]
             c.close()
-            if any(x[0] == f"apt_depot_{name}" and float(x[1]) >= least for x in lines if len(x) == 2):
+            if any(x[0] == f"apt_depot_{name}" and float(x[-1]) >= least for x in lines if x):
                 return
             time.sleep(0.01)
         raise BenchError(f"{name} did not come to {least}")

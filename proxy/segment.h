@@ -35,10 +35,11 @@ void segments_flush(struct segments *all);
 /* Stops them all; what they wrote ahead is forgotten. */
 void segments_free(struct segments **all_p);
 /*
- * Somebody waits for a slot at this host (NULL: at any): one segment stops, if there is one that
- * is not its fetch's last connection.
+ * Somebody waits for a slot at this host (NULL: at any): one segment stops, of a body that nobody
+ * waits for yet rather than of another (ahead_only: of no other). False: there is none that is not
+ * its fetch's last connection.
  */
-void segments_yield(struct upstream *u, const struct uphost *h);
+bool segments_yield(struct upstream *u, const struct uphost *h, bool ahead_only);
 
 /* libcurl is done with a segment's transfer. The fetch may be gone afterwards. */
 void segment_done(struct segment *sg, CURLcode result);

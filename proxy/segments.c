@@ -42,6 +42,8 @@ enum {
 	/* When they start: the lead has shown its speed, it is slow, and much is left. */
 	SEGMENT_AFTER_MS = 150,
 	SEGMENT_BEHIND_TICKS = 2,
+	SEGMENT_AGAIN_AFTER_MS = 50,		/* the same where a host is known to be slow */
+	SEGMENT_AGAIN_TICKS = 1,
 	SEGMENT_WORTH_MS = 1000,
 	SEGMENT_FAST_BYTES = 64 << 20,		/* a second: more than half of a common line */
 	SEGMENT_UNREAD_BYTES = 256 << 10,	/* unread in the socket: it is us who are slow */
@@ -265,17 +267,28 @@ segments_complete(struct segments *all)
 	fetch_complete(ft);
 }
 
+/* Do clients only ask for this body behind others? */
+static bool
+segments_is_ahead(const struct fetch *ft)
+{
+	return flight_waiting_readers(ft->f) == 0;
+}
+
 /* One slot more for a segment. */
 static bool
 segments_get_slot(struct segments *all)
 {
+	bool ahead = segments_is_ahead(all->ft);
+
 	/* The fetch's own slot; more of them only while nobody waits. */
 	if (all->held_n > 0 && ((all->running_n == 0 && !all->lead) ||
 	    !upstream_is_wanted(all->ft->u, all->host))) {
 		all->held_n--;
 		return true;
 	}
-	return upstream_take_extra(all->ft->u, all->host);
+	return upstream_take_extra(all->ft->u, all->host, ahead) ||
+	    (!ahead && segments_yield(all->ft->u, all->host, true) &&
+	    upstream_take_extra(all->ft->u, all->host, false));
 }
 
 /* Starts as many as may run, and have something to do. False: out of memory. */
@@ -460,6 +473,15 @@ segments_lead_rate(const struct fetch *ft)
 	return got * 1000 / (uint64_t)(ft->u->now_ms - ft->rate_ms + 1);
 }
 
+/* Has it been slow with others lately? */
+static bool
+segments_is_known_slow(const struct fetch *ft)
+{
+	uint64_t rate = uphost_rate(ft->host, ft->u->now_ms);
+
+	return rate > 0 && rate < SEGMENT_FAST_BYTES;
+}
+
 /* May parts of this body be asked for at all? */
 static bool
 segments_possible(const struct fetch *ft)
@@ -473,7 +495,8 @@ segments_possible(const struct fetch *ft)
 	    (http_etag_is_strong(slice_of(ft->want.etag)) ||
 	    ft->want.last_modified_s != INT64_MIN) &&
 	    !flight_is_private(ft->f) && flight_takes_ahead(ft->f) &&
-	    ft->u->now_ms - ft->rate_ms >= SEGMENT_AFTER_MS;
+	    ft->u->now_ms - ft->rate_ms >= (segments_is_known_slow(ft) ?
+	    SEGMENT_AGAIN_AFTER_MS : SEGMENT_AFTER_MS);
 }
 
 /* Is the lead slow, with much to come, and not for our own slowness? */
@@ -484,7 +507,7 @@ segments_would_help(struct fetch *ft)
 	int unread = 0;
 
 	if ((uint64_t)ft->want_total < ft->u->depot->config->segment_min ||
-	    flight_waiting_readers(ft->f) == 0)
+	    flight_readers(ft->f) == 0)
 		return false;
 	rate = segments_lead_rate(ft);
 	left = (uint64_t)ft->want_total - flight_committed(ft->f) - ft->buf_n;
@@ -499,7 +522,8 @@ static bool
 segments_look(struct fetch *ft)
 {
 	ft->behind_n = segments_would_help(ft) ? ft->behind_n + 1 : 0;
-	return ft->behind_n >= SEGMENT_BEHIND_TICKS;
+	return ft->behind_n >= (segments_is_known_slow(ft) ? SEGMENT_AGAIN_TICKS :
+	    SEGMENT_BEHIND_TICKS);
 }
 
 /* Makes what they need. NULL: out of memory. */
@@ -695,10 +719,11 @@ segments_tick(struct fetch *ft)
 	return !lead;		/* while the lead runs its own limits count too */
 }
 
-void
-segments_yield(struct upstream *u, const struct uphost *h)
+/* The furthest ahead of those that nobody waits for, else the first of the others. */
+static struct segments *
+segments_find_yielding(struct upstream *u, const struct uphost *h, bool ahead_only)
 {
-	struct segment *sg;
+	struct segments *found = NULL;
 	struct fetch *ft;
 
 	TAILQ_FOREACH(ft, &u->fetches, link) {
@@ -707,11 +732,26 @@ segments_yield(struct upstream *u, const struct uphost *h)
 		if (all == NULL || (h != NULL && all->host != h) ||
 		    all->running_n + all->lead < 2)
 			continue;
-		sg = TAILQ_LAST(&all->running, segment_list);
-		all->retry_ms = u->now_ms + SEGMENT_YIELD_MS;
-		COUNT(segments_yielded_total);
-		segment_stop(sg);
-		upstream_leave_extra(u, all->host);
-		return;
+		if (segments_is_ahead(ft))
+			found = all;
+		else if (found == NULL && !ahead_only)
+			found = all;
 	}
+	return found;
+}
+
+bool
+segments_yield(struct upstream *u, const struct uphost *h, bool ahead_only)
+{
+	struct segments *all = segments_find_yielding(u, h, ahead_only);
+
+	if (all == NULL)
+		return false;
+	/* Only what somebody waits for could take it back at once. */
+	if (!segments_is_ahead(all->ft))
+		all->retry_ms = u->now_ms + SEGMENT_YIELD_MS;
+	COUNT(segments_yielded_total);
+	segment_stop(TAILQ_LAST(&all->running, segment_list));
+	upstream_leave_extra(u, all->host);
+	return true;
 }

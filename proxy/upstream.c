@@ -148,9 +148,10 @@ upstream_is_wanted(const struct upstream *u, const struct uphost *h)
 }
 
 bool
-upstream_take_extra(struct upstream *u, struct uphost *h)
+upstream_take_extra(struct upstream *u, struct uphost *h, bool ahead)
 {
-	if (upstream_is_wanted(u, h) || !upstream_has_slot(u, h, UP_BULK))
+	if (upstream_is_wanted(u, h) || !upstream_has_slot(u, h, ahead ? UP_AHEAD : UP_BULK) ||
+	    (ahead && !TAILQ_EMPTY(&h->waiting[UP_AHEAD])))
 		return false;
 	upstream_count_slot(u, h, UP_BULK, 1);
 	return true;
@@ -199,8 +200,9 @@ upstream_queue(struct fetch *ft)
 	COUNT(upstream_queued);
 	/* One more connection of somebody else's file is worth less than the first of this one. */
 	if (ft->class != UP_AHEAD)
-		segments_yield(u, h->active_n < h->conf->upstream_connections &&
-		    h->bulk_n < upstream_bulk_limit(h->conf->upstream_connections) ? NULL : h);
+		(void)segments_yield(u, h->active_n < h->conf->upstream_connections &&
+		    h->bulk_n < upstream_bulk_limit(h->conf->upstream_connections) ? NULL : h,
+		    false);
 }
 
 void

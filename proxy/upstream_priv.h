@@ -237,9 +237,10 @@ void upstream_unqueue(struct fetch *ft);
 void upstream_requeue(struct fetch *ft);
 void upstream_leave_slot(struct fetch *ft);
 /*
- * One more connection for a segment, if nobody waits for a slot there. Segments count as bulk.
+ * One more connection for a segment, if nobody waits for a slot there. Segments count as bulk;
+ * those of a body that nobody waits for yet leave as much free as its fetch would.
  */
-bool upstream_take_extra(struct upstream *u, struct uphost *h) MUSTCHECK;
+bool upstream_take_extra(struct upstream *u, struct uphost *h, bool ahead) MUSTCHECK;
 void upstream_leave_extra(struct upstream *u, struct uphost *h);
 /* The fetch's slot becomes a segment's: the fetch has none then. */
 void upstream_pass_slot(struct fetch *ft);

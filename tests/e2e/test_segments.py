@@ -512,6 +512,43 @@ def test_look_ahead_leaves_slots_to_those_who_wait(env):
             expect_body(conn.read(), Pattern(MIB))
 
 
+def test_queued_file_uses_what_is_idle(env):
+    """What a client asks for behind another file comes in parallel ranges too, before its turn."""
+    gate = held(env, "/0.deb")
+    env.origin.serve(PATH, slow(rate=MIB))
+    depot = segments_depot(env)
+    with depot.conn() as conn:
+        conn.ask("http://cuda.example/0.deb")
+        conn.ask(URL)
+        wait_until(lambda: env.origin.active_now(PATH) == 4, "four connections")
+        gate.open()
+        expect_body(conn.read(), Pattern(MIB))
+        expect_body(conn.read(), BODY)
+    assert depot.counter("segment_fallbacks_total") == 0
+
+
+def test_queued_file_gives_connections_back(env):
+    """One more connection of a file that is only asked for goes to one that somebody waits for."""
+    gate = held(env, "/0.deb")
+    body = Pattern(2 * MIB)
+    env.origin.serve(PATH, Answer(body, rate=MIB // 4))
+    env.origin.serve("/now.deb", Answer(body, rate=MIB // 2))
+    # Five are for bulk: what nobody waits for yet takes no more than leaves two free.
+    depot = segments_depot(env, upstream_connections="7")
+    with depot.conn() as conn:
+        conn.ask("http://cuda.example/0.deb")
+        conn.ask(URL)
+        depot.wait_counter("segments_total", "==", 1)
+        wait_until(lambda: env.origin.active_now(PATH) == 2, "one more connection")
+        reader = Later(lambda: depot.fetch("http://cuda.example/now.deb"))
+        wait_until(lambda: env.origin.active_now("/now.deb") == 3, "all that there are")
+        assert depot.counter("segments_yielded_total") == 1
+        expect_body(reader.result(), body)
+        gate.open()
+        expect_body(conn.read(), Pattern(MIB))
+        expect_body(conn.read(), body)
+
+
 def test_indexes_overtake(env):
     """A large file runs, another waits for its slot: an index does not."""
     gate = held(env, "/0.deb")

@@ -6,6 +6,7 @@ Each server is started with the best settings we know for this job, on loopback,
 process group, and stopped by its id. What it costs is read from /proc: CPU time and private
 memory of its whole process tree.
 """
+import email.utils
 import hashlib
 import http.client
 import os
@@ -13,7 +14,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+import repo                             # pylint: disable=wrong-import-position
 
 MIB = 1 << 20
 HOST = "origin.example"          # the name in the origin's certificate
@@ -160,6 +166,7 @@ class Origin:
         self.dir = os.path.join(env.dir, "origin")
         self.files = os.path.join(self.dir, "files")
         self.ca = os.path.join(self.dir, "ca.pem")
+        self.key = os.path.join(self.dir, "key.gpg")    # of the signed repository
         self.log = os.path.join(self.dir, "access.log")
         self.size = {}
         self.process = None
@@ -212,6 +219,39 @@ class Origin:
         self.add("/idx/InRelease", 48000, 3 << 40)
         for i, size in enumerate(install):
             self.add(f"/install/pkg-{i:02}_1.0_amd64.deb", size, (4 << 40) + i)
+        if install:
+            self.sign_repository("/install/")
+
+    def sign_repository(self, top):
+        """Makes a flat repository of what is there; `cuda` depends on all of it."""
+        names = sorted(p for p in self.size if p.startswith(top))
+        self.add(f"{top}cuda_1.0_amd64.deb", 4000, 5 << 40)
+        stanzas = []
+        for path in [*names, f"{top}cuda_1.0_amd64.deb"]:
+            name = os.path.basename(path).split("_", 1)[0]
+            needs = ", ".join(os.path.basename(n).split("_", 1)[0] for n in names)
+            with open(self.files + path, "rb") as f:
+                data = f.read()
+            stanzas.append(
+                f"Package: {name}\nVersion: 1.0\nArchitecture: amd64\n"
+                f"Maintainer: bench <bench@depot.example>\n"
+                + (f"Depends: {needs}\n" if name == "cuda" else "")
+                + f"Filename: ./{os.path.basename(path)}\nSize: {len(data)}\n"
+                f"SHA256: {hashlib.sha256(data).hexdigest()}\nDescription: for the bench\n")
+        packages = "\n".join(stanzas).encode()
+        date = email.utils.formatdate(YEAR_AGO, usegmt=True).replace("GMT", "UTC")
+        release = (f"Date: {date}\nArchitectures: amd64\nSHA256:\n"
+                   f" {hashlib.sha256(packages).hexdigest()} {len(packages)} Packages\n")
+        with tempfile.TemporaryDirectory() as directory:
+            workshop = repo.Workshop(directory).make_key()
+            try:
+                signed = workshop.sign_inline(release.encode())
+                workshop.export_key(self.key)
+            finally:
+                workshop.close()
+        for name, data in (("Packages", packages), ("InRelease", signed)):
+            with open(f"{self.files}{top}{name}", "wb") as out:
+                out.write(data)
 
     def start(self):
         """Large output buffers: with TLS each one is one read and many records."""

@@ -43,6 +43,7 @@
 #define LOAD_HEAD_READ 2048        /* little, since what arrives with a head is copied */
 #define LOAD_BODY_READ (4U << 20)  /* one turn, so that connections share the thread */
 #define LOAD_TICK_MS 10            /* how often paced connections are looked at */
+#define LOAD_PACED_READ 16384      /* at once, as a program reads: ten bytes a tick cost only us */
 #define LOAD_CONNECTING_MAX 512    /* at once, to stay below any server's backlog */
 
 /* One thing to ask for; length_bytes is what the answer must announce, -1 any. */
@@ -536,6 +537,8 @@ load_conn_allowance(const struct conn *c, uint64_t now_us)
 	if (due <= c->paced_bytes)
 		return (0);
 	due -= c->paced_bytes;
+	if (c->in_body && due < LOAD_PACED_READ && due < c->body_left)
+		return (0);
 	return (due < LOAD_BODY_READ ? due : LOAD_BODY_READ);
 }
 

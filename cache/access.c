@@ -80,18 +80,12 @@ access_addr_of(const struct sockaddr *sa, uint8_t addr[16])
 static bool
 access_parse_bits(struct slice s, unsigned max, unsigned *bits)
 {
-	unsigned value = 0;
-	size_t i;
+	uint64_t value;
 
-	if (s.n == 0 || s.n > 3)
+	if (s.n > 3 || !slice_read_number(s, max, &value))
 		return false;
-	for (i = 0; i < s.n; i++) {
-		if (s.p[i] < '0' || s.p[i] > '9')
-			return false;
-		value = value * 10 + (unsigned)(s.p[i] - '0');
-	}
-	*bits = value;
-	return value <= max;
+	*bits = (unsigned)value;
+	return true;
 }
 
 /* Reads "addr" or "addr/bits". */
@@ -180,8 +174,7 @@ static bool
 glob_cut(struct slice text, struct slice *host, uint16_t *port)
 {
 	const char *end = NULL;
-	uint32_t value = 0;
-	size_t i;
+	uint64_t value;
 
 	if (text.n == 0)
 		return false;
@@ -201,15 +194,8 @@ glob_cut(struct slice text, struct slice *host, uint16_t *port)
 	text = slice_skip(text, (size_t)(end - text.p));
 	if (text.n == 0)
 		return true;
-	if (text.p[0] != ':' || text.n == 1)
+	if (text.p[0] != ':' || !slice_read_number(slice_skip(text, 1), UINT16_MAX, &value))
 		return false;
-	for (i = 1; i < text.n; i++) {
-		if (text.p[i] < '0' || text.p[i] > '9')
-			return false;
-		value = value * 10 + (uint32_t)(text.p[i] - '0');
-		if (value > UINT16_MAX)
-			return false;
-	}
 	*port = (uint16_t)value;
 	return value != 0;
 }
@@ -342,21 +328,13 @@ globset_has(const struct globset *s, struct slice host, uint16_t port)
 bool
 portset_add(struct portset *s, struct slice text)
 {
-	uint32_t value = 0;
-	size_t i;
+	uint64_t value;
 
 	if (slice_eq(text, SLICE("any"))) {
 		s->any = true;
 		return true;
 	}
-	for (i = 0; i < text.n; i++) {
-		if (text.p[i] < '0' || text.p[i] > '9')
-			return false;
-		value = value * 10 + (uint32_t)(text.p[i] - '0');
-		if (value > UINT16_MAX)
-			return false;
-	}
-	if (value == 0)
+	if (!slice_read_number(text, UINT16_MAX, &value) || value == 0)
 		return false;
 	if (portset_has(s, (uint16_t)value))
 		return true;

@@ -41,16 +41,6 @@ static pthread_key_t key_ctx_key;	/* frees a thread's context when the thread en
 static EVP_MD *key_md;
 static _Thread_local EVP_MD_CTX *key_ctx;
 
-/* The value of a hex digit, or -1. */
-static int
-key_hex_value(unsigned char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static unsigned char
 url_lower(unsigned char c)
 {
@@ -86,17 +76,9 @@ url_split(struct slice rest, struct slice *userinfo, struct slice *authority, st
 static bool
 url_parse_port(struct slice digits, uint16_t *port)
 {
-	uint32_t value = 0;
-	size_t i;
+	uint64_t value = 0;
 
-	for (i = 0; i < digits.n; i++) {
-		if (digits.p[i] < '0' || digits.p[i] > '9')
-			return false;
-		value = value * 10 + (uint32_t)(digits.p[i] - '0');
-		if (value > UINT16_MAX)
-			return false;
-	}
-	if (digits.n != 0 && value == 0)
+	if (digits.n != 0 && (!slice_read_number(digits, UINT16_MAX, &value) || value == 0))
 		return false;
 	*port = (uint16_t)value;
 	return true;
@@ -247,8 +229,8 @@ url_write_escape(char **w_p, const unsigned char *r, size_t left)
 	*w_p = w + 1;
 	if (left < 3)
 		return 1;
-	high = key_hex_value(r[1]);
-	low = key_hex_value(r[2]);
+	high = slice_hex_value(r[1]);
+	low = slice_hex_value(r[2]);
 	if (high < 0 || low < 0)
 		return 1;
 	/* apt sends these two escaped, curl and wget as they are: one object. */
@@ -495,8 +477,8 @@ url_decode(struct slice text, char *out)
 	for (i = 0; i < text.n; i++) {
 		out[n] = text.p[i];
 		if (text.p[i] == '%' && text.n - i >= 3) {
-			high = key_hex_value((unsigned char)text.p[i + 1]);
-			low = key_hex_value((unsigned char)text.p[i + 2]);
+			high = slice_hex_value(text.p[i + 1]);
+			low = slice_hex_value(text.p[i + 2]);
 			if (high >= 0 && low >= 0) {
 				out[n] = (char)(high << 4 | low);
 				i += 2;
@@ -596,18 +578,9 @@ bool
 key_from_hex(struct slice hex, uint8_t *digest32)
 {
 	uint8_t bytes[KEY_BYTES];
-	size_t i;
 
-	if (hex.n != 2 * (size_t)KEY_BYTES)
+	if (!slice_read_hex(hex, bytes, sizeof(bytes)))
 		return false;
-	for (i = 0; i < KEY_BYTES; i++) {
-		int high = key_hex_value((unsigned char)hex.p[2 * i]);
-		int low = key_hex_value((unsigned char)hex.p[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		bytes[i] = (uint8_t)(high << 4 | low);
-	}
 	memcpy(digest32, bytes, sizeof(bytes));
 	return true;
 }

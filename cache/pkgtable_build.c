@@ -40,7 +40,6 @@ enum {
 	BUILD_OUT_BYTES = 128 << 10,
 	BUILD_NAME_BYTES = 256,
 	BUILD_FILE_MODE = 0640,
-	BUILD_SIZE_DIGITS = 18,
 };
 
 /* A sorted run: at first what waits in its file, then what is in `buf`. */
@@ -179,35 +178,6 @@ build_add(struct build *b, struct slice file_name, uint64_t size_bytes, const ui
 
 /* -- from stanzas to entries -- */
 
-static bool
-build_read_size(struct slice digits, uint64_t *size_bytes)
-{
-	uint64_t value = 0;
-
-	if (digits.n == 0 || digits.n > BUILD_SIZE_DIGITS)
-		return false;
-	for (size_t i = 0; i < digits.n; i++) {
-		if (digits.p[i] < '0' || digits.p[i] > '9')
-			return false;
-		value = value * 10 + (uint64_t)(digits.p[i] - '0');
-	}
-	*size_bytes = value;
-	return true;
-}
-
-/* digest_n bytes in hex; a SHA512 is twice as long as a SHA256. */
-static bool
-build_read_digest(struct slice hex, size_t digest_n, uint8_t digest[64])
-{
-	struct slice half = {hex.p, 64};
-
-	if (hex.n != 2 * digest_n)
-		return false;
-	if (!key_from_hex(half, digest))
-		return false;
-	return digest_n == 32 || key_from_hex(slice_skip(hex, 64), digest + 32);
-}
-
 /* Joins directory and file name and cleans them; false: no file that a URL could ask for. */
 static bool
 build_join(struct slice dir, struct slice name, char buf[2 * RELPATH_MAX + 1], struct slice *path)
@@ -251,7 +221,8 @@ build_add_words(struct build *b, struct slice dir, struct slice name, struct sli
 	uint64_t size_bytes;
 	struct slice path;
 
-	if (!build_read_size(size, &size_bytes) || !build_read_digest(hex, b->digest_n, digest) ||
+	if (!slice_read_number(size, RELPATH_SIZE_MAX, &size_bytes) ||
+	    !slice_read_hex(hex, digest, b->digest_n) ||
 	    !build_join(dir, name, buf, &path)) {
 		b->stats.unusable_n++;
 		return REASON_OK;

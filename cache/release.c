@@ -26,7 +26,6 @@
 
 enum {
 	RELEASE_RAW_MAX = 4 * RELEASE_FILES_MAX,	/* four digest sections */
-	RELEASE_SIZE_DIGITS = 18,
 };
 
 /* The sections that list files, weakest first. */
@@ -330,47 +329,6 @@ release_copy_text(struct release_work *w, struct slice text)
 
 /* -- fields -- */
 
-static int
-release_hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-static bool
-release_read_hex(struct slice hex, uint8_t *digest, size_t digest_n)
-{
-	if (hex.n != 2 * digest_n)
-		return false;
-	for (size_t i = 0; i < digest_n; i++) {
-		int high = release_hex_value(hex.p[2 * i]);
-		int low = release_hex_value(hex.p[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return false;
-		digest[i] = (uint8_t)(high << 4 | low);
-	}
-	return true;
-}
-
-static bool
-release_read_size(struct slice digits, uint64_t *size_bytes)
-{
-	uint64_t value = 0;
-
-	if (digits.n == 0 || digits.n > RELEASE_SIZE_DIGITS)
-		return false;
-	for (size_t i = 0; i < digits.n; i++) {
-		if (digits.p[i] < '0' || digits.p[i] > '9')
-			return false;
-		value = value * 10 + (uint64_t)(digits.p[i] - '0');
-	}
-	*size_bytes = value;
-	return true;
-}
-
 /* The next raw entry, or NULL when memory is out. */
 static struct release_raw *
 release_new_raw(struct release_work *w)
@@ -403,8 +361,8 @@ release_read_file(struct release_work *w, struct slice line)
 	if (raw == NULL)
 		return REASON_NO_MEMORY;
 	raw->algo = w->section;
-	if (!release_read_hex(digest, raw->digest, release_algos[w->section].digest_bytes) ||
-	    !release_read_size(size, &raw->size_bytes))
+	if (!slice_read_hex(digest, raw->digest, release_algos[w->section].digest_bytes) ||
+	    !slice_read_number(size, RELPATH_SIZE_MAX, &raw->size_bytes))
 		return release_refuse(w, REASON_RELEASE_BAD,
 		    "a line of %s is no digest, size and path: \"%.60s\"", name, digest.p);
 	raw->path = (struct slice){path.p, 0};

@@ -45,16 +45,6 @@ relpath_clean(char *path, size_t n)
 	return w;
 }
 
-/* The value of a hex digit, or -1. */
-static int
-relpath_hex_value(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The byte of an escape at p, or -1 for a lone percent sign. */
 static int
 relpath_escape(const char *p, size_t left)
@@ -63,8 +53,8 @@ relpath_escape(const char *p, size_t left)
 
 	if (left < 3)
 		return -1;
-	high = relpath_hex_value(p[1]);
-	low = relpath_hex_value(p[2]);
+	high = slice_hex_value(p[1]);
+	low = slice_hex_value(p[2]);
 	return high < 0 || low < 0 ? -1 : high << 4 | low;
 }
 

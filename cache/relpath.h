@@ -9,6 +9,8 @@
 #include "include/slice.h"
 
 enum { RELPATH_MAX = 1024 };
+/* The largest file that a list may name: 18 digits, so that no sum of a few overflows. */
+#define RELPATH_SIZE_MAX 999999999999999999u
 
 /*
  * Cleans a relative file name in place: "./", "/./" and "//" leave. Returns

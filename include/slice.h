@@ -63,6 +63,51 @@ slice_skip(struct slice s, size_t from)
 	return (struct slice){s.p + from, s.n - from};
 }
 
+/* The value of a hex digit in either case, or -1. */
+static inline int
+slice_hex_value(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The n bytes that 2n hex digits are; false, and bytes is of no use: these are not. */
+static inline bool
+slice_read_hex(struct slice hex, uint8_t *bytes, size_t n)
+{
+	if (hex.n != 2 * n)
+		return false;
+	for (size_t i = 0; i < n; i++) {
+		int high = slice_hex_value(hex.p[2 * i]), low = slice_hex_value(hex.p[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return false;
+		bytes[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
+/* A number up to max in decimal digits, and nothing else; false: it is none, *value is as it was. */
+static inline bool
+slice_read_number(struct slice digits, uint64_t max, uint64_t *value)
+{
+	uint64_t v = 0;
+
+	if (digits.n == 0)
+		return false;
+	for (size_t i = 0; i < digits.n; i++) {
+		uint64_t digit = (uint64_t)(digits.p[i] - '0');
+
+		if (digits.p[i] < '0' || digits.p[i] > '9' || digit > max || v > (max - digit) / 10)
+			return false;
+		v = v * 10 + digit;
+	}
+	*value = v;
+	return true;
+}
+
 struct arena {
 	char *base;
 	size_t used, cap;

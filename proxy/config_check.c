@@ -58,17 +58,9 @@ config_check_no_blank(const char *text, char *why)
 static bool
 config_port_ok(struct slice s, unsigned least)
 {
-	unsigned value = 0;
-	size_t i;
+	uint64_t value;
 
-	if (s.n == 0 || s.n > 5)
-		return false;
-	for (i = 0; i < s.n; i++) {
-		if (s.p[i] < '0' || s.p[i] > '9')
-			return false;
-		value = value * 10 + (unsigned)(s.p[i] - '0');
-	}
-	return value >= least && value <= UINT16_MAX;
+	return slice_read_number(s, UINT16_MAX, &value) && value >= least;
 }
 
 /* A numeric address of the family? */

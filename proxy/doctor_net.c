@@ -72,11 +72,9 @@ doctor_next_member(struct slice *rest)
 static uint16_t
 doctor_port(struct slice s)
 {
-	unsigned v = 0;
+	uint64_t value;
 
-	for (; s.n > 0 && s.p[0] >= '0' && s.p[0] <= '9' && v < 65536; s = slice_skip(s, 1))
-		v = v * 10 + (unsigned)(s.p[0] - '0');
-	return s.n == 0 && v < 65536 ? (uint16_t)v : 0;
+	return slice_read_number(s, UINT16_MAX, &value) ? (uint16_t)value : 0;
 }
 
 /* Puts in the place what connect_to has for it, as curl's --connect-to does; true: there was. */

@@ -34,18 +34,12 @@ proxyhdr_word(struct slice *rest)
 static bool
 proxyhdr_port(struct slice s, in_port_t *port)
 {
-	unsigned v = 0;
-	size_t i;
+	uint64_t value;
 
-	if (s.n == 0 || s.n > 5)
+	if (!slice_read_number(s, UINT16_MAX, &value))
 		return false;
-	for (i = 0; i < s.n; i++) {
-		if (s.p[i] < '0' || s.p[i] > '9')
-			return false;
-		v = v * 10 + (unsigned)(s.p[i] - '0');
-	}
-	*port = htons((uint16_t)v);
-	return v <= UINT16_MAX;
+	*port = htons((uint16_t)value);
+	return true;
 }
 
 /* An address in the family's notation. */

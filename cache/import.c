@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <openssl/evp.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <unistd.h>
 
 #include "cache/evict.h"
@@ -20,21 +19,6 @@ enum { IMPORT_READ_BYTES = 1 << 20 };
 
 /* One at a time: two of the same file would write to one partial. */
 static pthread_mutex_t import_lock = PTHREAD_MUTEX_INITIALIZER;
-
-/* The index writer's answer. */
-struct import_wait {
-	sem_t done;
-	enum reason r;
-};
-
-static void
-import_done(void *arg, enum reason r)
-{
-	struct import_wait *w = arg;
-
-	w->r = r;
-	AZ(sem_post(&w->done));
-}
 
 /* All n bytes. */
 static enum reason
@@ -104,15 +88,12 @@ import_store(const struct cache_parts *parts, const struct key *key, const char 
 		.url = slice_of(url),
 		.from.way = PROVENANCE_IMPORTED,
 	};
-	struct import_wait w = {.r = REASON_OK};
+	struct index_wait w;
 
 	memcpy(rec.digest, digest, sizeof(rec.digest));
-	AZ(sem_init(&w.done, 0, 0));
-	index_store(parts->index, key, &rec, import_done, &w);
-	while (sem_wait(&w.done) != 0)
-		MUST(errno == EINTR);
-	AZ(sem_destroy(&w.done));
-	return w.r;
+	index_wait_begin(&w);
+	index_store(parts->index, key, &rec, index_wait_done, &w);
+	return index_wait_end(&w);
 }
 
 enum reason

@@ -13,6 +13,7 @@
  * and unlinks there, after the commit that drops its last reference.
  */
 #include <stdatomic.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -132,6 +133,17 @@ enum reason index_walk_repos(struct index_view *v, index_repo_f *fn, void *arg) 
 /* ---- writing: any thread; everything is copied; order of submission is kept ---- */
 /* Called on the writer thread once the outcome is durable (or failed). */
 typedef void index_done_f(void *arg, enum reason r);
+/*
+ * For threads that may wait: index_wait_done and the wait are the callback and its arg; the answer
+ * is in index_wait_end.
+ */
+struct index_wait {
+	sem_t done;
+	enum reason r;
+};
+void index_wait_begin(struct index_wait *w);
+index_done_f index_wait_done;
+enum reason index_wait_end(struct index_wait *w);
 
 /*
  * partial/<key> holds rec->size_bytes bytes with rec->digest: make it a blob,

@@ -346,23 +346,38 @@ index_rebuilt(struct index *ix)
 	index_number_queue(ix, INDEX_OP_REBUILT, 0);
 }
 
-static void
-index_flush_done(void *arg, enum reason r)
+void
+index_wait_begin(struct index_wait *w)
 {
-	(void)r;
-	AZ(sem_post(arg));
+	AZ(sem_init(&w->done, 0, 0));
+}
+
+void
+index_wait_done(void *arg, enum reason r)
+{
+	struct index_wait *w = arg;
+
+	w->r = r;
+	AZ(sem_post(&w->done));
+}
+
+enum reason
+index_wait_end(struct index_wait *w)
+{
+	while (sem_wait(&w->done) != 0)
+		MUST(errno == EINTR);
+	AZ(sem_destroy(&w->done));
+	return w->r;
 }
 
 void
 index_flush(struct index *ix)
 {
-	sem_t flushed;
+	struct index_wait w;
 
-	AZ(sem_init(&flushed, 0, 0));
-	index_op_queue(ix, index_op_new(ix, INDEX_OP_FLUSH, 0, index_flush_done, &flushed));
-	while (sem_wait(&flushed) != 0)
-		MUST(errno == EINTR);
-	AZ(sem_destroy(&flushed));
+	index_wait_begin(&w);
+	index_op_queue(ix, index_op_new(ix, INDEX_OP_FLUSH, 0, index_wait_done, &w));
+	(void)index_wait_end(&w);
 }
 
 /* ---- the thread ---- */

@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -389,20 +388,6 @@ repo_store_load(struct repos *rs)
 
 /* ---- adopting ---- */
 
-struct repo_wait {
-	sem_t done;
-	enum reason r;
-};
-
-static void
-repo_stored(void *arg, enum reason r)
-{
-	struct repo_wait *w = arg;
-
-	w->r = r;
-	AZ(sem_post(&w->done));
-}
-
 void
 repo_store_drop_root(struct repos *rs, const struct repo *repo)
 {
@@ -413,17 +398,14 @@ repo_store_drop_root(struct repos *rs, const struct repo *repo)
 static enum reason
 repo_store_gen_now(struct repos *rs, const struct repo_gen *g)
 {
-	struct repo_wait w = {.r = REASON_OK};
+	struct index_wait w;
 
-	AZ(sem_init(&w.done, 0, 0));
+	index_wait_begin(&w);
 	/* Queued under the lock: in the order in which its pins and files change. */
 	AZ(pthread_mutex_lock(&rs->lock));
-	repo_store_gen(rs, g, repo_stored, &w);
+	repo_store_gen(rs, g, index_wait_done, &w);
 	AZ(pthread_mutex_unlock(&rs->lock));
-	while (sem_wait(&w.done) != 0)
-		MUST(errno == EINTR);
-	AZ(sem_destroy(&w.done));
-	return w.r;
+	return index_wait_end(&w);
 }
 
 /* The generation that is to be recorded; the release is taken over. NULL: no memory. */

@@ -7,7 +7,6 @@
 #include <check.h>
 #include <ftw.h>
 #include <openssl/evp.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,36 +114,19 @@ cachedir_partial(struct cachedir *cd, const char *url, const void *body, size_t 
 	ck_assert_int_eq(close(fd), 0);
 }
 
-struct cachedir_wait {
-	sem_t done;
-	enum reason r;
-};
-
-static void
-cachedir_done(void *arg, enum reason r)
-{
-	struct cachedir_wait *w = arg;
-
-	w->r = r;
-	(void)sem_post(&w->done);
-}
-
 enum reason
 cachedir_store(struct cachedir *cd, const char *url, const char *body)
 {
-	struct cachedir_wait w = {.r = REASON__N};
+	struct index_wait w;
 	struct object_rec rec;
 	struct key key;
 
-	(void)sem_init(&w.done, 0, 0);
+	index_wait_begin(&w);
 	cachedir_key(url, &key);
 	cachedir_partial(cd, url, body, strlen(body));
 	cachedir_rec(&rec, url, body, strlen(body));
-	index_store(cd->index, &key, &rec, cachedir_done, &w);
-	while (sem_wait(&w.done) != 0)
-		;
-	(void)sem_destroy(&w.done);
-	return w.r;
+	index_store(cd->index, &key, &rec, index_wait_done, &w);
+	return index_wait_end(&w);
 }
 
 enum reason

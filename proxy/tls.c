@@ -5,13 +5,14 @@
  * afterwards conn.c, deliver.c and tunnel.c read and write through it, all on
  * the connection's worker. conn_close frees it.
  *
- * Where the kernel can encrypt (kTLS), OpenSSL sits on the descriptor itself.
- * Otherwise there is a BIO of ours below it: for sessions inside of another,
- * for first bytes that came together with the CONNECT, and because a system
- * call for each record of 16 KiB costs as much as the encryption. tls_send
- * has several records gathered and sends them in one piece. What the socket
- * does not take of that is kept, and so much plain text is still owed: the
- * caller offers it again, and it is counted then, not encrypted again.
+ * Where the kernel can encrypt (kTLS), OpenSSL sits on the descriptor itself,
+ * and what is sent after the handshake goes past it. Otherwise there is a BIO
+ * of ours below it: for sessions inside of another, for first bytes that came
+ * together with the CONNECT, and because a system call for each record of 16
+ * KiB costs as much as the encryption. tls_send has several records gathered
+ * and sends them in one piece. What the socket does not take of that is kept,
+ * and so much plain text is still owed: the caller offers it again, and it is
+ * counted then, not encrypted again.
  *
  * Edge-triggered sockets need to know whether a read has emptied the socket:
  * SSL_read also says "want read" after a record without data. errno tells the
@@ -606,7 +607,15 @@ tls_send(struct tls *t, const void *p, size_t n)
 		errno = EPIPE;
 		return -1;
 	}
-	/* What lies below does the same, or the kernel needs none of it. */
+	/*
+	 * Not by SSL_write: it remembers where the bytes of a record were that the socket did not
+	 * take, and goes on reading there, whatever it is offered and whatever is there by then.
+	 */
+	if (t->kernel_sends) {
+		errno = 0;
+		return send(t->fd, p, n, MSG_NOSIGNAL);
+	}
+	/* What lies below does the same, or there is nothing to gather for. */
 	if (!t->on_bio || t->under != NULL)
 		return tls_encrypt(t, p, n);
 	if (t->kept != NULL || t->owed > 0) {

@@ -3,12 +3,14 @@
 """HTTPS from clients: interception of CONNECT, the TLS listener, what is refused."""
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
 
+import origin as origins
 import pki
 import ports
 from body import Pattern
@@ -332,7 +334,6 @@ def test_big_bodies_and_slow_readers(env):
 
 def test_unknown_length_inside(env):
     """Chunks through TLS, while they arrive and from the cache."""
-    import origin as origins  # pylint: disable=import-outside-toplevel
     body = Pattern(3 << 20)
     env.origin.serve("/x.tar", origins.Answer(body, length="chunked"))
     depot = env.depot(intercept_hosts=HOST)
@@ -515,6 +516,52 @@ def test_listener_ends_in_order(env):
         conn.ask(f"http://HTTPS///{HOST}/x.deb")
         conn.reset()
     depot.wait_counter("connections_open", "==", 1)
+
+
+def wait_full(depot, counter="sent_body_bytes_total"):
+    """Until nothing more is sent to a client that does not read: the counter stands, but for these
+    pages themselves."""
+    def settled():
+        page = depot.get("/-/metrics").text
+        value = float(re.search(rf"^apt_depot_{counter} (\S+)$", page, re.M)[1])
+        due, last[:] = last[:], [value, value + len(page)]
+        return value > start and value in due
+    start = depot.counter(counter) + (1 << 20)
+    last = []
+    wait_until(settled, "the socket takes no more")
+
+
+def test_listener_slow_reader_of_small_answers(env):
+    """What the socket did not take goes out later as it was, whatever the worker has done since."""
+    bodies = [Pattern(60000 + n, 1 + n) for n in range(16)]
+    depot, port = tls_depot(env, workers=1)
+    for n, body in enumerate(bodies):
+        env.origin.serve(f"/{n}.deb", body)
+        expect_body(depot.fetch(f"https://{HOST}/{n}.deb"), body)
+    depot.wait_idle()
+    asked = [n % 16 for n in range(160)]
+    with direct(depot, port, env.certificates.ca, receive_buffer=16384) as conn:
+        for n in asked:
+            conn.ask(f"http://HTTPS///{HOST}/{n}.deb")
+        wait_full(depot)
+        for n in asked:
+            expect_body(conn.read(), bodies[n])
+
+
+def test_listener_slow_reader_in_a_tunnel(env):
+    """The same of what a tunnel brings."""
+    body = Pattern(12 << 20)
+    env.origin.serve("/x.deb", origins.Answer(body, close=True))
+    depot, port = tls_depot(env, workers=1, connect_ports="any")
+    with direct(depot, port, env.certificates.ca, receive_buffer=16384) as conn:
+        conn.send(f"CONNECT {HOST}:80 HTTP/1.1\r\nHost: {HOST}:80\r\n\r\n")
+        assert conn.read_head().status == 200
+        conn.ask("/x.deb", host=HOST)
+        wait_full(depot, "tunnel_bytes_total")
+        with connect(depot, f"{HOST}:80") as other:
+            other.ask("/x.deb", "Range: bytes=7000000-", host=HOST)
+            other.read()
+        expect_body(conn.read(), body)
 
 
 def test_listener_and_plain_http(env):

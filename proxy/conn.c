@@ -306,10 +306,22 @@ conn_parse_kept(struct conn *c)
 	conn_parse(c, c->w->in, n);
 }
 
+/* Would closing cost the client the end of its answer? Then EV_WRITE comes back to it. */
+static bool
+conn_is_held(struct conn *c)
+{
+	if (c->tls == NULL || !tls_is_held(c->tls))
+		return false;
+	conn_set_state(c, CONN_WRITE);
+	return true;
+}
+
 /* No request is waiting: for the next one, for the rest of one, or not at all. */
 static void
 conn_rest(struct conn *c)
 {
+	if ((c->eof || c->w->stopping) && conn_is_held(c))
+		return;
 	if (c->eof)
 		conn_close(c, c->in_n > 0 ? REASON_CLIENT_GONE : REASON_CLIENT_DONE);
 	else if (c->in_n > 0)
@@ -320,6 +332,15 @@ conn_rest(struct conn *c)
 		conn_set_state(c, CONN_IDLE);
 }
 
+void
+conn_stop(struct conn *c)
+{
+	CHECK_OBJ(c, CONN_MAGIC);
+	c->close_when_done = true;
+	if (!conn_is_held(c))
+		conn_close(c, REASON_SHUTDOWN);
+}
+
 /*
  * The last answer is out. What the client still sends must be read, or the
  * kernel would reset the connection and the answer could be lost on the way.
@@ -327,6 +348,8 @@ conn_rest(struct conn *c)
 static void
 conn_linger(struct conn *c)
 {
+	if (conn_is_held(c))
+		return;
 	if (c->eof || (!c->refused_input && !c->can_read && c->in_n == 0)) {
 		conn_close(c, REASON_CLIENT_DONE);
 		return;

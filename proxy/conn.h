@@ -207,6 +207,8 @@ void conn_set_state(struct conn *c, enum conn_state to);
 void conn_end_request(struct conn *c, struct req *req);
 /* The one way to end a connection. */
 void conn_close(struct conn *c, enum reason why);
+/* Ends one without a request, once its client has been sent all of the last answer. */
+void conn_stop(struct conn *c);
 /* Looks for connections whose time is up; each tick of the worker. */
 void conn_check_timeouts(struct worker *w);
 void conn_reap(struct worker *w);

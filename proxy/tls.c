@@ -28,6 +28,7 @@
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -664,6 +665,21 @@ tls_is_crossed(const struct tls *t)
 		if (t->crossed)
 			return true;
 	return false;
+}
+
+bool
+tls_is_held(const struct tls *t)
+{
+	struct pollfd room;
+
+	CHECK_OBJ(t, TLS_MAGIC);
+	while (t->under != NULL)
+		t = t->under;
+	if (!t->kernel_sends)
+		return false;
+	/* Room for new bytes is more than a record, and the close_notify takes it along. */
+	room = (struct pollfd){.fd = t->fd, .events = POLLOUT};
+	return poll(&room, 1, 0) == 0;
 }
 
 void

@@ -60,6 +60,11 @@ bool tls_has_sendfile(const struct tls *t);
 ssize_t tls_sendfile(struct tls *t, int fd, off_t at, size_t n);
 /* Some call waits for the other direction: after any event, all are to be tried again. */
 bool tls_is_crossed(const struct tls *t);
+/*
+ * Must the socket be written to again before it is closed or shut down? The kernel counts a record
+ * as sent that its buffer had no room for, and forgets that one then. EV_WRITE says when not.
+ */
+bool tls_is_held(const struct tls *t);
 /* Tells the client that nothing more will come, if the socket has room for that. */
 void tls_finish(struct tls *t);
 

@@ -368,6 +368,8 @@ tunnel_half_run(struct tunnel *t, struct tunnel_half *h, bool *more)
 			continue;
 		}
 		if (h->eof) {
+			if (h->to->tls != NULL && tls_is_held(h->to->tls))
+				return true;
 			if (h->to->tls != NULL)
 				tls_finish(h->to->tls);
 			(void)shutdown(h->to->fd, SHUT_WR);

@@ -170,7 +170,7 @@ worker_stop_mail(struct mail *m)
 		for (c = TAILQ_FIRST(&w->conns[i]); c != NULL; c = next) {
 			next = TAILQ_NEXT(c, link);
 			if (i != CONN_HEADER)
-				conn_close(c, REASON_SHUTDOWN);
+				conn_stop(c);
 		}
 	worker_check_stop(w);
 }

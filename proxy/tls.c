@@ -274,6 +274,20 @@ tls_bio_method(void)
 	return made;
 }
 
+/* One of ours, for the session; NULL: no memory. */
+static BIO *
+tls_bio_new(struct tls *t)
+{
+	BIO *bio = tls_bio_method() != NULL ? BIO_new(tls_bio_method()) : NULL;
+
+	if (bio == NULL)
+		return NULL;
+	BIO_set_data(bio, t);
+	BIO_set_init(bio, 1);
+	t->on_bio = true;
+	return bio;
+}
+
 /* Puts the session on the socket, or on what is between. */
 static bool
 tls_attach(struct tls *t)
@@ -282,14 +296,25 @@ tls_attach(struct tls *t)
 
 	if (t->under == NULL && t->early == NULL && tls_kernel_has_ktls())
 		return SSL_set_fd(t->ssl, t->fd) == 1;
-	bio = tls_bio_method() != NULL ? BIO_new(tls_bio_method()) : NULL;
-	if (bio == NULL)
-		return false;
-	t->on_bio = true;
-	BIO_set_data(bio, t);
-	BIO_set_init(bio, 1);
-	SSL_set_bio(t->ssl, bio, bio);
-	return true;
+	bio = tls_bio_new(t);
+	if (bio != NULL)
+		SSL_set_bio(t->ssl, bio, bio);
+	return bio != NULL;
+}
+
+/* The handshake is over: does the kernel encrypt? It can't for each cipher. */
+static void
+tls_settle(struct tls *t)
+{
+	BIO *bio;
+
+	if (t->on_bio)
+		return;
+	t->kernel_sends = BIO_get_ktls_send(SSL_get_wbio(t->ssl)) != 0;
+	/* Without memory each record is sent by itself. */
+	bio = t->kernel_sends ? NULL : tls_bio_new(t);
+	if (bio != NULL)
+		SSL_set0_wbio(t->ssl, bio);
 }
 
 /* ---- birth and end ---- */
@@ -431,7 +456,7 @@ tls_handshake(struct tls *t, char *why, size_t why_cap)
 	if (what == SSL_ERROR_NONE) {
 		t->ready = true;
 		t->empty_reads = 0;
-		t->kernel_sends = t->under == NULL && BIO_get_ktls_send(SSL_get_wbio(t->ssl)) != 0;
+		tls_settle(t);
 		COUNT(tls_handshakes_total);
 		if (SSL_session_reused(t->ssl))
 			COUNT(tls_resumed_total);

@@ -267,5 +267,6 @@ bool verify_cancel_partial(struct verify *v, struct flight *f) MUSTCHECK;
 struct sync *sync_start(struct cache *c) MUSTCHECK;
 void sync_stop(struct sync **s_p);			/* finishes what is queued */
 void sync_submit(struct sync *s, struct flight *f);	/* takes a reference while it works */
+void sync_part(struct sync *s);				/* some of a body has come */
 
 #endif

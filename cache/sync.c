@@ -6,6 +6,8 @@
  * Bodies under 1 MiB are not synced one by one: once a second at most, one
  * syncfs covers all that came since, and the index notes how far that
  * reaches; after a power cut it hashes what is younger before its first hit.
+ * The same covers what has come of larger ones, every ten seconds: what a
+ * power cut costs of a long download.
  */
 #include <errno.h>
 #include <time.h>
@@ -19,6 +21,7 @@
 enum {
 	SYNC_EACH_BYTES = 1 << 20,	/* from here on a body is synced by itself */
 	SYNC_SMALL_MS = 1000,
+	SYNC_PART_MS = 10000,
 };
 
 #define SYNC_MAGIC 0x51c0001fu
@@ -30,10 +33,29 @@ struct sync {
 	pthread_mutex_t lock;
 	pthread_cond_t news;
 	TAILQ_HEAD(, flight) queue;
-	bool small_dirty;		/* small bodies were stored since the last syncfs */
 	int64_t synced_ms;
+	int64_t due_ms;			/* when the next syncfs is; INT64_MAX: nothing needs one */
 	bool stop;
 };
+
+/* A syncfs then, if not sooner (lock held). */
+static void
+sync_need(struct sync *s, int64_t due_ms)
+{
+	if (due_ms >= s->due_ms)
+		return;
+	s->due_ms = due_ms;
+	AZ(pthread_cond_signal(&s->news));
+}
+
+void
+sync_part(struct sync *s)
+{
+	CHECK_OBJ(s, SYNC_MAGIC);
+	AZ(pthread_mutex_lock(&s->lock));
+	sync_need(s, clock_mono_ms() + SYNC_PART_MS);
+	AZ(pthread_mutex_unlock(&s->lock));
+}
 
 void
 sync_submit(struct sync *s, struct flight *f)
@@ -44,19 +66,19 @@ sync_submit(struct sync *s, struct flight *f)
 	if (small)
 		flight_store(f);
 	AZ(pthread_mutex_lock(&s->lock));
-	if (!small) {
+	if (small)
+		sync_need(s, s->synced_ms + SYNC_SMALL_MS);
+	else {
 		(void)flight_ref(f);
 		TAILQ_INSERT_TAIL(&s->queue, f, sync_link);
-	}
-	if (!small || !s->small_dirty)
 		AZ(pthread_cond_signal(&s->news));
-	s->small_dirty |= small;
+	}
 	AZ(pthread_mutex_unlock(&s->lock));
 }
 
-/* Makes the small bodies durable, all at once. */
+/* Makes everything durable, at once. */
 static void
-sync_small(struct sync *s)
+sync_all(struct sync *s)
 {
 	const struct cache_parts *parts = cache_parts(s->cache);
 	uint64_t point = index_sync_point(parts->index);
@@ -68,7 +90,7 @@ sync_small(struct sync *s)
 	s->synced_ms = clock_mono_ms();
 }
 
-/* Sleeps until there is work; true when small bodies are due (lock held). */
+/* Sleeps until there is work; true when a syncfs is due (lock held). */
 static bool
 sync_wait(struct sync *s)
 {
@@ -76,11 +98,11 @@ sync_wait(struct sync *s)
 	struct timespec until;
 
 	while (TAILQ_EMPTY(&s->queue) && !s->stop) {
-		if (!s->small_dirty) {
+		if (s->due_ms == INT64_MAX) {
 			AZ(pthread_cond_wait(&s->news, &s->lock));
 			continue;
 		}
-		left_ms = s->synced_ms + SYNC_SMALL_MS - clock_mono_ms();
+		left_ms = s->due_ms - clock_mono_ms();
 		if (left_ms <= 0)
 			return true;
 		(void)clock_gettime(CLOCK_REALTIME, &until);
@@ -92,7 +114,7 @@ sync_wait(struct sync *s)
 		}
 		(void)pthread_cond_timedwait(&s->news, &s->lock, &until);
 	}
-	return s->small_dirty && (s->stop || clock_mono_ms() - s->synced_ms >= SYNC_SMALL_MS);
+	return s->due_ms != INT64_MAX && (s->stop || clock_mono_ms() >= s->due_ms);
 }
 
 /* The thread. */
@@ -101,19 +123,19 @@ sync_main(void *arg)
 {
 	struct sync *s = arg;
 	struct flight *f;
-	bool small_due;
+	bool due;
 
 	(void)pthread_setname_np(pthread_self(), "syncer");
 	AZ(pthread_mutex_lock(&s->lock));
 	for (;;) {
-		small_due = sync_wait(s);
+		due = sync_wait(s);
 		f = TAILQ_FIRST(&s->queue);
-		if (f == NULL && !small_due)
+		if (f == NULL && !due)
 			break;
 		if (f != NULL)
 			TAILQ_REMOVE(&s->queue, f, sync_link);
-		if (small_due)
-			s->small_dirty = false;
+		if (due)
+			s->due_ms = INT64_MAX;
 		AZ(pthread_mutex_unlock(&s->lock));
 		if (f != NULL) {
 			if (fdatasync(flight_fd(f)) != 0)
@@ -122,8 +144,8 @@ sync_main(void *arg)
 				flight_store(f);
 			flight_unref(&f);
 		}
-		if (small_due)
-			sync_small(s);
+		if (due)
+			sync_all(s);
 		AZ(pthread_mutex_lock(&s->lock));
 	}
 	AZ(pthread_mutex_unlock(&s->lock));
@@ -139,6 +161,7 @@ sync_start(struct cache *c)
 	if (s == NULL)
 		return NULL;
 	s->cache = c;
+	s->due_ms = INT64_MAX;
 	TAILQ_INIT(&s->queue);
 	AZ(pthread_mutex_init(&s->lock, NULL));
 	AZ(pthread_cond_init(&s->news, NULL));

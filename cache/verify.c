@@ -168,8 +168,10 @@ verify_mark(struct flight *f)
 
 	if (f->hashed_bytes != flight_mark_end(f->marks_n))
 		return;
-	if (f->journal && f->keep && verify_prefix_digest(f, digest))
+	if (f->journal && f->keep && verify_prefix_digest(f, digest)) {
 		index_partial_mark(cache_parts(f->cache)->index, &f->key, f->marks_n, digest);
+		sync_part(cache_parts(f->cache)->sync);
+	}
 	f->marks_n++;
 }
 

@@ -344,6 +344,7 @@ class RevalidateOneSecond(Revalidate):
 class Slow(Scenario):
     key = "slow"
     title = "500 slow readers of one object beside 4 fast ones"
+    fresh = True        # what earlier readers used may still be in the process
     rounds = 3
     slow_n = 500
     metrics = (

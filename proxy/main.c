@@ -31,6 +31,7 @@
 #include "proxy/iopool.h"
 #include "proxy/limits.h"
 #include "proxy/listener.h"
+#include "proxy/notify.h"
 #include "proxy/panic.h"
 #include "proxy/tlsconf.h"
 #include "proxy/upstream.h"
@@ -417,6 +418,7 @@ main_serve(const struct cmd_call *args)
 		return 1;
 	log_style(c->log_level, c->log_format);
 	main_block_signals(&set);
+	notify_open();
 	panic_init();
 	if (!confine_find_user(&cf) || !main_start_sign(&d, &cf)) {
 		config_free(&c);
@@ -447,7 +449,9 @@ main_serve(const struct cmd_call *args)
 	log_notice("sandbox: %s", cf.report[0] != '\0' ? cf.report : "off");
 	log_notice("apt-depot %s ready: port %u, %u workers, cache in %s", depot_version,
 	    listener_port(d.listener), d.workers_n, c->cache_dir);
+	notify_manager("READY=1");
 	main_wait(&d, &c, args, &set);
+	notify_manager("STOPPING=1");
 	main_stop(&d);
 	sign_stop(&d.sign);
 	confine_remove_pid(&cf);

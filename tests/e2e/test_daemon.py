@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 
@@ -203,6 +204,25 @@ def test_cache_of_a_newer_version_is_not_touched(env):
     expect_refusal(depot.arguments()[1:], depot.cache_dir)
     with open(path, "rb") as file:
         assert file.read(len(data)) == data, "the newer index was changed"
+
+
+def test_service_manager_is_told(env):
+    """READY comes when clients are served, STOPPING at the end: by path and by abstract name."""
+    depot = env.depot()
+    for name in (os.path.join(env.path, "notify"), f"\0apt-depot-{os.getpid()}"):
+        depot.stop()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.bind(name)
+            manager.settimeout(25)
+            started = dict(os.environ, NOTIFY_SOCKET=name.replace("\0", "@"))
+            with open(depot.log_path, "ab") as log:
+                depot.process = subprocess.Popen(depot.arguments(), stdin=subprocess.DEVNULL,
+                                                 stdout=log, stderr=log, env=started)
+            assert manager.recv(100) == b"READY=1"
+            assert depot.get("/-/healthz").status == 200
+            depot.stop()
+            assert manager.recv(100) == b"STOPPING=1"
+        depot.start()
 
 
 @patient

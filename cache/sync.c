@@ -87,7 +87,6 @@ sync_all(struct sync *s)
 		index_synced(parts->index, point);
 	else
 		log_warning("syncfs of the cache directory failed: %s", strerror(errno));
-	s->synced_ms = clock_mono_ms();
 }
 
 /* Sleeps until there is work; true when a syncfs is due (lock held). */
@@ -147,6 +146,8 @@ sync_main(void *arg)
 		if (due)
 			sync_all(s);
 		AZ(pthread_mutex_lock(&s->lock));
+		if (due)
+			s->synced_ms = clock_mono_ms();
 	}
 	AZ(pthread_mutex_unlock(&s->lock));
 	return NULL;

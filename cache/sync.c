@@ -146,8 +146,12 @@ sync_main(void *arg)
 		if (due)
 			sync_all(s);
 		AZ(pthread_mutex_lock(&s->lock));
-		if (due)
+		if (due) {
 			s->synced_ms = clock_mono_ms();
+			/* What has come meanwhile waits as long as anything else. */
+			if (s->due_ms < s->synced_ms + SYNC_SMALL_MS)
+				s->due_ms = s->synced_ms + SYNC_SMALL_MS;
+		}
 	}
 	AZ(pthread_mutex_unlock(&s->lock));
 	return NULL;

@@ -191,7 +191,11 @@ upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 		return CURLE_SSL_CACERT_BADFILE;
 	SSL_CTX_set1_cert_store(ssl_ctx, s->store);
 	(void)SSL_CTX_set_app_data(ssl_ctx, way);
-	(void)SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_RENEGOTIATION);
+	/*
+	 * Many servers leave out the goodbye of TLS. OpenSSL 3.2 and later make an error of that:
+	 * of where a body ended as well, that only the end of the connection ends.
+	 */
+	(void)SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	/* The order of browsers: 128 bits are as safe here, and a fifth cheaper. */
 	(void)SSL_CTX_set_ciphersuites(ssl_ctx, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:"
 	    "TLS_CHACHA20_POLY1305_SHA256");

@@ -80,6 +80,9 @@ upway_clean(char *text)
 			*text = '?';
 }
 
+#define CLOSED_WORDS "it closed the connection during the handshake: a firewall that does not like " \
+	"the name?"
+
 const char *
 upway_tls_words(const char *error)
 {
@@ -105,8 +108,10 @@ upway_tls_words(const char *error)
 		{"key too small", "its key is too small to be trusted"},
 		{"unsafe legacy renegotiation", "it only knows the old renegotiation, which OpenSSL "
 		    "refuses: a TLS-inspecting proxy of before 2010?"},
-		{"unexpected eof", "it closed the connection during the handshake: a firewall that "
-		    "does not like the name?"},
+		{"unexpected eof", CLOSED_WORDS},
+		/* The same in the words of libcurl 7 and 8: OpenSSL calls it no error. */
+		{"SSL_connect: SSL_ERROR_SYSCALL", CLOSED_WORDS},
+		{"TLS connect error: error:00000000", CLOSED_WORDS},
 	};
 	size_t i;
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """Trouble upstream: retried, resumed or told in words; never passed on as a wrong or clean end."""
+import contextlib
+import threading
 import time
 
 import ports
@@ -389,6 +391,21 @@ def test_unreachable_upstreams(env):
     expect_error(depot.fetch("https://no-such-host.invalid/x.deb"), 502, 504,
                  words=["no-such-host.invalid"])
     assert time.monotonic() - started < 20
+
+
+def test_closed_during_the_handshake(env):
+    """It takes the ClientHello and hangs up: 502, and what that means."""
+    with ports.listen() as sock:
+        depot = env.depot(connect_to=f"cuda.example:443:127.0.0.1:{sock.getsockname()[1]}")
+
+        def hang_up():
+            with contextlib.suppress(OSError):
+                while True:
+                    conn = sock.accept()[0]
+                    conn.recv(65536)
+                    conn.close()
+        threading.Thread(target=hang_up, daemon=True).start()
+        expect_error(depot.fetch(URL), 502, words=["during the handshake", "firewall"])
 
 
 @patient

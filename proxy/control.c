@@ -233,8 +233,8 @@ control_ask(const struct cmd_call *call, const char *cache_dir, int passed)
 	return control_ask_into(call, cache_dir, passed, stdout);
 }
 
-/* Fills the screen: as many lines as it has, of long ones both ends. */
-static void
+/* Fills the screen: as many lines as it has, of long ones both ends. False: it is gone. */
+static bool
 control_fill_screen(const char *text)
 {
 	struct winsize size = {0};
@@ -255,7 +255,7 @@ control_fill_screen(const char *text)
 		if (text[n] == '\0')
 			break;
 	}
-	(void)fflush(stdout);
+	return fflush(stdout) == 0 && ferror(stdout) == 0;
 }
 
 /* One look of many: shown when it is complete. */
@@ -271,8 +271,8 @@ control_show(const struct cmd_call *call, const char *cache_dir)
 		return CMD_FAILED;
 	status = control_ask_into(call, cache_dir, -1, out);
 	(void)fclose(out);
-	if (status == CMD_OK)
-		control_fill_screen(text);
+	if (status == CMD_OK && !control_fill_screen(text))
+		status = CMD_FAILED;
 	free(text);
 	return status;
 }

@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import signal
 import socket
 import stat
 import struct
@@ -121,6 +122,8 @@ def test_top_fits_the_screen(env):
     except OSError as err:
         raise Skip(f"no terminal here: {err}") from None
     if pid == 0:
+        # As under nohup: what is left is that it can't write.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 60, 0, 0))
         os.execv(BINARY, [BINARY, "-o", f"cache_dir={depot.cache_dir}", "top", "--watch"])
     text = b""

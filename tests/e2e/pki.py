@@ -28,7 +28,10 @@ new_certs_dir = {dir}
 default_md = sha256
 policy = any
 copy_extensions = copy
+x509_extensions = leaf
 unique_subject = no
+[leaf]
+authorityKeyIdentifier = keyid
 [any]
 commonName = supplied
 """
@@ -75,7 +78,8 @@ class Pki:
     def _make_ca(self, name, subject):
         _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
                  "-nodes", "-keyout", self._file(name + ".key"), "-out", self._file(name + ".pem"),
-                 "-subj", f"/CN={subject}", "-days", "3650")
+                 "-subj", f"/CN={subject}", "-days", "3650",
+                 "-addext", "keyUsage=critical,keyCertSign,cRLSign")
         own = self._file(name + ".db")
         os.makedirs(own)
         for file, text in (("index.txt", ""), ("serial", "01\n"),

@@ -103,7 +103,8 @@ def test_disk_full_at_every_write(env):
             last = f"/{n}{named}"
             assert depot.fetch(url(last), expect=body).complete
             depot.wait_idle()
-            assert depot.fetch(url(last), expect=body).is_hit, left
+            # An eviction that was decided on while there was no room may still take it, once.
+            wait_until(lambda path=last: depot.fetch(url(path), expect=body).is_hit, f"kept: {left}")
             depot.command("evict", "http://cuda.example/*")
             # Nothing keeps its room, or room that was taken in advance.
             wait_until(lambda: os.statvfs(depot.cache_dir).f_bavail * 10 >= disk.f_bavail * 9,

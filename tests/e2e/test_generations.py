@@ -761,9 +761,10 @@ def test_kill_while_staging(env):
             env.origin.serve(path, Answer(data, last_modified=date, gate=gates[-1], held_at=at),
                              host=cdn.repo.host)
         cdn.show(new)
-        client.update()
+        # One update may meet an answer that is under way since before.
+        wait_until(lambda g=gates: client.update() and any(gate.waiting for gate in g),
+                   f"{held} is being fetched")
         client.has_whole(old)
-        wait_until(lambda g=gates: any(gate.waiting for gate in g), f"{held} is being fetched")
         depot.kill()
         cdn.show(old)
         cdn.fail(Answer(b"busy\n", 503))

@@ -10,7 +10,8 @@
 
 #include "include/slice.h"
 
-static const char proxyhdr_v2_mark[12] = "\r\n\r\n\0\r\nQUIT\n";
+static const char proxyhdr_v2_mark[12] = {'\r', '\n', '\r', '\n', '\0', '\r', '\n',
+    'Q', 'U', 'I', 'T', '\n'};
 
 /* ---- version 1: a line ---- */
 

@@ -227,6 +227,14 @@ upway_address_ok(struct upway *way, const struct sockaddr *sa)
 	return false;
 }
 
+/* Is it of the wanted family? Names were resolved so already. */
+static bool
+upway_family_ok(const struct config_upstream *conf, int family)
+{
+	return conf->address_family == FAMILY_ANY ||
+	    family == (conf->address_family == FAMILY_4 ? AF_INET : AF_INET6);
+}
+
 /* libcurl is about to connect: is this address allowed? */
 static curl_socket_t
 upway_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
@@ -235,7 +243,8 @@ upway_open_socket_cb(void *arg, curlsocktype purpose, struct curl_sockaddr *addr
 	bool allowed = way->allowed;
 
 	(void)purpose;
-	if (!upway_address_ok(way, &addr->addr))
+	/* Newer libcurls (8.23) take an address in a URL for what it is, whatever was asked for. */
+	if (!upway_family_ok(way->host->conf, addr->family) || !upway_address_ok(way, &addr->addr))
 		return CURL_SOCKET_BAD;
 	if (way->parent == NULL && !upaddr_take(&way->choice, &addr->addr)) {
 		way->allowed = allowed;		/* it was not tried */

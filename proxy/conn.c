@@ -262,10 +262,12 @@ conn_fill(struct conn *c)
 			c->can_read = errno == EINTR;
 			return;
 		}
+		entry_note_gone(c);
 		conn_close(c, REASON_CLIENT_RESET);
 		return;
 	}
 	if (k == 0) {
+		entry_note_gone(c);
 		c->eof = true;
 		c->can_read = false;
 		return;

@@ -179,6 +179,22 @@ entry_handshake(struct conn *c)
 	WRONG("handshake");
 }
 
+void
+entry_note_gone(const struct conn *c)
+{
+	char peer[INET6_ADDRSTRLEN];
+	struct slice host;
+	uint16_t port;
+
+	/* Newer libcurls (8.23) judge a certificate after the handshake, and go without an alert. */
+	if (c->tls == NULL || !tls_is_mute(c->tls) || !tls_pinned(c->tls, &host, &port))
+		return;
+	COUNT(tls_handshake_failures_total);
+	conn_peer_text(c, peer, sizeof(peer));
+	log_info("client %s: it left right behind the TLS handshake for %.*s: if it does not trust the "
+	    "certificate, install /-/ca.pem there, as \"apt-depot ca\" says", peer, SLICE_ARG(host));
+}
+
 /* ---- redirected connections ---- */
 
 /* One line for the access log: there is no request that could have it. */

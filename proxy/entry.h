@@ -21,6 +21,8 @@ void entry_begin(struct conn *c);
  * False: it waits, became a tunnel, or is closed.
  */
 bool entry_run(struct conn *c);
+/* The client has gone: as one does that looked at our certificate and did not trust it? */
+void entry_note_gone(const struct conn *c);
 /* After the 200 to a CONNECT: what follows is TLS with the host, played by us. */
 void entry_intercept(struct conn *c, struct slice host, uint16_t port);
 

@@ -65,6 +65,7 @@ struct tls {
 	char *host;			/* pinned; NULL: it is with the depot itself */
 	uint16_t port;
 	bool ready, broken, finished;
+	bool heard;			/* something was read */
 	bool other_name;		/* the client asked for another host than the pinned one */
 	bool kernel_sends;
 	bool crossed;
@@ -522,7 +523,15 @@ tls_recv(struct tls *t, void *p, size_t n)
 	if (k <= 0)
 		return tls_failed(t, k, true);
 	t->empty_reads = 0;
+	t->heard = true;
 	return k;
+}
+
+bool
+tls_is_mute(const struct tls *t)
+{
+	CHECK_OBJ(t, TLS_MAGIC);
+	return t->ready && !t->heard;
 }
 
 /* May one more record be made? A client may have asked for small ones (RFC 6066 4): so, many. */

@@ -50,6 +50,8 @@ enum tls_progress tls_handshake(struct tls *t, char *why, size_t why_cap);
 
 /* As recv: EINTR when there may be more although nothing was read. */
 ssize_t tls_recv(struct tls *t, void *p, size_t n);
+/* Has nothing come since the handshake? */
+bool tls_is_mute(const struct tls *t);
 /*
  * As send: as much as the socket takes, -1 and EAGAIN when that is nothing.
  * What was not taken must be offered again, unchanged.

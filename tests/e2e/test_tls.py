@@ -62,6 +62,20 @@ def test_intercepted_with_curl(env):
     wait_until(lambda: "install /-/ca.pem" in depot.log_text(), "the remedy in the log")
 
 
+def test_intercepted_client_that_leaves(env):
+    """As newer curls do: they judge the certificate after the handshake and say nothing."""
+    depot = env.depot(intercept_hosts=HOST)
+    intercepted(env, depot, HOST).close()
+    with intercepted(env, depot, HOST) as conn:
+        conn.reset()
+    depot.wait_counter("tls_handshake_failures_total", "==", 2)
+    wait_until(lambda: depot.log_text().count("install /-/ca.pem") == 2, "two lines in the log")
+    with intercepted(env, depot, HOST) as conn:
+        assert get_inside(conn, "/none.deb").status == 404
+    depot.wait_counter("connections_open", "==", 1)
+    assert depot.counter("tls_handshake_failures_total") == 2
+
+
 def test_intercepted_with_wget(env):
     """Another TLS library: GnuTLS, which also reads the name constraints."""
     if not shutil.which("wget"):

@@ -106,7 +106,8 @@ def test_a_file(env):
     report = doctor(depot, "http://HTTPS///cuda.example/x+1.deb")
     assert report.status == 0, report.rows
     report.expect("http", "OK", "200").expect("speed", "OK", "MB/s")
-    assert repr(env.origin.requests()[0]).endswith(" /x%2b1.deb"), env.origin.requests()
+    # Newer libcurls write it in capitals.
+    assert repr(env.origin.requests()[0]).lower().endswith(" /x%2b1.deb"), env.origin.requests()
     doctor(depot, "https://cuda.example/none.deb").expect("http", "FAIL", "404")
     report = doctor(depot, "http://cuda.example/x+1.deb")
     report.expect("http", "OK", "200")

@@ -25,7 +25,7 @@ FROM ${BASE}
 COPY --from=build /src/build/runtime-packages /tmp/
 RUN apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		ca-certificates passwd $(cat /tmp/runtime-packages) && \
+		ca-certificates gpgv passwd $(cat /tmp/runtime-packages) && \
 	rm -rf /var/lib/apt/lists/* /tmp/runtime-packages && \
 	groupadd --system --gid 3142 apt-depot && \
 	useradd --system --uid 3142 --gid 3142 --home-dir /var/cache/apt-depot --no-create-home \

@@ -100,6 +100,8 @@ def check_image(store, config):
     health = ["run", container, "--", "/bin/sh", "-c", config["Healthcheck"]["Test"][1]]
     expect(store.run(*health, check=False).returncode != 0,
            "HEALTHCHECK says healthy while nothing runs")
+    expect(store.run("run", container, "--", "gpgv", "--version", check=False).returncode == 0,
+           "no gpgv in the image, for verify_signatures")
 
     entry = [*config["Entrypoint"], *(config.get("Cmd") or [])]
     log = os.path.join(store.path, "daemon.log")

@@ -453,6 +453,7 @@ def test_address_that_lags_is_avoided(env):
     depot = two_addresses(env)
     url, path = cdn.url(cdn.repo.top + "InRelease", "http"), cdn.repo.top + "InRelease"
     expect_body(depot.fetch(url), new.files[path][0])
+    depot.wait_idle()
     lags.append(cdn.requests(path)[-1].address)
     response = expect_body(depot.fetch(url), new.files[path][0])
     assert "detail=generation" in response.cache_status, response.cache_status

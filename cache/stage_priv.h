@@ -32,6 +32,7 @@ enum {
 	STAGE_FETCH_MS = 20000,		/* for a set to come */
 	STAGE_FIRST_MS = 3000,		/* a root's first clients wait so long for agreement */
 	STAGE_RETRY_MS = 500,		/* between two looks: at most two a second */
+	STAGE_LOOKS = 2,		/* at a first visitor's Release, before it is asked for again */
 	STAGE_PROBE_MS = 1000,		/* first background look after a disagreement; then doubled */
 	STAGE_PROBE_MAX_MS = 30000,
 	STAGE_BROKEN_MS = 60 * 1000,	/* a Release with an unusable index is not read again */
@@ -140,6 +141,7 @@ enum stage_verdict {
 	STAGE_UNREACHABLE,
 	STAGE_BROKEN,			/* an index can't be read, or contradicts itself */
 	STAGE_UNSIGNED,			/* or not as the configuration wants it */
+	STAGE_ANEW,			/* the Release itself may be the older part: ask for it again */
 };
 
 /* stage.c */

@@ -348,6 +348,7 @@ stage_release_compare(struct stage_try *t, struct stage_root *root, struct fligh
 {
 	enum stage_verdict v;
 	int64_t next_ms;
+	unsigned looks_n = 0;
 
 	if (stage_root_tried_now(t->st, root, t->release, t->why, t->why_cap))
 		return STAGE_UNREACHABLE;
@@ -365,6 +366,9 @@ stage_release_compare(struct stage_try *t, struct stage_root *root, struct fligh
 		if (t->current != NULL || next_ms - root->first_ms >= STAGE_FIRST_MS ||
 		    !stage_pause(t->st, next_ms))
 			return v;
+		/* Published a moment after this one was fetched, or this one came from an edge that lags. */
+		if (++looks_n == STAGE_LOOKS)
+			return STAGE_ANEW;
 		t->no_cache = true;
 	}
 }
@@ -394,6 +398,12 @@ stage_release_candidate(struct stage_try *t, struct stage_root *root, struct fli
 		case STAGE_UNREACHABLE:
 			r = REASON_REPO_DISAGREES;
 			break;
+		case STAGE_ANEW:
+			release_free(&release);
+			COUNT(releases_anew_total);
+			/* Its readers ask again (req_step.c), and their flight is staged in turn. */
+			flight_fail(f, REASON_REPO_ANEW, 0, false, "%s", t->why);
+			return;
 		}
 	release_free(&release);
 	if (t->current == NULL) {

@@ -135,6 +135,7 @@ struct req {
 	uint64_t sent_bytes;
 	uint64_t probed;		/* object: bytes up to here are known to be in memory */
 	bool fast;			/* its client takes what it can get */
+	bool anew;			/* asks for a Release again: no cache between may answer */
 	bool waived;			/* it let others go first, and may copy now (deliver.c) */
 	uint64_t fast_at;		/* sent_bytes when that was looked at, and when */
 	int64_t fast_ms;

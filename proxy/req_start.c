@@ -44,7 +44,7 @@ req_launch(struct req *req, bool alone)
 {
 	struct upstream_ask ask = {
 		.head = req->http.method == HTTP_HEAD && flight_is_private(req->reader.f),
-		.no_cache = req->http.cc_no_cache,
+		.no_cache = req->http.cc_no_cache || req->anew,
 		/* What generations are made of is kept whoever asks for it. */
 		.no_store = req->http.cc_no_store && (req->af.class == APTFILE_PACKAGE ||
 		    req->af.class == APTFILE_OTHER),

@@ -296,6 +296,10 @@ req_step_follow(struct req *req)
 		/* Called off before we came, for want of readers. */
 		if (flight_reason(f) == REASON_CLIENT_GONE)
 			return req_ask(req, false);
+		if (flight_reason(f) == REASON_REPO_ANEW) {
+			req->anew = true;
+			return req_ask(req, false);
+		}
 		return req_follow_failed(req);
 	case FLIGHT_CONFIRMED:
 		return req_follow_confirmed(req);

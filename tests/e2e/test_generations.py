@@ -495,6 +495,27 @@ def test_republished_package_nobody_had(env):
     assert other.download("lib") == new.debs["lib"].data
 
 
+def test_first_visit_meets_a_publication(env):
+    """The first InRelease is of the edition before what everything else is of: asked for again.
+
+    Published a moment later, or from an edge that lags.
+    """
+    cdn = env.flat_cdn(*small_debs(), signed=True)
+    old = cdn.editions[0]
+    new = cdn.publish(*small_debs("2", 2))
+    path = cdn.repo.top + "InRelease"
+    env.origin.serve(path, *[Answer(edition.files[path][0], last_modified=edition.files[path][1])
+                             for edition in (old, new)], host=cdn.repo.host)
+    depot = env.depot()
+    client = env.apt(depot, cdn.repo.source())
+    client.update().expect_success()
+    client.install("tool").expect_success()
+    client.expect_packages([new.debs["tool"]])
+    assert [r.get("Cache-Control") for r in cdn.requests(path)][:2] == [None, "no-cache"]
+    assert depot.counter("releases_anew_total") == 1
+    assert depot.counter("generations_adopted_total") == 1
+
+
 def test_explain_tells_the_history(env):
     """Where the bytes came from, which generations name it with what, and what is here of that."""
     cdn = env.flat_cdn(*small_debs())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 #
-# GNU make.  Two commands need nothing beforehand on Debian 12 or Ubuntu 22.04 and later:
+# GNU make.  Two commands need nothing beforehand on Debian 12, 13 or Ubuntu 22.04 and later:
 #     make run      installs what is missing, builds, serves on :3142
 #     make test     the same set-up, then every test
 # "make help" lists the rest.  New sources, unit tests, fuzz targets and bench programs are found

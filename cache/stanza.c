@@ -203,7 +203,8 @@ stanza_read_field(struct stanza_reader *sr, const char *line, size_t n)
 	}
 	for (from = colon + 1; from < to && stanza_is_blank(*from);)
 		from++;
-	while (to > from && stanza_is_blank(to[-1]))
+	/* As apt trims: of what ends a line, a carriage return too. */
+	while (to > from && (stanza_is_blank(to[-1]) || to[-1] == '\r'))
 		to--;
 	sr->value[i] = (struct stanza_value){(uint32_t)(from - base), (uint32_t)(to - base)};
 	return REASON_OK;

@@ -82,6 +82,7 @@ static const struct {
 	{"Package: a\n\nPackage: b\n\n", "{Package=a|}{Package=b|}", NULL},
 	{"\n\nPackage: a\n\n\n\nPackage: b", "{Package=a|}{Package=b|}", NULL},
 	{"Package: a\r\nVersion: 1\r\n\r\nPackage: b\r\n", "{Package=a|Version=1|}{Package=b|}", NULL},
+	{"Package: a\r\t\nSize: 1 \r \n", "{Package=a|Size=1|}", NULL},
 	{"package:a\nVERSION: \t1:2.0~rc1-1+b2 \t\n", "{Package=a|Version=1:2.0~rc1-1+b2|}", NULL},
 	{"Package : a\n", "{Package=a|}", NULL},
 	{"Size:\n", "{Size=|}", NULL},

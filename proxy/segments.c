@@ -267,7 +267,7 @@ segments_complete(struct segments *all)
 	fetch_complete(ft);
 }
 
-/* Do clients only ask for this body behind others? */
+/* Is this body only asked for behind others, or guessed (prefetch = closure)? */
 static bool
 segments_is_ahead(const struct fetch *ft)
 {

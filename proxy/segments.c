@@ -318,11 +318,15 @@ segments_schedule(struct segments *all)
 	return true;
 }
 
-/* After anything that happened: done, given up, or more to do. The fetch may be gone afterwards. */
-static void
+/*
+ * After anything that happened: done, given up, or more to do. True: the first stream runs on; if
+ * not, the fetch may be gone.
+ */
+static bool
 segments_settle(struct segments *all)
 {
 	struct segment *sg, *next;
+	bool lead;
 
 	segments_advance(all);
 	for (sg = TAILQ_FIRST(&all->running); sg != NULL; sg = next) {
@@ -336,12 +340,13 @@ segments_settle(struct segments *all)
 		curlev_remove(all->ft->u->curlev, all->ft->curl);
 		if (!segments_take_over(all->ft, NULL))
 			fetch_again(all->ft, REASON_UP_CLOSED, 0, reason_text(REASON_NO_MEMORY));
-		return;
+		return false;
 	}
 	if (!all->lead && flight_committed(all->ft->f) == all->total) {
 		segments_complete(all);
-		return;
+		return false;
 	}
+	lead = all->lead && !all->met;
 	if (all->spoilt)
 		segments_give_up(all, all->broken != REASON_OK ? reason_text(all->broken) :
 		    "the disk takes nothing ahead", 0);
@@ -349,6 +354,7 @@ segments_settle(struct segments *all)
 		segments_give_up(all, "too many of them fail", SEGMENT_BUSY_MS);
 	else if (!segments_schedule(all))
 		segments_give_up(all, reason_text(REASON_NO_MEMORY), 0);
+	return lead;
 }
 
 /* It broke: someone goes on there, a little later each time. */
@@ -443,7 +449,7 @@ segment_done(struct segment *sg, CURLcode result)
 	case SEGMENT_GOOD:
 	case SEGMENT_BUSY:
 	case SEGMENT_FAILED:
-		segments_settle(all);
+		(void)segments_settle(all);
 		return;
 	case SEGMENT_WHOLE:
 		segments_give_up(all, "the origin ignores Range", SEGMENT_NO_RANGES_MS);
@@ -596,7 +602,7 @@ segments_take_over(struct fetch *ft, const char *why)
 	all->held_n++;
 	fetch_end_try(ft);
 	fetch_set_state(ft, FETCH_SEGMENTS);
-	segments_settle(all);
+	(void)segments_settle(all);
 	return true;
 }
 
@@ -680,43 +686,37 @@ segments_judge_trial(struct segments *all)
 	}
 }
 
-/* Where there are none yet: are there to be? */
-static void
+/* Where there are none yet: are there to be? As segments_settle. */
+static bool
 segments_consider(struct fetch *ft)
 {
 	struct segments *all;
 	bool help = segments_look(ft);
 
 	if (!help && !segments_far_is_wanted(ft))
-		return;
+		return true;
 	all = segments_new(ft);
 	if (all == NULL)
-		return;
+		return true;
 	if (help)
 		segments_begin(all);
 	ft->segments = all;
-	segments_settle(all);
+	return segments_settle(all);
 }
 
 bool
 segments_tick(struct fetch *ft)
 {
 	struct segments *all = ft->segments;
-	bool lead;
 
-	if (all == NULL) {
-		if (segments_possible(ft))
-			segments_consider(ft);
-		return false;
-	}
-	lead = all->lead && !all->met;
-	if (all->on_demand && lead && segments_possible(ft) && segments_look(ft))
+	if (all == NULL)
+		return segments_possible(ft) && !segments_consider(ft);
+	if (all->on_demand && all->lead && !all->met && segments_possible(ft) && segments_look(ft))
 		segments_begin(all);
 	segments_replace_stuck(all);
 	segments_make_way(all);
 	segments_judge_trial(all);
-	segments_settle(all);
-	return !lead;		/* while the lead runs its own limits count too */
+	return !segments_settle(all);	/* while the lead runs its own limits count too */
 }
 
 /* The furthest ahead of those that nobody waits for, else the first of the others. */

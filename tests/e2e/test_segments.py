@@ -99,6 +99,21 @@ def test_part_far_ahead_takes_a_connection(env):
     assert depot.counter("segment_fallbacks_total") == 0
 
 
+def test_first_stream_ends_where_a_part_begins(env):
+    """The part far ahead is complete when the first stream stands right before it: all is there."""
+    gate = env.origin.gate()
+    env.origin.serve(PATH, lambda r: BODY if is_range(r) else
+                     slow(rate=MIB // 4, gate=gate, held_at=MIB // 2))
+    depot = env.depot()
+    whole = Later(lambda: depot.fetch(URL))
+    depot.wait_counter("upstream_body_bytes_total", ">=", 1)
+    expect_body(depot.fetch(URL, f"Range: bytes={MIB // 2}-"), BODY.slice(MIB // 2, SIZE), 206)
+    expect_body(whole.result(), BODY)
+    depot.wait_idle()
+    gate.open()
+    assert expect_body(depot.fetch(URL), BODY).is_hit
+
+
 def test_when_there_are_no_segments(env):
     """Below segment_min, with segments = 1, without validators, for one client's own: one stream."""
     small = Pattern(MIB - 1)

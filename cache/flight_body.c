@@ -315,9 +315,10 @@ flight_begin_body(struct flight *f)
 		r = REASON_NO_DISK;
 	/* A disk that won't take it should show before a client has its 200. */
 	if (r == REASON_OK)
-		r = flight_reserve(f, f->partial_bytes + 1);
+		r = flight_reserve(f, f->unpaced && total > 0 ? (uint64_t)total :
+		    f->partial_bytes + 1);
 	atomic_store_explicit(&f->committed, f->partial_bytes, memory_order_release);
-	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR)
+	if ((r == REASON_NO_DISK || r == REASON_DISK_ERROR) && !f->unpaced)
 		r = flight_move_to_ring(f);
 	if (r == REASON_OK && f->keep && f->partial_bytes == 0)
 		flight_begin_journal(f);
@@ -342,8 +343,10 @@ flight_begin(struct flight *f, const struct flight_head *h)
 		atomic_store_explicit(&f->committed, 0, memory_order_release);
 		if (f->partial_bytes == 0)
 			flight_body_clear(f, b);
-		else
+		else {
+			flight_uncount(f, b);
 			flight_forget_head(b);
+		}
 		return r;
 	}
 	b->head.keep = f->keep;		/* as readers will be told */
@@ -403,7 +406,7 @@ flight_put(struct flight *f, const char *p, size_t n)
 		r = REASON_NO_DISK;
 	if (r == REASON_OK)
 		r = flight_write_at(f, at, p, n);
-	if (r != REASON_NO_DISK && r != REASON_DISK_ERROR)
+	if ((r != REASON_NO_DISK && r != REASON_DISK_ERROR) || f->unpaced)
 		return r;
 	r = flight_move_to_ring(f);
 	return r == REASON_OK ? flight_ring_put(f, p, n) : r;

@@ -65,6 +65,7 @@ struct flight {
 	struct slice url;		/* malloced */
 	struct aptfile af;		/* slices point into url */
 	bool private_;			/* in no table: one client's own */
+	bool unpaced;			/* its writer waits for no reader: a file, or nothing */
 	bool from_credentials;
 	bool has_validators;		/* checks a stored object */
 	struct cache_validators validators;

@@ -499,7 +499,9 @@ object_open_now(struct object *o)
 		return OBJECT_GONE;
 	}
 	r = blob_open_nowait(o->table->blobs, o->rec.digest, &fd, &st, &must_wait);
-	if (must_wait || r == REASON_NO_DESCRIPTORS)
+	/* What may be of this moment only is tried again before a body is dropped for it. */
+	if (must_wait || r == REASON_NO_DESCRIPTORS || r == REASON_NO_MEMORY ||
+	    r == REASON_DISK_ERROR)
 		return OBJECT_MUST_WAIT;
 	if (r != REASON_OK)
 		return object_condemn(o, r == REASON_NOT_FOUND ? "is missing" : "can't be opened");

@@ -58,7 +58,9 @@ enum {
 	REPO_PINS_MAX = 16,		/* names of one generation */
 	REPO_PIN_BYTES = 64,
 	REPO_URL_BYTES = 8192,
-	REPO_GENS_MAX = 4096,		/* of one repository, pinned ones included */
+	REPO_PINNED_MAX = 1000,		/* generations of one repository that have names */
+	/* Of one repository: keep_generations, what is pinned, and what is still held. */
+	REPO_GENS_MAX = 4096,
 	REPO_MEMBER_ASKED_S = 30 * 86400,
 };
 

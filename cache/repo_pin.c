@@ -74,18 +74,40 @@ repo_of_url(struct repos *rs, struct slice url)
 	return best;
 }
 
+/* The generation that has the name, or NULL (lock held). */
+static struct repo_gen *
+repo_pin_holder(const struct repo *repo, struct slice name)
+{
+	for (unsigned i = 0; i < repo->gens_n; i++)
+		for (unsigned p = 0; p < repo->gens[i]->pins_n; p++)
+			if (slice_eq(slice_of(repo->gens[i]->pins[p]), name))
+				return repo->gens[i];
+	return NULL;
+}
+
+/* How many have names (lock held). */
+static unsigned
+repo_pinned_n(const struct repo *repo)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < repo->gens_n; i++)
+		n += repo->gens[i]->pins_n > 0;
+	return n;
+}
+
 /* By name, by time, or the newest (lock held). */
 static struct repo_gen *
 repo_gen_named(const struct repo *repo, struct slice at)
 {
+	struct repo_gen *g;
 	int64_t upto_s = 0;
 
 	if (at.n == 0)
 		return repo->gens_n > 0 ? repo->gens[0] : NULL;
-	for (unsigned i = 0; i < repo->gens_n; i++)
-		for (unsigned p = 0; p < repo->gens[i]->pins_n; p++)
-			if (slice_eq(slice_of(repo->gens[i]->pins[p]), at))
-				return repo->gens[i];
+	g = repo_pin_holder(repo, at);
+	if (g != NULL)
+		return g;
 	if (!repo_time_parse(at, &upto_s))
 		return NULL;
 	for (unsigned i = 0; i < repo->gens_n; i++)
@@ -108,17 +130,6 @@ repo_pin_name_ok(struct slice name)
 			return false;
 	}
 	return true;
-}
-
-/* The generation that has the name, or NULL (lock held). */
-static const struct repo_gen *
-repo_pin_holder(const struct repo *repo, struct slice name)
-{
-	for (unsigned i = 0; i < repo->gens_n; i++)
-		for (unsigned p = 0; p < repo->gens[i]->pins_n; p++)
-			if (slice_eq(slice_of(repo->gens[i]->pins[p]), name))
-				return repo->gens[i];
-	return NULL;
 }
 
 /* Takes the name off whichever generation has it; false: none (lock held). */
@@ -202,6 +213,10 @@ repo_pin(struct repos *rs, struct slice url, struct slice at, struct slice name,
 		repo_time_text(repo_pin_holder(repo, name)->adopted_at_s, taken);
 		(void)snprintf(why, why_cap, "%.*s: @%.*s is the generation of %s: unpin it first, "
 		    "or choose another name", SLICE_ARG(repo->root), SLICE_ARG(name), taken);
+	} else if (g->pins_n == 0 && repo_pinned_n(repo) == REPO_PINNED_MAX) {
+		(void)snprintf(why, why_cap, "%.*s has %d pinned generations already: unpin one",
+		    SLICE_ARG(repo->root), REPO_PINNED_MAX);
+		r = REASON_LOCKED;
 	} else
 		r = repo_add_pin(rs, g, name, why, why_cap);
 	AZ(pthread_mutex_unlock(&rs->lock));

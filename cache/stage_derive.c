@@ -100,7 +100,15 @@ stage_derive_job(struct stage *st, struct stage_job *job)
 	    "ETag: %s\r\n", etag);
 	h.etag = slice_of(etag);
 	h.fields = slice_of(fields);
+	/* A ring would overflow: where no disk takes it, it comes at the readers' pace from upstream. */
+	f->unpaced = true;
 	r = flight_begin(f, &h);
+	if (r == REASON_NO_DISK || r == REASON_DISK_ERROR) {
+		(void)close(fd);
+		f->unpaced = false;
+		cache_fetch(st->cache, f, false);
+		return;
+	}
 	if (r == REASON_OK)
 		r = stage_derive_body(job, fd, bs.size_bytes, &to);
 	(void)close(fd);

@@ -2,6 +2,7 @@
 # Copyright (c) 2026 the apt-depot contributors
 """No room on the disk or in the budget: bodies are passed on from memory, and not kept."""
 import contextlib
+import hashlib
 import os
 import subprocess
 
@@ -9,6 +10,7 @@ from body import Pattern
 from client import expect_body, expect_error
 from depot import wait_until
 from origin import Answer
+from repo import compress
 from support import Later, Skip, heavy, patient
 from test_cache import hash_path
 
@@ -144,6 +146,27 @@ def test_full_disk_makes_room_for_the_next(env):
         assert depot.fetch(url("/2.deb"), expect=Pattern(6 * MIB, seed=2)).complete
         depot.wait_idle()
         assert depot.fetch(url("/2.deb"), expect=Pattern(6 * MIB, seed=2)).is_hit
+
+
+def test_index_that_is_too_large_to_unpack_here(env):
+    """No room for what a stored Packages.gz unpacks to: upstream's Packages is passed on, whole."""
+    stanza = ("Package: p{0}\nVersion: {0}\nArchitecture: amd64\nFilename: ./p{0}.deb\nSize: 9\n"
+              "SHA256: {0:064x}\nDescription: " + "long " * 200 + "\n\n")
+    text = "".join(stanza.format(n) for n in range(15000)).encode()
+    files = {"Packages": text, "Packages.gz": compress(text, ".gz")}
+    release = "Origin: x\nDate: Mon, 23 Nov 2026 10:00:00 UTC\nSHA256:\n" + "".join(
+        f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}\n" for name, data in files.items())
+    for name, data in dict(files, InRelease=release.encode()).items():
+        env.origin.serve("/repo/" + name, data)
+    with small_disk(env, 12) as depot:
+        assert depot.fetch(url("/repo/InRelease")).status == 200
+        expect_body(depot.fetch(url("/repo/Packages.gz")), files["Packages.gz"])
+        depot.wait_counter("generations_current", "==", 1)
+        depot.wait_idle()
+        assert depot.fetch(url("/repo/Packages.gz")).is_hit
+        expect_body(depot.fetch(url("/repo/Packages")), text)
+        assert depot.counter("streamed_through_total") == 1
+        assert len(env.origin.requests("/repo/Packages")) == 1
 
 
 def test_budget_holds_while_bodies_come(env):

@@ -162,6 +162,21 @@ cache_make_flight(struct cache *c, const struct url *url, const struct key *key,
 }
 
 /*
+ * The flight is there, and referenced. One that had all of its body before the request came is a
+ * hit: nothing is waited for, only its record is not committed yet.
+ */
+static void
+cache_join(const struct cache_ask *ask, struct cache_answer *out)
+{
+	out->whole = flight_is_whole(out->flight) && atomic_load(&out->flight->keep) &&
+	    !ask->fresh.no_cache;
+	if (out->whole)
+		COUNT(hits_total);
+	else
+		COUNT(joins_total);
+}
+
+/*
  * Joins the running flight, or makes one; false: what is stored changed
  * meanwhile, ask again. object_key: under which out->object was looked for.
  */
@@ -181,7 +196,7 @@ cache_fly(struct cache_view *v, const struct cache_ask *ask, const struct key *o
 		out->flight = flight_ref(f);
 	AZ(pthread_mutex_unlock(&sh->lock));
 	if (f != NULL) {
-		COUNT(joins_total);
+		cache_join(ask, out);
 		return true;
 	}
 	if (ask->head_only && out->object == NULL) {
@@ -224,7 +239,7 @@ cache_fly(struct cache_view *v, const struct cache_ask *ask, const struct key *o
 	}
 	flight_unref(&f);
 	if (out->flight != NULL)
-		COUNT(joins_total);
+		cache_join(ask, out);
 	return !changed;
 }
 

@@ -181,6 +181,16 @@ flight_visible(const struct flight *f)
 	return atomic_load_explicit(&f->visible, memory_order_acquire);
 }
 
+bool
+flight_is_whole(const struct flight *f)
+{
+	enum flight_state s = flight_state(f);
+	int64_t total = atomic_load(&flight_shown(f)->total);
+
+	return s == FLIGHT_COMPLETE || (s == FLIGHT_STREAMING && total >= 0 &&
+	    flight_visible(f) == (uint64_t)total);
+}
+
 uint64_t
 flight_committed(const struct flight *f)
 {

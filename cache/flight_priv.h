@@ -246,6 +246,8 @@ void flight_store(struct flight *f);			/* durable enough: into the index */
 /* stage.c's words: a gated body is to be stored; it may be shown, and is done. */
 void flight_store_gated(struct flight *f);
 void flight_open_gate(struct flight *f);
+/* May all of its body be read already, whatever is still to be written down? */
+bool flight_is_whole(const struct flight *f);
 bool flight_is_stored(const struct flight *f);
 /* Another key gets the same record. The flight is stored. */
 void flight_link(struct flight *f, const struct key *key);

@@ -159,6 +159,7 @@ struct cache_answer {
 	/* the flight is new: attach as owner, then start it upstream */
 	bool created;
 	bool launched;		/* created, but no upstream is needed */
+	bool whole;		/* not created, and there is nothing to wait for: a hit */
 	/* the object must not be served unless the flight confirms it */
 	bool strict;
 	bool held;		/* of an earlier generation than the newest */

@@ -142,7 +142,7 @@ answer_head_tail(const struct req *req, struct headbuf *h, const struct fresh_te
 
 	headbuf_field_date(h, SLICE("Date"), t->date_s > 0 && t->date_s <= now_s ? t->date_s :
 	    now_s);
-	if (req->source == SOURCE_OBJECT || age > 0)
+	if (req->source == SOURCE_OBJECT || req->whole || age > 0)
 		headbuf_field_u64(h, SLICE("Age"), age > 0 ? (uint64_t)age : 0);
 	headbuf_text(h, SLICE("Accept-Ranges: bytes\r\nVia: 1.1 apt-depot\r\n"));
 	headbuf_text(h, SLICE("Cache-Status: apt-depot; "));
@@ -181,7 +181,8 @@ answer_make_object(struct req *req, struct headbuf *h, const struct httpcond_ver
 		headbuf_text(h, SLICE("Transfer-Encoding: chunked\r\n"));
 	} else
 		req->c->close_when_done = true;
-	req->stored = fh != NULL && fh->keep;
+	if (fh != NULL)
+		req->stored = fh->keep && !req->whole;
 	answer_head_tail(req, h, fh != NULL ? &fh->terms : object_terms(req->object));
 	if (req->http.method == HTTP_HEAD) {
 		req->at = req->end = 0;

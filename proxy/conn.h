@@ -126,6 +126,7 @@ struct req {
 	enum req_forward forward;	/* while it follows a flight */
 	const char *cache_status;	/* value of Cache-Status after our name */
 	bool stored;			/* and that says: stored */
+	bool whole;			/* its flight had everything before this was asked */
 	enum req_source source;
 	struct page page;		/* SOURCE_TEXT without a reason */
 	char *text_body;		/* SOURCE_TEXT, malloced */

@@ -229,6 +229,7 @@ req_ask(struct req *req, bool object_bad)
 	ask.may_wait = req_may_be_early(req);
 	flight_detach(&req->reader);
 	object_unref(&req->object);
+	req->whole = req->stored = false;
 	if (req->asked_n++ >= REQ_ASKS_MAX)
 		return req_fail(req, REASON_DAMAGED, NULL);
 	cache_ask(w->view, &ask, &a);
@@ -255,7 +256,8 @@ req_ask(struct req *req, bool object_bad)
 	req->forward = alone || (flight_is_private(a.flight) && !ask.head_only) ? FORWARD_BYPASS :
 	    a.object == NULL ? FORWARD_MISS :
 	    req->http.cc_no_cache || a.insisted ? FORWARD_REQUEST : FORWARD_STALE;
-	req->cache_status = req_forward_words(req, false);
+	req->cache_status = a.whole ? "hit" : req_forward_words(req, false);
+	req->whole = a.whole;
 	flight_unref(&a.flight);
 	if (a.created && !a.launched)
 		req_launch(req, alone || (flight_is_private(req->reader.f) &&

@@ -274,6 +274,7 @@ req_follow_gated(struct req *req)
 		return req_go(req, REQ_HEAD);
 	}
 	req_take_object(req, &a);
+	req->stored = !req->whole && !a.held;
 	flight_detach(&req->reader);
 	return req_go(req, REQ_OPEN);
 }

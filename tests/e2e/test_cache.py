@@ -38,6 +38,21 @@ def test_packages_are_hits_without_upstream_traffic(env):
     assert after["upstream_requests_total"] == before["upstream_requests_total"] == 1
 
 
+def test_second_request_is_a_hit_however_soon(env):
+    """Who asks when the body is whole gets a hit, also while its record is still being written."""
+    depot = env.depot()
+    for n in range(40):
+        body = Pattern(1000 + 50000 * (n % 8), seed=n)
+        env.origin.serve(f"/{n}.deb", body)
+        first = expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), body)
+        second = expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), body)
+        assert "fwd=uri-miss; stored" in first.cache_status, first
+        assert second.is_hit and second.get("Age") is not None, second
+        assert "stored" not in second.cache_status and "collapsed" not in second.cache_status
+    counters = depot.counters()
+    assert counters["hits_total"] == counters["misses_total"] == 40 and not counters["joins_total"]
+
+
 def test_indexes_are_revalidated(env):
     """Every class of index: a conditional request each time, 304, no body; then the new version."""
     for path in INDEXES:

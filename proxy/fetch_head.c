@@ -43,6 +43,21 @@ fetch_is_repo_file(const struct fetch *ft)
 	return flight_aptfile(ft->f)->class != APTFILE_OTHER;
 }
 
+/*
+ * Does the origin say that its answer is for one client alone? What generations are made of, and
+ * what they list, is for all; a package that no index names is what its fields say, but was asked
+ * for with our own fields, whatever the client's (Vary).
+ */
+static bool
+fetch_is_for_one(const struct fetch *ft, const struct httpresp *r)
+{
+	enum aptfile_class class = flight_aptfile(ft->f)->class;
+
+	if (class != APTFILE_OTHER && (class != APTFILE_PACKAGE || flight_expected(ft->f) != NULL))
+		return false;
+	return r->cc.is_private || r->cc.no_store || (class == APTFILE_OTHER && r->vary_any);
+}
+
 /* How long the origin says that it stays fresh; -1: it does not say. */
 static int64_t
 fetch_lifetime(const struct httpresp *r, int64_t now_s)
@@ -86,9 +101,7 @@ fetch_flight_head(const struct fetch *ft)
 	/* Last-Modified that can't be repeated to apt is none. */
 	if (r->last_modified_text[0] == '\0')
 		h.terms.last_modified_s = INT64_MIN;
-	if (flight_is_private(ft->f))
-		h.shareable = h.keep = false;
-	else if (!fetch_is_repo_file(ft) && (r->cc.is_private || r->cc.no_store || r->vary_any))
+	if (flight_is_private(ft->f) || fetch_is_for_one(ft, r))
 		h.shareable = h.keep = false;
 	/* A body that ends with the connection may have been cut: only a digest could tell. */
 	if (ft->head_only || ft->no_store || (h.total_bytes < 0 && !r->chunked &&

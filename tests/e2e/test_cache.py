@@ -299,6 +299,32 @@ def test_other_files_follow_their_fields(env):
             assert bool(requests[-1].get("If-None-Match")) == conditional, fields
 
 
+def test_private_package_that_no_index_names(env):
+    """It is for its client alone, as any other file; one that an index lists is for all."""
+    digest = hashlib.sha256(b"data").hexdigest()
+    packages = (f"Package: x\nVersion: 1\nArchitecture: amd64\nFilename: ./x.deb\nSize: 4\n"
+                f"SHA256: {digest}\n").encode()
+    env.origin.serve("/repo/Packages", packages)
+    env.origin.serve("/repo/InRelease",
+                     "Origin: x\nDate: Mon, 23 Nov 2026 10:00:00 UTC\nSHA256:\n"
+                     f" {hashlib.sha256(packages).hexdigest()} {len(packages)} Packages\n".encode())
+    env.origin.serve("/repo/x.deb", Answer(b"data", headers=[("Cache-Control", "no-store")]))
+    for field in ("private", "no-store"):
+        env.origin.serve(f"/{field}.deb", Answer(b"data", headers=[("Cache-Control", field)]))
+    depot = env.depot()
+    for field in ("private", "no-store"):
+        for _ in range(3):
+            response = expect_body(depot.fetch(f"https://cuda.example/{field}.deb"), b"data")
+            assert not response.is_hit and "stored" not in response.cache_status, response
+            depot.wait_idle()
+        assert len(env.origin.requests(f"/{field}.deb")) == 3
+    assert depot.blob_paths() == []
+    for name in ("InRelease", "Packages"):
+        assert depot.fetch("https://cuda.example/repo/" + name).status == 200
+    for hit in (False, True):
+        assert expect_body(depot.fetch("https://cuda.example/repo/x.deb"), b"data").is_hit == hit
+
+
 def test_confirmed_is_fresh_at_once(env):
     """What a 304 says holds for the next request, though nothing was written down yet."""
     env.origin.serve("/x.run", Answer(b"data", headers=[("Cache-Control", "max-age=0")]),

@@ -339,7 +339,8 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	bool begun = flight_committed(ft->f) > 0 || (ft->wrong_n > 0 && !looking) ||
 	    r == REASON_NO_DISK;
 	bool hopeless;
-	bool free_try = ft->reused && r == REASON_UP_CLOSED && ft->resp != NULL &&
+	/* A kept-alive connection that the origin had closed meanwhile: nobody's failure. */
+	bool at_once = ft->reused && r == REASON_UP_CLOSED && ft->resp != NULL &&
 	    ft->resp->status == 0 && ft->tries_n == 0;
 	unsigned allowed = fetch_tries_allowed(ft, r);
 
@@ -352,14 +353,11 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	if (r == REASON_UP_TIMEOUT)
 		ft->timeouts_n++;
 	ft->tries_n++;
-	/* A kept-alive connection that the origin had closed meanwhile: nobody's failure. */
-	if (free_try)
-		ft->tries_n = 0;
 	/* In the middle of a body a name server that hiccups is no reason to give up. */
 	hopeless = allowed == 0 && !(begun && (r == REASON_UP_RESOLVE || r == REASON_UP_PROXY));
 	ft->fresh = true;
 	if (hopeless || (begun ? ft->u->now_ms - ft->progress_ms > FETCH_STUCK_MS :
-	    (ft->tries_n >= allowed || looking) && !free_try)) {
+	    (ft->tries_n >= allowed || looking) && !at_once)) {
 		if (fetch_may_wait(ft, r))
 			fetch_look(ft);
 		else
@@ -370,7 +368,7 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	log_info("flight=%llu trying again (%u) at byte %llu: %s: %s",
 	    (unsigned long long)flight_id(ft->f), ft->tries_n,
 	    (unsigned long long)flight_committed(ft->f), reason_name(r), detail);
-	fetch_pause(ft, free_try ? 0 : fetch_next_pause_ms(ft));
+	fetch_pause(ft, at_once ? 0 : fetch_next_pause_ms(ft));
 }
 
 void
@@ -487,6 +485,7 @@ static int
 fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_port)
 {
 	struct fetch *ft = arg;
+	bool again = ft->sent;		/* libcurl tries by itself what a kept-alive one broke */
 	long fresh = 1;
 
 	(void)own_ip;
@@ -502,6 +501,9 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	ft->quiet_ms = ft->u->now_ms;
 	(void)curl_easy_getinfo(ft->curl, CURLINFO_NUM_CONNECTS, &fresh);
 	ft->reused = fresh == 0;
+	if (again && ft->reused)
+		return CURL_PREREQFUNC_ABORT;	/* which may be as dead; ours takes a new one */
+	ft->tries_n += again;
 	if (ft->way.choice.addrs == NULL)
 		return CURL_PREREQFUNC_OK;
 	upstream_note_peer(ft->u, ft->host, &ft->way.choice, peer_ip);

@@ -252,6 +252,7 @@ void repo_each_gen(struct repos *rs, struct slice prefix, repo_gen_f *fn, void *
  */
 enum reason repo_pin(struct repos *rs, struct slice url, struct slice at, struct slice name,
     char *why, size_t why_cap) MUSTCHECK;
+/* name empty: the only one that it has. */
 enum reason repo_unpin(struct repos *rs, struct slice url, struct slice name, char *why,
     size_t why_cap) MUSTCHECK;
 /*

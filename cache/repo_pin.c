@@ -225,16 +225,42 @@ repo_pin(struct repos *rs, struct slice url, struct slice at, struct slice name,
 	return r;
 }
 
+/* The only name that the repository has, copied; how many it has (lock held). */
+static unsigned
+repo_only_pin(const struct repo *repo, char only[REPO_PIN_BYTES])
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < repo->gens_n; i++) {
+		n += repo->gens[i]->pins_n;
+		if (repo->gens[i]->pins_n > 0)
+			(void)snprintf(only, REPO_PIN_BYTES, "%s", repo->gens[i]->pins[0]);
+	}
+	return n;
+}
+
 enum reason
 repo_unpin(struct repos *rs, struct slice url, struct slice name, char *why, size_t why_cap)
 {
 	enum reason r = REASON_NOT_FOUND;
+	char only[REPO_PIN_BYTES] = "";
 	struct repo *repo;
+	unsigned n = 0;
 
 	AZ(pthread_mutex_lock(&rs->lock));
 	repo = repo_of_url(rs, url);
+	if (repo != NULL && name.n == 0) {
+		n = repo_only_pin(repo, only);
+		name = slice_of(only);
+	}
 	if (repo == NULL)
 		(void)snprintf(why, why_cap, "no repository at %.*s is known", SLICE_ARG(url));
+	else if (name.n == 0)
+		(void)snprintf(why, why_cap, "%.*s has no pinned generation",
+		    SLICE_ARG(repo->root));
+	else if (n > 1)
+		(void)snprintf(why, why_cap, "%.*s has %u names: say which; \"apt-depot generations\" "
+		    "lists them", SLICE_ARG(repo->root), n);
 	else if (!repo_take_pin(rs, repo, name))
 		(void)snprintf(why, why_cap, "%.*s has no generation named %.*s",
 		    SLICE_ARG(repo->root), SLICE_ARG(name));

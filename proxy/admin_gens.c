@@ -157,19 +157,29 @@ int
 admin_unpin(struct admin_call *a)
 {
 	char memory[ADMIN_GENS_URL_BYTES], why[ADMIN_WHY_BYTES] = "";
-	struct slice name = slice_of(cmd_word(a->cmd, 0)), url = SLICE_NONE;
-	const char *word = cmd_word(a->cmd, 1);
+	const char *name_word = cmd_option(a->cmd, "as"), *url_word = NULL;
+	struct slice name = SLICE(""), url = SLICE_NONE;
 	struct arena arena;
 	struct url u;
 	enum reason r;
 
+	/* In either order: no name has a slash. */
+	for (unsigned i = 0; i < a->cmd->words.n; i++) {
+		const char **to = strchr(cmd_word(a->cmd, i), '/') != NULL ? &url_word : &name_word;
+
+		if (*to != NULL) {
+			(void)fputs("apt-depot: unpin takes one NAME and one URL\n", a->errors);
+			return CMD_USAGE;
+		}
+		*to = cmd_word(a->cmd, i);
+	}
 	arena_init(&arena, memory, sizeof(memory));
-	if (slice_starts(name, SLICE("@")))
-		name = slice_skip(name, 1);
-	if (word == NULL && !admin_find_pin(a, name, &arena, &url))
+	if (name_word != NULL)
+		name = slice_skip(slice_of(name_word), name_word[0] == '@');
+	if (url_word == NULL && !admin_find_pin(a, name, &arena, &url))
 		return CMD_FAILED;
-	if (word != NULL) {
-		if (!admin_parse_url(a, word, &arena, &u))
+	if (url_word != NULL) {
+		if (!admin_parse_url(a, url_word, &arena, &u))
 			return CMD_USAGE;
 		url = u.text;
 	}

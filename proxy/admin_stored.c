@@ -319,12 +319,12 @@ admin_verify_url(void *arg, const struct inspect_url *u)
 int
 admin_verify(struct admin_call *a)
 {
-	bool all = cmd_option(a->cmd, "all") != NULL;
+	bool all = cmd_word(a->cmd, 0) == NULL;
 	struct admin_verify ve = {.a = a};
 	struct admin_target t;
 	enum reason r;
 
-	if (all == (cmd_word(a->cmd, 0) != NULL)) {
+	if (!all && cmd_option(a->cmd, "all") != NULL) {
 		(void)fputs("apt-depot: verify takes a URL, a pattern, or --all\n", a->errors);
 		return CMD_USAGE;
 	}

@@ -269,22 +269,49 @@ warm_add_file(struct warm *w, const char *target, const char *name, int64_t size
 	return true;
 }
 
-/* --from-file with URLs: as they are. */
+/* A file's URL: as it is. */
+static int
+warm_add_url(struct warm *w, const char *url)
+{
+	char target[WARM_URL_BYTES];
+	const char *slash = strrchr(url, '/');
+
+	if (!warm_target(url, target))
+		return warm_fail(CMD_USAGE, "too long: %.200s...", url);
+	if (!warm_add_file(w, target, slash != NULL && slash[1] != '\0' ? slash + 1 : url, -1, NULL))
+		return warm_fail(CMD_FAILED, "out of memory");
+	return CMD_OK;
+}
+
+/* Are files named, and no repository? No package has a slash in its name. */
+static bool
+warm_words_are_files(const struct warm *w)
+{
+	for (size_t i = 0; i < w->call->words.n; i++) {
+		const char *word = cmd_word(w->call, i), *slash = strrchr(word, '/');
+
+		if (slash == NULL || slash[1] == '\0')
+			return false;
+	}
+	return w->call->words.n > 0 && w->from_text == NULL &&
+	    cmd_option(w->call, "suite") == NULL;
+}
+
+/* Those that are named, or those of --from-file. */
 static int
 warm_add_urls(struct warm *w)
 {
 	struct slice rest = {w->from_text, w->from_n};
-	char url[WARM_URL_BYTES], target[WARM_URL_BYTES];
-	const char *slash;
+	char url[WARM_URL_BYTES];
+	int status = CMD_OK;
 
-	while (warm_list_next(WARM_URLS, &rest, url, sizeof(url))) {
-		slash = strrchr(url, '/');
-		if (!warm_target(url, target))
-			return warm_fail(CMD_USAGE, "too long: %.200s...", url);
-		if (!warm_add_file(w, target, slash != NULL && slash[1] != '\0' ? slash + 1 : url, -1, NULL))
-			return warm_fail(CMD_FAILED, "out of memory");
-	}
-	return CMD_OK;
+	w->form = WARM_URLS;
+	for (size_t i = 0; i < w->call->words.n && status == CMD_OK; i++)
+		status = warm_add_url(w, cmd_word(w->call, i));
+	while (status == CMD_OK && w->from_text != NULL &&
+	    warm_list_next(WARM_URLS, &rest, url, sizeof(url)))
+		status = warm_add_url(w, url);
+	return status;
 }
 
 /* A body that is kept. */
@@ -568,7 +595,7 @@ warm_run(struct warm *w)
 	if (urls && w->call->words.n > 0)
 		return warm_fail(CMD_USAGE, "a list of URLs needs no repository: leave %s out",
 		    cmd_word(w->call, 0));
-	if (urls)
+	if (urls || warm_words_are_files(w))
 		status = warm_add_urls(w);
 	else if (w->call->words.n == 0)
 		return warm_fail(CMD_USAGE, "which repository? usage: apt-depot warm %s",

@@ -146,6 +146,21 @@ def test_from_file(env):
     assert "nvcc" not in text, text
 
 
+def test_files_by_their_urls(env):
+    """URLs of files and nothing else: each as it is, in all forms, and what is missing is named."""
+    depot = env.depot()
+    for n in range(3):
+        env.origin.serve(f"/{n}.run", Answer(b"%d" % n * 70000))
+    text = warm(depot, "https://cuda.example/0.run", "HTTPS///cuda.example/1.run",
+                "http://HTTPS///cuda.example/2.run")
+    assert "all 3 files are cached" in text, text
+    assert "1 of them were before" in warm(
+        depot, "https://cuda.example/1.run")
+    done = run_command("warm", "--depot", f"http://127.0.0.1:{depot.port}",
+                       "https://cuda.example/0.run", "https://cuda.example/none.run")
+    assert done.returncode == 1 and "none.run" in done.stdout + done.stderr, done
+
+
 def test_failures_are_named(env):
     """A file that the origin lost: status 1, named; the others are there. No depot: status 2."""
     repo = env.flat_repo()

@@ -252,6 +252,21 @@ aptfile_index_root(const struct aptfile_path *fp)
 	return root;
 }
 
+/* What sets up a client: keys are rotated, lists of sources and directories change in place. */
+static bool
+aptfile_is_helper(struct slice name)
+{
+	static const struct slice ends[] = {
+		{".pin", 4}, {".pub", 4}, {".gpg", 4}, {".asc", 4}, {".key", 4}, {".list", 5},
+		{".sources", 8}, {".repo", 5},
+	};
+
+	for (size_t i = 0; i < NELEM(ends); i++)
+		if (slice_ends(name, ends[i]))
+			return true;
+	return name.n == 0 || slice_eq(name, SLICE("gpgkey"));
+}
+
 void
 aptfile_classify(struct aptfile *af, struct slice path)
 {
@@ -260,8 +275,10 @@ aptfile_classify(struct aptfile *af, struct slice path)
 
 	memset(af, 0, sizeof(*af));
 	aptfile_cut(&fp, path);
-	if (fp.name.n == 0 || fp.dir.n == 0)
+	if (fp.name.n == 0 || fp.dir.n == 0) {
+		af->is_volatile = true;
 		return;
+	}
 	in_pool = aptfile_find_dir(fp.dir, SLICE("/pool/")) != 0;
 	if (aptfile_is_byhash(af, &fp)) {
 		af->class = APTFILE_BYHASH;
@@ -280,8 +297,10 @@ aptfile_classify(struct aptfile *af, struct slice path)
 	    slice_eq(fp.name, SLICE("Release.gpg"))) {
 		af->class = APTFILE_RELEASE;
 		af->root = fp.dir;
-	} else
+	} else {
 		af->source = aptfile_is_source_package(fp.name);
+		af->is_volatile = aptfile_is_helper(fp.name);
+	}
 }
 
 bool

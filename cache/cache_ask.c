@@ -45,8 +45,8 @@ cache_stale_ok(struct cache_view *v, const struct object *o, const struct aptfil
 /*
  * Fresh by its class, or by what the repositories say of it? Where those are
  * known but do not name a package, RFC 9111 says how long it is good; where
- * none is, its origin's words do, if it has any; where a root has no
- * generation, it is asked for each time.
+ * none is, its origin's words do, if it has any, and the client's; where a
+ * root has no generation, it is asked for each time.
  */
 enum fresh_verdict
 cache_judge_terms(const struct cache *c, const struct fresh_terms *terms,
@@ -58,7 +58,7 @@ cache_judge_terms(const struct cache *c, const struct fresh_terms *terms,
 
 	p.index_max_age_s = ask->index_max_age_s;
 	if (af.class == APTFILE_PACKAGE && !af.immutable && (role == REPO_ROLE_UNLISTED ||
-	    (role == REPO_ROLE_NONE && fresh_is_said(terms))))
+	    (role == REPO_ROLE_NONE && (fresh_is_said(terms) || ask->fresh.max_age_s == 0))))
 		af.class = APTFILE_OTHER;
 	verdict = fresh_judge(&af, terms, &ask->fresh, &p);
 	if (verdict == FRESH_HIT && !p.offline && af.class == APTFILE_PACKAGE && !af.immutable &&

@@ -50,13 +50,13 @@ fresh_age(const struct fresh_terms *t, int64_t now_s)
 
 /* What the origin gave, or a tenth of the time it had not changed (RFC 9111 4.2.2). */
 static int64_t
-fresh_lifetime(const struct fresh_terms *t)
+fresh_lifetime(const struct aptfile *af, const struct fresh_terms *t)
 {
 	int64_t tenth;
 
 	if (t->lifetime_s >= 0)
 		return fresh_clamp(t->lifetime_s);
-	if (t->last_modified_s == INT64_MIN)
+	if (t->last_modified_s == INT64_MIN || af->is_volatile)
 		return 0;
 	tenth = fresh_since(t->date_s, t->last_modified_s) / 10;
 	return tenth < FRESH_HEURISTIC_MAX_S ? tenth : FRESH_HEURISTIC_MAX_S;
@@ -79,11 +79,11 @@ fresh_judge_index(const struct fresh_terms *t, const struct fresh_ask *ask,
 
 /* Everything else: RFC 9111 4.2, 5.2.1 and 5.2.2. */
 static enum fresh_verdict
-fresh_judge_other(const struct fresh_terms *t, const struct fresh_ask *ask,
-    const struct fresh_policy *p)
+fresh_judge_other(const struct aptfile *af, const struct fresh_terms *t,
+    const struct fresh_ask *ask, const struct fresh_policy *p)
 {
 	int64_t age = fresh_age(t, p->now_s);
-	bool fresh = p->now_s >= t->checked_at_s && fresh_lifetime(t) > age;
+	bool fresh = p->now_s >= t->checked_at_s && fresh_lifetime(af, t) > age;
 
 	if (t->no_cache)
 		return FRESH_CHECK_STRICT;
@@ -116,7 +116,7 @@ fresh_judge(const struct aptfile *af, const struct fresh_terms *t, const struct 
 	case APTFILE_INDEX:
 		return fresh_judge_index(t, ask, p);
 	case APTFILE_OTHER:
-		return fresh_judge_other(t, ask, p);
+		return fresh_judge_other(af, t, ask, p);
 	}
 	WRONG("not an aptfile_class");
 }
@@ -141,7 +141,7 @@ fresh_stale_ok(const struct aptfile *af, const struct fresh_terms *t,
 	}
 	if (t->no_cache)
 		return false;
-	stale = fresh_age(t, p->now_s) - fresh_lifetime(t);
+	stale = fresh_age(t, p->now_s) - fresh_lifetime(af, t);
 	if (stale < 0)
 		return true;	/* only the request wanted a check */
 	if (t->stale_if_error_s >= 0)	/* the origin knows its object better than we do */

@@ -21,6 +21,7 @@ enum aptfile_hash { APTFILE_MD5, APTFILE_SHA1, APTFILE_SHA256, APTFILE_SHA512 };
 struct aptfile {
 	enum aptfile_class class;
 	bool immutable;		/* its name never gets other bytes: pool/, pdiff patch, by-hash */
+	bool is_volatile;	/* OTHER: a key, a list of sources, a directory: it may change any day */
 	bool source;		/* OTHER: named as source files are, so a list may name it */
 	bool patch;		/* PACKAGE: a pdiff patch, which no list of packages names */
 	enum aptfile_hash hash;	/* BYHASH: algorithm */

@@ -80,7 +80,9 @@ req_forward_words(const struct req *req, bool confirmed)
 bool
 req_may_serve_stale(const struct req *req)
 {
-	return req->object != NULL && !req->object_strict && !req->http.cc_no_cache &&
+	/* What a repository says of its files holds for clients that mistrust their proxy, too. */
+	return req->object != NULL && !req->object_strict &&
+	    (!req->http.cc_no_cache || req->af.class != APTFILE_OTHER) &&
 	    cache_stale_ok(req->c->w->view, req->object, &req->af, req->c->w->now_s);
 }
 

@@ -84,6 +84,28 @@ static const struct {
 	{"Release", APTFILE_OTHER, false, ""},
 };
 
+/* What sets up a client, and what does not. */
+START_TEST(knows_what_is_volatile)
+{
+	static const struct {
+		const char *path;
+		bool is_volatile;
+	} names[] = {
+		{FLAT "3bf863cc.pub", true}, {FLAT "cuda-debian12.pin", true}, {"/gpgkey", true},
+		{"/linux/gpg", false}, {"/k/key.asc", true}, {"/k/ring.gpg", true}, {"/k/x.key", true},
+		{"/x/cuda.repo", true}, {"/x/cuda.list", true}, {"/x/cuda.sources", true}, {FLAT, true},
+		{"/", true}, {"/x/driver.run", false}, {"/x/a.whl", false}, {"/x/a.iso", false},
+		{FLAT "Release.gpg", false}, {"/pool/main/x.asc", true}, {FLAT "x.deb", false},
+	};
+	struct aptfile af;
+
+	for (size_t i = 0; i < NELEM(names); i++) {
+		aptfile_classify(&af, slice_of(names[i].path));
+		ck_assert_msg(af.is_volatile == names[i].is_volatile, "%s", names[i].path);
+	}
+}
+END_TEST
+
 START_TEST(classifies)
 {
 	struct aptfile af;
@@ -155,6 +177,7 @@ check_aptfile_suite(void)
 	TCase *t = tcase_create("aptfile");
 
 	tcase_add_loop_test(t, classifies, 0, NELEM(files));
+	tcase_add_test(t, knows_what_is_volatile);
 	tcase_add_test(t, reads_by_hash);
 	tcase_add_test(t, names_classes);
 	suite_add_tcase(s, t);

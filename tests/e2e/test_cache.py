@@ -299,6 +299,44 @@ def test_other_files_follow_their_fields(env):
             assert bool(requests[-1].get("If-None-Match")) == conditional, fields
 
 
+def test_keys_and_lists_of_sources_are_looked_at_again(env):
+    """They may change any day: asked for each time, unless the origin says how long they are good."""
+    names = ("3bf863cc.pub", "cuda.pin", "key.asc", "ring.gpg", "cuda.list", "cuda.repo", "gpgkey", "")
+    depot = env.depot()
+    for name in names:
+        url = "https://cuda.example/x/" + name
+        for body in (b"old", b"new"):
+            env.origin.serve("/x/" + name, Answer(body, etag=f'"{body}"'))
+            expect_body(depot.fetch(url), body)
+            depot.wait_idle()
+        assert "fwd-status=304" in expect_body(depot.fetch(url), b"new").cache_status
+        env.origin.serve("/x/" + name, Answer(b"new", headers=[("Cache-Control", "max-age=99")]))
+        depot.fetch(url, "Cache-Control: no-cache")
+        depot.wait_idle()
+        assert expect_body(depot.fetch(url), b"new").is_hit
+    env.origin.stop()
+    assert expect_body(depot.fetch("https://cuda.example/x/key.asc"), b"new").is_hit
+
+
+def test_clients_that_send_no_cache_get_the_last_good_one_too(env):
+    """Acquire::http::No-Cache asks for a check, and not for an error where the check fails."""
+    paths = ["/repo/InRelease", "/repo/Packages.gz", "/repo/x.deb", "/x.run"]
+    for path in paths:
+        env.origin.serve(path, path.encode())
+    depot = env.depot()
+    for path in paths:
+        expect_body(depot.fetch("https://cuda.example" + path, "Cache-Control: no-cache"), path)
+    depot.wait_idle()
+    for path in paths:
+        env.origin.serve(path, Answer(b"busy", 503))
+    for path in paths[:3]:
+        url = "https://cuda.example" + path
+        response = expect_body(depot.fetch(url, "Cache-Control: no-cache"), path)
+        assert "stale-if-error" in response.cache_status, response
+        assert env.origin.requests(path)[-1].get("Cache-Control") == "no-cache"
+    expect_error(depot.fetch("https://cuda.example/x.run", "Cache-Control: no-cache"), 503)
+
+
 def test_private_package_that_no_index_names(env):
     """It is for its client alone, as any other file; one that an index lists is for all."""
     digest = hashlib.sha256(b"data").hexdigest()

@@ -213,6 +213,12 @@ def test_package_outside_of_any_repository(env):
             depot.wait_idle()
         told = json.loads(depot.command("explain", "--json", url))
         assert ("stays good" in told["served"]) == stays, told
+    url = "https://deb.example/dl/silent.deb"
+    for n, body in enumerate((b"one" * 100, b"two" * 100)):
+        env.origin.serve("/dl/silent.deb", Answer(body, last_modified=None))
+        assert (depot.fetch(url).body == body) == (n == 0)
+        assert depot.fetch(url, "Cache-Control: max-age=0").body == body
+        depot.wait_idle()
 
 
 def test_sources_of_a_flat_repository(env):

@@ -103,6 +103,7 @@ inspect_matches(const struct inspect_match *m, struct slice url)
 /* Records copied out of the index, to be looked at when its transaction is over. */
 struct inspect_batch {
 	const struct inspect_match *match;
+	char text[INSPECT_TEXT_BYTES];		/* of inspect_is_again */
 	struct inspect_url urls[INSPECT_BATCH];
 	unsigned n;
 };
@@ -132,6 +133,18 @@ inspect_batch_add(void *arg, const struct key *key, const struct object_rec *rec
 	b->n++;
 }
 
+static bool
+inspect_is_again(struct cache_view *v, const struct inspect_url *u, char text[INSPECT_TEXT_BYTES])
+{
+	struct object_rec rec;
+	struct key plain;
+
+	key_of_text(u->url, &plain);
+	return memcmp(&plain, &u->key, sizeof(plain)) != 0 &&
+	    index_get_object(cache_view_index(v), &plain, &rec, text) == REASON_OK &&
+	    memcmp(rec.digest, u->digest, sizeof(u->digest)) == 0;
+}
+
 enum reason
 inspect_walk(struct cache_view *v, const struct inspect_match *m, inspect_url_f *fn, void *arg)
 {
@@ -151,6 +164,7 @@ inspect_walk(struct cache_view *v, const struct inspect_match *m, inspect_url_f 
 		for (i = 0; i < b->n; i++) {
 			if (r == REASON_OK && more) {
 				inspect_add_blob(v, &b->urls[i]);
+				b->urls[i].again = inspect_is_again(v, &b->urls[i], b->text);
 				more = fn(arg, &b->urls[i]);
 			}
 			free((char *)(uintptr_t)b->urls[i].url.p);

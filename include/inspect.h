@@ -27,6 +27,7 @@ struct inspect_url {
 	bool from_credentials;
 	bool has_body;			/* the body has a record too */
 	bool suspect;			/* hashed before its next hit */
+	bool again;			/* in a walk: a version, and the same bytes have the plain URL, too */
 	struct provenance from;		/* of its body, */
 	int64_t fetched_at_s;		/* which came then; 0: not known */
 	struct fresh_terms terms;

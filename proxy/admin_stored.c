@@ -99,7 +99,7 @@ admin_ls_one(void *arg, const struct inspect_url *u)
 {
 	struct admin_call *a = arg;
 
-	if (!u->has_body)
+	if (!u->has_body || u->again)
 		return true;
 	if (a->cmd->json) {
 		admin_put_stored_json(a->out, u);

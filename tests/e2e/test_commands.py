@@ -326,6 +326,8 @@ def test_generations_and_pins(env):
     depot.fetch(base + "Packages")
     depot.wait_idle()
     assert ok(depot.try_command("generations")).count("current") == 1
+    urls = [json.loads(line)["url"] for line in ok(depot.try_command("ls", "--json")).splitlines()]
+    assert sorted(urls) == sorted(set(urls)) and base + "InRelease" in urls, urls
     done = ok(depot.try_command("pin", "--as", "before", base))
     assert "before" in done, done
     repo.debs.popitem()

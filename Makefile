@@ -268,6 +268,7 @@ install: all			## install under PREFIX (/usr/local), honours DESTDIR
 	mkdir -p $(DESTDIR)$(UNITDIR)
 	sed -e 's|/usr/s\{0,1\}bin/apt-depot|$(PREFIX)/sbin/apt-depot|' \
 		conf/apt-depot.service >$(DESTDIR)$(UNITDIR)/apt-depot.service
+	$(INSTALL) -D -m 644 conf/apt-depot.logrotate $(DESTDIR)$(SYSCONFDIR)/logrotate.d/apt-depot
 	for page in $(wildcard conf/*.[158] man/*.[158]); do \
 		$(INSTALL) -D -m 644 $$page \
 			$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; done

@@ -466,8 +466,11 @@ stage_release_job(struct stage *st, struct stage_job *job)
 		r = release_parse(&release, text, n, why, sizeof(why));
 	else {
 		r = REASON_RELEASE_BAD;
-		(void)snprintf(why, sizeof(why), "it has %llu bytes; %d are the limit",
-		    (unsigned long long)flight_committed(f), RELEASE_TEXT_MAX);
+		if (flight_committed(f) > RELEASE_TEXT_MAX)
+			(void)snprintf(why, sizeof(why), "it has %llu bytes; %d are the limit",
+			    (unsigned long long)flight_committed(f), RELEASE_TEXT_MAX);
+		else
+			(void)snprintf(why, sizeof(why), "it could not be read back from the cache");
 	}
 	t->release = release;
 	t->text = text;

@@ -10,7 +10,7 @@
  * A struct unpack is born with its kind, fed until the input ends, asked with
  * unpack_end whether the stream ended as well, and freed. Several members in
  * one file (gzip, bzip2, xz, zstd) are one content, as apt's tools read them;
- * anything else behind the end is an error.
+ * anything else behind the end is an error, but for zeros behind gzip's.
  */
 #include "cache/unpack.h"
 
@@ -209,6 +209,14 @@ unpack_step_gz(struct unpack *u, struct unpack_step *st)
 	z_stream *z = &u->d.gz;
 	int rc;
 
+	while (u->at_end && u->members_n > 0 && st->in_n > 0 && st->in[0] == 0) {
+		st->in++;
+		st->in_n--;
+	}
+	if (u->at_end && st->in_n == 0) {
+		st->out_n = 0;
+		return REASON_OK;
+	}
 	if (u->at_end && (inflateReset(z) != Z_OK || st->in[0] != 0x1f))
 		return unpack_fail_data(u, NULL);
 	u->at_end = false;

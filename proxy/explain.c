@@ -643,7 +643,7 @@ admin_explain(struct admin_call *a)
 	if (a->cmd->json)
 		explain_print_json(e, a->out);
 	else
-		explain_print_text(e, a->out);
+		explain_print_text(e, e->understood ? a->out : a->errors);
 	explain_free(&e);
 	return status;
 }

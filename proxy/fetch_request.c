@@ -47,6 +47,10 @@ fetch_add_client_fields(const struct fetch *ft, struct curl_slist **headers)
 
 		if (colon == NULL)
 			continue;
+		/* These are added once more below. */
+		if (ft->no_cache && (strncasecmp(p, "Cache-Control:", 14) == 0 ||
+		    strncasecmp(p, "Pragma:", 7) == 0))
+			continue;
 		if (end - colon <= 2) {
 			if (!fetch_add_header(headers, "%.*s;", (int)(colon - p), p))
 				return false;

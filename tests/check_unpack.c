@@ -152,6 +152,26 @@ START_TEST(joins_members)
 }
 END_TEST
 
+/* Some tools fill a block with zeros; gzip reads past them, and on. */
+START_TEST(passes_over_zeros_behind_gzip)
+{
+	static const char zeros[700];
+
+	make_text();
+	for (size_t piece_n = 1; piece_n < 2000; piece_n += 499) {
+		struct packed in = pack_join(pack_make(UNPACK_GZ, text, 70000),
+		    pack_make(UNPACK_PLAIN, zeros, sizeof(zeros)));
+		struct got g = got_new(70000);
+
+		ck_assert_msg(run(UNPACK_GZ, in, piece_n, 70000, &g) == REASON_OK, "%s", why);
+		ck_assert_uint_eq(g.n, 70000);
+		ck_assert_mem_eq(g.p, text, 70000);
+		free(g.p);
+		free(in.p);
+	}
+}
+END_TEST
+
 START_TEST(refuses_more_behind_the_end)
 {
 	static const char *const tails[] = {"x", "<html>nope</html>", "\x1f", "\x1f\x8b junk", "BZ",
@@ -323,6 +343,7 @@ check_unpack_suite(void)
 	tcase_add_loop_test(t, unpacks_nothing, 0, KINDS_N);
 	tcase_add_loop_test(t, refuses_truncation, UNPACK_GZ, KINDS_N);
 	tcase_add_test(t, joins_members);
+	tcase_add_test(t, passes_over_zeros_behind_gzip);
 	tcase_add_loop_test(t, refuses_more_behind_the_end, UNPACK_GZ, KINDS_N);
 	tcase_add_loop_test(t, notices_damage, UNPACK_GZ, KINDS_N);
 	tcase_add_loop_test(t, bounds_bombs, 0, KINDS_N);

@@ -335,6 +335,8 @@ def test_clients_that_send_no_cache_get_the_last_good_one_too(env):
         assert "stale-if-error" in response.cache_status, response
         assert env.origin.requests(path)[-1].get("Cache-Control") == "no-cache"
     expect_error(depot.fetch("https://cuda.example/x.run", "Cache-Control: no-cache"), 503)
+    names = [name.lower() for name, _ in env.origin.requests("/x.run")[-1].fields]
+    assert names.count("cache-control") == 1, names
 
 
 def test_private_package_that_no_index_names(env):

@@ -41,6 +41,8 @@ struct blobstore {
 	atomic_bool no_noatime;		/* the system refuses O_NOATIME: files of another owner */
 	atomic_bool no_cached;		/* the system does not know RESOLVE_CACHED */
 	atomic_uint scratch_n;		/* names of scratch files where O_TMPFILE is unknown */
+	/* Files in partial/, by the first byte of their keys: most bodies have none to look for. */
+	atomic_uint partials[256];
 };
 
 static const struct {
@@ -163,6 +165,16 @@ blobstore_prepare(struct blobstore *bs)
 	return REASON_OK;
 }
 
+static bool
+blob_count_partial(void *arg, const uint8_t key[32], const struct blob_stat *st)
+{
+	struct blobstore *bs = arg;
+
+	(void)st;
+	(void)atomic_fetch_add(&bs->partials[key[0]], 1);
+	return true;
+}
+
 enum reason
 blobstore_open(struct blobstore **bs_p, const char *dir)
 {
@@ -182,6 +194,8 @@ blobstore_open(struct blobstore **bs_p, const char *dir)
 		goto fail;
 	}
 	r = blobstore_prepare(bs);
+	if (r == REASON_OK)
+		r = blob_partial_walk(bs, blob_count_partial, bs);
 	if (r != REASON_OK)
 		goto fail_dir;
 	*bs_p = bs;
@@ -337,6 +351,26 @@ blob_rename_in(struct blobstore *bs, const char *from, const char *path)
 	return renameat(bs->dirfd, from, bs->dirfd, path);
 }
 
+/* A file that was in partial/ is not there any more. */
+static void
+blob_partial_gone(struct blobstore *bs, const struct key *key)
+{
+	(void)atomic_fetch_sub(&bs->partials[key->b[0]], 1);
+}
+
+static int
+blob_partial_unlink(struct blobstore *bs, const struct key *key)
+{
+	char path[BLOB_PATH_BYTES];
+	int rc;
+
+	blob_partial_path_make(path, key);
+	rc = unlinkat(bs->dirfd, path, 0);
+	if (rc == 0)
+		blob_partial_gone(bs, key);
+	return rc;
+}
+
 enum reason
 blob_adopt(struct blobstore *bs, const struct key *key, const uint8_t digest[32],
     uint64_t size_bytes, const struct blob_stat *known, struct blob_stat *st)
@@ -351,16 +385,17 @@ blob_adopt(struct blobstore *bs, const struct key *key, const uint8_t digest[32]
 	if (fstatat(bs->dirfd, from, &sb, AT_SYMLINK_NOFOLLOW) != 0)
 		return blob_open_reason(errno);
 	if (!S_ISREG(sb.st_mode) || (uint64_t)sb.st_size != size_bytes) {
-		(void)unlinkat(bs->dirfd, from, 0);
+		(void)blob_partial_unlink(bs, key);
 		return REASON_DAMAGED;
 	}
 	if (blob_is_as_known(bs, path, known, &there)) {
-		(void)unlinkat(bs->dirfd, from, 0);
+		(void)blob_partial_unlink(bs, key);
 		*st = there;
 		return REASON_OK;
 	}
 	if (blob_rename_in(bs, from, path) != 0)
 		return blob_errno_reason(errno);
+	blob_partial_gone(bs, key);
 	blob_stat_take(st, &sb);
 	return REASON_OK;
 }
@@ -406,13 +441,12 @@ blob_write(struct blobstore *bs, const uint8_t digest[32], const void *bytes, ui
 	return r;
 }
 
-/* Unlinks a path below cache_dir; that it is gone already is as good. */
+/* What an unlink means; that the file is gone already is as good. */
 static enum reason
-blob_path_remove(const struct blobstore *bs, const char *path)
+blob_unlink_reason(int rc)
 {
-	if (unlinkat(bs->dirfd, path, 0) == 0 || errno == ENOENT || errno == ENOTDIR)
-		return REASON_OK;
-	return blob_errno_reason(errno);
+	return rc == 0 || errno == ENOENT || errno == ENOTDIR ? REASON_OK :
+	    blob_errno_reason(errno);
 }
 
 enum reason
@@ -422,7 +456,7 @@ blob_remove(struct blobstore *bs, const uint8_t digest[32])
 
 	CHECK_OBJ(bs, BLOBSTORE_MAGIC);
 	blob_path_make(path, digest);
-	return blob_path_remove(bs, path);
+	return blob_unlink_reason(unlinkat(bs->dirfd, path, 0));
 }
 
 /* Creates a file that must not exist, making partial/ where it is missing. */
@@ -448,11 +482,12 @@ blob_partial_create(struct blobstore *bs, const struct key *key, int *fd)
 	got = blob_file_create(bs, path);
 	if (got < 0 && errno == EEXIST) {
 		/* Not truncated: readers of the one before may still be at it. */
-		(void)unlinkat(bs->dirfd, path, 0);
+		(void)blob_partial_unlink(bs, key);
 		got = blob_file_create(bs, path);
 	}
 	if (got < 0)
 		return blob_errno_reason(errno);
+	(void)atomic_fetch_add(&bs->partials[key->b[0]], 1);
 	*fd = got;
 	return REASON_OK;
 }
@@ -489,6 +524,8 @@ blob_partial_open(struct blobstore *bs, const struct key *key, int *fd, struct b
 	int got;
 
 	CHECK_OBJ(bs, BLOBSTORE_MAGIC);
+	if (atomic_load_explicit(&bs->partials[key->b[0]], memory_order_relaxed) == 0)
+		return REASON_NOT_FOUND;
 	blob_partial_path_make(path, key);
 	got = openat(bs->dirfd, path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (got < 0)
@@ -499,11 +536,8 @@ blob_partial_open(struct blobstore *bs, const struct key *key, int *fd, struct b
 enum reason
 blob_partial_remove(struct blobstore *bs, const struct key *key)
 {
-	char path[BLOB_PATH_BYTES];
-
 	CHECK_OBJ(bs, BLOBSTORE_MAGIC);
-	blob_partial_path_make(path, key);
-	return blob_path_remove(bs, path);
+	return blob_unlink_reason(blob_partial_unlink(bs, key));
 }
 
 /* Opens a directory below cache_dir for reading; NULL with errno. */

@@ -20,6 +20,11 @@
 #include "include/counter.h"
 #include "include/log.h"
 
+enum {
+	FLIGHT_SILENT_MS = 10000,	/* for so long its clients may get nothing of a body that grows */
+	FLIGHT_YIELD_PART = 4,		/* then they get one part of so many of what is withheld */
+};
+
 static _Atomic uint64_t flight_ids;
 
 static const char *const flight_state_names[] = {
@@ -80,7 +85,8 @@ flight_new(struct cache *c, const struct url *url, const struct key *key,
 	f->key = *key;
 	f->private_ = private_;
 	f->id = atomic_fetch_add(&flight_ids, 1) + 1;
-	f->started_ms = clock_mono_ms();
+	f->started_ms = f->given_ms = clock_mono_ms();
+	f->withheld_bytes = FLIGHT_WITHHELD_BYTES;
 	f->validators.last_modified_s = INT64_MIN;
 	flight_body_init(&f->bodies[0]);
 	flight_body_init(&f->bodies[1]);
@@ -405,7 +411,7 @@ flight_publish(struct flight *f)
 	if (f->gated && !f->verified)
 		keep_back = n;
 	else if (f->expected && !f->verified) {
-		keep_back = FLIGHT_WITHHELD_BYTES;
+		keep_back = f->withheld_bytes;
 		if (total >= 0 && (uint64_t)total > n)	/* the tail is yet to come */
 			keep_back = keep_back > (uint64_t)total - n ?
 			    keep_back - ((uint64_t)total - n) : 0;
@@ -424,7 +430,47 @@ flight_publish(struct flight *f)
 		flight_set_state(f, FLIGHT_STREAMING);
 }
 
+/*
+ * apt gives up after 30 s of silence. So a body that comes slowly gives away what is withheld of
+ * it, little by little: its head first, and never its last byte.
+ */
+static void
+flight_yield(struct flight *f, int64_t now_ms)
+{
+	uint64_t n = flight_committed(f), visible = flight_visible(f), end, upto;
+	int64_t total = flight_total(f);
+
+	if (visible != f->given_bytes) {
+		f->given_bytes = visible;
+		f->given_of_bytes = n;
+		f->given_ms = now_ms;
+	}
+	if (n <= visible || n == f->given_of_bytes || now_ms - f->given_ms < FLIGHT_SILENT_MS ||
+	    !f->begun || !f->expected || f->gated || f->writer_done || flight_waiting_readers(f) == 0)
+		return;
+	AZ(pthread_mutex_lock(&f->lock));
+	if (flight_state(f) == FLIGHT_WAITING)
+		flight_set_state(f, FLIGHT_STREAMING);
+	else if (flight_state(f) == FLIGHT_STREAMING) {
+		end = total >= 0 ? (uint64_t)total : n;
+		upto = visible + (n - visible + FLIGHT_YIELD_PART - 1) / FLIGHT_YIELD_PART;
+		f->withheld_bytes = end > upto ? end - upto : 1;
+		flight_publish(f);
+	}
+	AZ(pthread_mutex_unlock(&f->lock));
+	f->given_of_bytes = n;
+	f->given_ms = now_ms;
+}
+
 /* ---- the writer's side ---- */
+
+void
+flight_tick(struct flight *f, int64_t now_ms)
+{
+	CHECK_OBJ(f, FLIGHT_MAGIC);
+	flight_yield(f, now_ms);
+	flight_ring_tick(f, now_ms);
+}
 
 void
 flight_drive(struct flight *f, const struct flight_driver *d)

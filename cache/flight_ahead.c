@@ -22,7 +22,7 @@ static uint64_t
 flight_ahead_limit(const struct flight *f)
 {
 	int64_t total = flight_total(f);
-	uint64_t withheld = f->expected && !f->verified ? FLIGHT_WITHHELD_BYTES : 0;
+	uint64_t withheld = f->expected && !f->verified ? f->withheld_bytes : 0;
 
 	if (flight_state(f) != FLIGHT_STREAMING || atomic_load(&f->in_memory) || f->gated ||
 	    total < 0 || (uint64_t)total <= withheld)

@@ -89,6 +89,7 @@ struct flight {
 	unsigned ahead_n;		/* nobody waits for these yet */
 	struct flight_driver driver;	/* crowd NULL: nobody drives it */
 	bool begun, verified;
+	uint64_t withheld_bytes;	/* of a body that is expected: at its end, until its digest agrees */
 	bool ending;			/* somebody is failing it */
 	bool digested;			/* the verifier reads the ring, or the file before it */
 	enum reason reason;
@@ -113,6 +114,8 @@ struct flight {
 
 	/* The writer's own. */
 	uint64_t reserved_bytes;	/* preallocated up to here */
+	uint64_t given_bytes, given_of_bytes;	/* visible and committed when readers last got something, */
+	int64_t given_ms;		/* and when that was, by flight_tick's clock */
 	_Atomic bool marked;		/* wrong bytes went out under its validators */
 	_Atomic bool in_memory;		/* the rest of the body goes through a ring */
 
@@ -232,6 +235,7 @@ bool flight_ring_has_start(const struct flight_body *b);	/* lock held; true with
 enum reason flight_ring_put(struct flight *f, const char *p, size_t n) MUSTCHECK;
 /* Somebody read on or left: is there room for the writer (lock held)? */
 void flight_ring_moved(struct flight *f);
+void flight_ring_tick(struct flight *f, int64_t now_ms);	/* cuts who holds others back */
 bool flight_ring_is_full(const struct flight_body *b);
 struct flight_span flight_body_span(const struct flight_body *b, uint64_t at, uint64_t n);
 

@@ -270,12 +270,11 @@ flight_ring_judge(struct flight *f, struct flight_ring *ring, struct flight_read
 }
 
 void
-flight_tick(struct flight *f, int64_t now_ms)
+flight_ring_tick(struct flight *f, int64_t now_ms)
 {
 	struct flight_body *b = flight_body(f);
 	struct flight_reader *r;
 
-	CHECK_OBJ(f, FLIGHT_MAGIC);
 	if (!f->begun || !atomic_load(&f->in_memory))
 		return;
 	AZ(pthread_mutex_lock(&f->lock));

@@ -17,15 +17,15 @@
  *   flight_fail                   any     -> FAILED
  *
  * A body with an expected digest becomes COMPLETE only when the verifier
- * agrees; until then its last 64 KiB are withheld. Where it does not agree,
- * the writer hears of it (verdict) and either fails the flight or fetches the
- * object again, from flight_restart on: STREAMING -> HELD. Readers that have
- * bytes wait then. Nothing of the new body shows before its digest agrees; a
- * reader goes on with it if it is the same as far as that reader had come,
- * else it is cut (flight_follow). A shareable flight stays
- * findable until its record is committed, so that nobody fetches the object
- * again in between. Each holder (table, writer, verifier, reader) counts one
- * reference.
+ * agrees; until then its last 64 KiB are withheld, or less where that would
+ * leave readers without a byte for long. Where it does not agree, the writer
+ * hears of it (verdict) and either fails the flight or fetches the object
+ * again, from flight_restart on: STREAMING -> HELD. Readers that have bytes
+ * wait then. Nothing of the new body shows before its digest agrees; a reader
+ * goes on with it if it is the same as far as that reader had come, else it
+ * is cut (flight_follow). A shareable flight stays findable until its record
+ * is committed, so that nobody fetches the object again in between. Each
+ * holder (table, writer, verifier, reader) counts one reference.
  */
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -220,7 +220,7 @@ enum reason flight_begin(struct flight *f, const struct flight_head *h) MUSTCHEC
  */
 bool flight_takes(struct flight *f, size_t n) MUSTCHECK;
 bool flight_passes_through(const struct flight *f);	/* it is only passed on */
-/* Ten times a second: cuts readers that hold others back for too long. */
+/* Ten times a second: cuts readers that hold others back, lets a slow body's readers have a little. */
 void flight_tick(struct flight *f, int64_t now_ms);
 /* Writes at the end and publishes; the readers that wait for it are woken. */
 enum reason flight_append(struct flight *f, const void *data, size_t n) MUSTCHECK;

@@ -820,10 +820,12 @@ fetch_tick(struct fetch *ft)
 	int64_t limit;
 
 	CHECK_OBJ(ft, FETCH_MAGIC);
-	if (fetch_check_lonely(ft) || segments_tick(ft))
+	if (fetch_check_lonely(ft))
+		return;
+	flight_tick(ft->f, ft->u->now_ms);
+	if (segments_tick(ft))
 		return;
 	fetch_check_held(ft);
-	flight_tick(ft->f, ft->u->now_ms);
 	if (ft->paused)
 		ft->quiet_ms = ft->u->now_ms;	/* its readers are silent, not the origin */
 	if (ft->curl == NULL || fetch_check_slow(ft))

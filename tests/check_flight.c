@@ -6,6 +6,7 @@
  * is seen when.
  */
 #include "cache/flight_priv.h"
+#include "include/clock.h"
 #include "tests/support/cachedir.h"
 #include "tests/support/target.h"
 
@@ -329,6 +330,96 @@ START_TEST(test_small_body_waits)
 	ck_assert_int_eq(flight_follow(&r, 0), FLIGHT_ON);
 	ck_assert(!flight_validators_shared(f));
 	flight_detach(&r);
+}
+END_TEST
+
+/* A second for each of so many steps, in which this many bytes come each: what is seen in the end? */
+static uint64_t
+let_trickle(int64_t *now_ms, unsigned seconds, size_t n)
+{
+	for (; seconds > 0; seconds--) {
+		if (n > 0)
+			append(body + flight_committed(f), n);
+		flight_tick(f, *now_ms += 1000);
+	}
+	return flight_visible(f);
+}
+
+static const struct {
+	int64_t total, wrong_at;
+	size_t first;			/* comes at once */
+} slow_rows[] = {
+	{60000, -1, 0}, {-1, -1, 0}, {BODY_BYTES, -1, BODY_BYTES - 60000}, {60000, 59999, 0},
+};
+
+/* Who waits is not left in silence for longer than a client has patience for. */
+START_TEST(test_slow)
+{
+	struct flight_reader r;
+	int64_t now_ms = clock_mono_ms(), total = slow_rows[_i].total;
+	uint64_t size = total < 0 ? 60000 : (uint64_t)total, seen, was, silent = 0;
+	uint64_t shown = slow_rows[_i].first > FLIGHT_WITHHELD_BYTES ? size - FLIGHT_WITHHELD_BYTES : 0;
+	uint8_t last = body[size - 1] ^ (slow_rows[_i].wrong_at >= 0);
+
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	make_flight(body, size, -1);
+	attach(&r, shown > 0);
+	begin(total);
+	if (slow_rows[_i].first > 0)
+		append(body, slow_rows[_i].first);
+	was = let_trickle(&now_ms, 8, 1000);
+	ck_assert_uint_eq(was, shown);		/* one that is quick enough gives nothing away */
+	while (flight_committed(f) < size - 1000) {
+		enum flight_state s = flight_state(f);
+
+		seen = let_trickle(&now_ms, 1, 1000);
+		silent = seen == was && flight_state(f) == s ? silent + 1 : 0;
+		was = seen;
+		ck_assert_uint_lt(silent, 11);
+		ck_assert_uint_lt(seen, flight_committed(f));
+	}
+	/* No more than what was given in time, and not for bytes that were there before. */
+	ck_assert_uint_lt(was, size - 10000);
+	seen = let_trickle(&now_ms, 11, 0);
+	ck_assert_uint_eq(let_trickle(&now_ms, 60, 0), seen);
+	append(body + size - 1000, 999);
+	ck_assert_uint_lt(let_trickle(&now_ms, 1, 0), size - 1);
+	append(&last, 1);
+	ck_assert_uint_lt(let_trickle(&now_ms, 1, 0), size);
+	flight_finish(f);
+	wait_for(&verdicts);
+	ck_assert_uint_lt(let_trickle(&now_ms, 60, 0), size + (slow_rows[_i].wrong_at < 0));
+	ck_assert_int_eq(flight_state(f), slow_rows[_i].wrong_at < 0 ? FLIGHT_COMPLETE :
+	    FLIGHT_STREAMING);
+	flight_detach(&r);
+	if (slow_rows[_i].wrong_at >= 0)
+		flight_fail(f, REASON_UP_DIGEST, 0, false, "wrong");
+}
+END_TEST
+
+/* What is only asked for ahead gives nothing away, and a single byte in a while is something. */
+START_TEST(test_slow_for_nobody)
+{
+	struct flight_reader r = {.wake = on_wake, .ahead = true};
+	int64_t now_ms = clock_mono_ms();
+
+	flight_drive(f, NULL);
+	flight_unref(&f);
+	make_flight(body, 60000, -1);
+	flight_attach(f, &r, false);
+	begin(60000);
+	ck_assert_uint_eq(let_trickle(&now_ms, 60, 10), 0);
+	ck_assert_int_eq(flight_state(f), FLIGHT_WAITING);
+	flight_reader_front(&r);
+	for (unsigned i = 0; i < 4; i++) {
+		append(body + flight_committed(f), 1);
+		(void)let_trickle(&now_ms, 10, 0);
+	}
+	ck_assert_int_eq(flight_state(f), FLIGHT_STREAMING);
+	ck_assert_uint_gt(flight_visible(f), 0);
+	flight_detach(&r);
+	flight_fail(f, REASON_CLIENT_GONE, 0, false, "over");
 }
 END_TEST
 
@@ -841,6 +932,8 @@ check_flight_suite(void)
 	tcase_add_test(tc, test_file_of_the_wrong_body_closes_when_it_heals);
 	tcase_add_test(tc, test_third_body);
 	tcase_add_test(tc, test_small_body_waits);
+	tcase_add_loop_test(tc, test_slow, 0, NELEM(slow_rows));
+	tcase_add_test(tc, test_slow_for_nobody);
 	tcase_add_test(tc, test_other_length);
 	tcase_add_test(tc, test_shorter);
 	tcase_add_test(tc, test_let_go);

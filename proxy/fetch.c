@@ -854,7 +854,11 @@ fetch_abort(struct fetch *ft, enum reason why)
 {
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	if (ft->state == FETCH_VERIFY && !ft->wrong_answer) {
-		fetch_over(ft);		/* all is there: the verifier ends it by itself */
+		/* All is there, and the verifier ends it by itself, if it has not said "wrong" already. */
+		flight_drive(ft->f, NULL);
+		if (atomic_load(&ft->verdict_posted))
+			flight_fail(ft->f, why, 0, false, "%s", reason_text(why));
+		fetch_over(ft);
 		return;
 	}
 	if (ft->curl != NULL)

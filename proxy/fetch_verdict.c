@@ -35,6 +35,9 @@ fetch_await_verdict(struct fetch *ft)
 	segments_free(&ft->segments);
 	fetch_end_try(ft);
 	fetch_set_state(ft, FETCH_VERIFY);
+	/* It could not be read back, and its verdict came before its last bytes: there is no other. */
+	if (flight_state(ft->f) == FLIGHT_FAILED)
+		fetch_over(ft);
 }
 
 /* Forgets everything about what came, and asks anew. */

@@ -4,7 +4,8 @@
 #include "include/clock.h"
 
 #include <stdatomic.h>
-#include <time.h>
+
+#include "include/obj.h"
 
 static _Atomic int64_t clock_offset_ms;
 
@@ -34,6 +35,34 @@ int64_t
 clock_wall_s(void)
 {
 	return clock_wall_ms() / 1000;
+}
+
+void
+clock_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t monotonic;
+
+	AZ(pthread_condattr_init(&monotonic));
+	AZ(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC));
+	AZ(pthread_cond_init(cond, &monotonic));
+	AZ(pthread_condattr_destroy(&monotonic));
+}
+
+struct timespec
+clock_deadline(int64_t in_ms)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	if (in_ms <= 0)
+		return ts;
+	ts.tv_sec += (time_t)(in_ms / 1000);
+	ts.tv_nsec += (long)(in_ms % 1000) * 1000000;
+	if (ts.tv_nsec >= 1000000000) {
+		ts.tv_sec++;
+		ts.tv_nsec -= 1000000000;
+	}
+	return ts;
 }
 
 void

@@ -33,7 +33,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/statvfs.h>
-#include <time.h>
 
 #define EVICT_MAGIC 0xe71c70beu
 
@@ -444,28 +443,14 @@ evict_tidy(struct evict *e, int64_t now_ms)
 
 /* ---- the thread ---- */
 
-/* The condition's deadline, ms from now. */
-static void
-evict_deadline(struct timespec *ts, int64_t ms)
-{
-	(void)clock_gettime(CLOCK_MONOTONIC, ts);
-	ts->tv_sec += (time_t)(ms / 1000);
-	ts->tv_nsec += (long)(ms % 1000) * 1000000;
-	if (ts->tv_nsec >= 1000000000) {
-		ts->tv_sec++;
-		ts->tv_nsec -= 1000000000;
-	}
-}
-
 /* Sleeps until kicked or time is up. A kick does not help where nothing can go. */
 static bool
 evict_wait(struct evict *e, uint64_t *room_bytes, struct evict_wishes *wishes)
 {
 	struct evict_wish *w;
-	struct timespec until;
+	struct timespec until = clock_deadline(EVICT_LOOK_MS);
 	int rc = 0;
 
-	evict_deadline(&until, EVICT_LOOK_MS);
 	AZ(pthread_mutex_lock(&e->lock));
 	while (!e->stop && !e->asked && (!e->kicked || e->stuck) && rc == 0)
 		rc = pthread_cond_timedwait(&e->news, &e->lock, &until);
@@ -529,7 +514,6 @@ evict_main(void *arg)
 struct evict *
 evict_start(const struct evict_conf *conf)
 {
-	pthread_condattr_t monotonic;
 	struct evict *e;
 
 	OBJ_NEW(e, EVICT_MAGIC);
@@ -539,10 +523,7 @@ evict_start(const struct evict_conf *conf)
 	e->tidied_ms = clock_mono_ms();
 	STAILQ_INIT(&e->wishes);
 	AZ(pthread_mutex_init(&e->lock, NULL));
-	AZ(pthread_condattr_init(&monotonic));
-	AZ(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC));
-	AZ(pthread_cond_init(&e->news, &monotonic));
-	AZ(pthread_condattr_destroy(&monotonic));
+	clock_cond_init(&e->news);
 	e->view = index_view_open(conf->index);
 	if (e->view == NULL || pthread_create(&e->thread, NULL, evict_main, e) != 0) {
 		index_view_close(&e->view);

@@ -15,7 +15,6 @@
 #include "include/counter.h"
 
 #include <errno.h>
-#include <time.h>
 
 /* ---- the queue ---- */
 
@@ -392,13 +391,7 @@ index_writer_sleep(struct index *ix, int64_t now_ms, int64_t until_ms)
 	if (until_ms == INT64_MAX) {
 		(void)sem_wait(&ix->wake);	/* EINTR is a wake-up like any other */
 	} else if (left_ms > 0) {
-		(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-		ts.tv_sec += (time_t)(left_ms / 1000);
-		ts.tv_nsec += (long)(left_ms % 1000) * 1000000;
-		if (ts.tv_nsec >= 1000000000) {
-			ts.tv_sec++;
-			ts.tv_nsec -= 1000000000;
-		}
+		ts = clock_deadline(left_ms);
 		(void)sem_clockwait(&ix->wake, CLOCK_MONOTONIC, &ts);
 	}
 	while (sem_trywait(&ix->wake) == 0)

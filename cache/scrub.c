@@ -34,7 +34,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SCRUB_MAGIC 0x5c12ab01u
@@ -84,17 +83,10 @@ enum scrub_verdict { SCRUB_GOOD, SCRUB_DAMAGED, SCRUB_UNKNOWN };
 static bool
 scrub_sleep(struct scrub *s, int64_t ms)
 {
-	struct timespec until;
+	struct timespec until = clock_deadline(ms);
 	bool go_on;
 	int rc = 0;
 
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(ms / 1000);
-	until.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	AZ(pthread_mutex_lock(&s->lock));
 	while (!s->stop && !s->kicked && rc == 0)
 		rc = pthread_cond_timedwait(&s->news, &s->lock, &until);
@@ -413,7 +405,6 @@ scrub_free(struct scrub *s)
 struct scrub *
 scrub_start(const struct scrub_conf *conf)
 {
-	pthread_condattr_t monotonic;
 	struct scrub *s;
 
 	OBJ_NEW(s, SCRUB_MAGIC);
@@ -421,10 +412,7 @@ scrub_start(const struct scrub_conf *conf)
 		return NULL;
 	s->conf = *conf;
 	AZ(pthread_mutex_init(&s->lock, NULL));
-	AZ(pthread_condattr_init(&monotonic));
-	AZ(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC));
-	AZ(pthread_cond_init(&s->news, &monotonic));
-	AZ(pthread_condattr_destroy(&monotonic));
+	clock_cond_init(&s->news);
 	s->window = malloc(SCRUB_WINDOW_BYTES);
 	s->view = index_view_open(conf->index);
 	if (s->window != NULL && s->view != NULL &&

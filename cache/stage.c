@@ -298,7 +298,7 @@ stage_main(void *arg)
 			continue;
 		if (st->stop)
 			break;
-		ts = stage_wait_deadline(due_ms);
+		ts = clock_deadline(due_ms - now_ms);
 		(void)pthread_cond_timedwait(&st->news, &st->lock, &ts);
 	}
 	AZ(pthread_mutex_unlock(&st->lock));
@@ -308,7 +308,6 @@ stage_main(void *arg)
 struct stage *
 stage_start(struct cache *c)
 {
-	pthread_condattr_t attr;
 	struct stage *st;
 
 	OBJ_NEW(st, STAGE_MAGIC);
@@ -321,10 +320,7 @@ stage_start(struct cache *c)
 	TAILQ_INIT(&st->unread);
 	AZ(pthread_mutex_init(&st->lock, NULL));
 	AZ(pthread_mutex_init(&st->unread_lock, NULL));
-	AZ(pthread_condattr_init(&attr));
-	AZ(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
-	AZ(pthread_cond_init(&st->news, &attr));
-	AZ(pthread_condattr_destroy(&attr));
+	clock_cond_init(&st->news);
 	for (; st->threads_n < STAGE_THREADS; st->threads_n++)
 		if (pthread_create(&st->threads[st->threads_n], NULL, stage_main, st) != 0) {
 			stage_stop(st);

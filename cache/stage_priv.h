@@ -16,7 +16,6 @@
  */
 #include <pthread.h>
 #include <sys/queue.h>
-#include <time.h>
 
 #include "cache/flight_priv.h"
 #include "cache/pkgtable.h"
@@ -157,7 +156,6 @@ void stage_wait_init(struct stage_bell *bell);
 void stage_wait_fini(struct stage_bell *bell);
 /* A flight's word to the reader: rings the bell. */
 void stage_wait_ring(struct flight_reader *r);
-struct timespec stage_wait_deadline(int64_t at_ms);
 /* Waits until the flights are stored or have failed; false: not all in time. */
 bool stage_wait_all(struct stage_bell *bell, struct stage_reader *v, unsigned n, int64_t until_ms);
 

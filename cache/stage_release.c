@@ -316,7 +316,7 @@ stage_release_confirm(struct stage_try *t, struct flight *f, enum repo_file whic
 static bool
 stage_pause(struct stage *st, int64_t until_ms)
 {
-	struct timespec ts = stage_wait_deadline(until_ms);
+	struct timespec ts = clock_deadline(until_ms - clock_mono_ms());
 	bool quiet;
 
 	AZ(pthread_mutex_lock(&st->lock));

@@ -25,13 +25,8 @@ stage_wait_ring(struct flight_reader *r)
 void
 stage_wait_init(struct stage_bell *bell)
 {
-	pthread_condattr_t attr;
-
 	AZ(pthread_mutex_init(&bell->lock, NULL));
-	AZ(pthread_condattr_init(&attr));
-	AZ(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
-	AZ(pthread_cond_init(&bell->rung, &attr));
-	AZ(pthread_condattr_destroy(&attr));
+	clock_cond_init(&bell->rung);
 	bell->ringing = false;
 }
 
@@ -42,17 +37,11 @@ stage_wait_fini(struct stage_bell *bell)
 	AZ(pthread_mutex_destroy(&bell->lock));
 }
 
-struct timespec
-stage_wait_deadline(int64_t at_ms)
-{
-	return (struct timespec){.tv_sec = at_ms / 1000, .tv_nsec = at_ms % 1000 * 1000000};
-}
-
 /* Sleeps until it rings or the time comes. */
 static void
 stage_wait_sleep(struct stage_bell *bell, int64_t until_ms)
 {
-	struct timespec ts = stage_wait_deadline(until_ms);
+	struct timespec ts = clock_deadline(until_ms - clock_mono_ms());
 
 	AZ(pthread_mutex_lock(&bell->lock));
 	while (!bell->ringing &&

@@ -10,7 +10,6 @@
  * power cut costs of a long download.
  */
 #include <errno.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cache/flight_priv.h"
@@ -93,8 +92,8 @@ sync_all(struct sync *s)
 static bool
 sync_wait(struct sync *s)
 {
-	int64_t left_ms;
 	struct timespec until;
+	int64_t left_ms;
 
 	while (TAILQ_EMPTY(&s->queue) && !s->stop) {
 		if (s->due_ms == INT64_MAX) {
@@ -104,13 +103,7 @@ sync_wait(struct sync *s)
 		left_ms = s->due_ms - clock_mono_ms();
 		if (left_ms <= 0)
 			return true;
-		(void)clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += left_ms / 1000;
-		until.tv_nsec += left_ms % 1000 * 1000000;
-		if (until.tv_nsec >= 1000000000) {
-			until.tv_sec++;
-			until.tv_nsec -= 1000000000;
-		}
+		until = clock_deadline(left_ms);
 		(void)pthread_cond_timedwait(&s->news, &s->lock, &until);
 	}
 	/* A stop waits for short bodies; parts can do without: the machine goes on. */
@@ -170,7 +163,7 @@ sync_start(struct cache *c)
 	s->due_ms = INT64_MAX;
 	TAILQ_INIT(&s->queue);
 	AZ(pthread_mutex_init(&s->lock, NULL));
-	AZ(pthread_cond_init(&s->news, NULL));
+	clock_cond_init(&s->news);
 	if (pthread_create(&s->thread, NULL, sync_main, s) != 0)
 		OBJ_FREE(s);
 	return s;

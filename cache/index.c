@@ -511,10 +511,11 @@ index_view_close(struct index_view **v_p)
 	*v_p = NULL;
 	AZ(pthread_mutex_lock(&v->ix->views_lock));
 	TAILQ_REMOVE(&v->ix->views, v, link);
-	AZ(pthread_mutex_unlock(&v->ix->views_lock));
-	index_touch_leave(v->ix, atomic_load(&v->ring));
+	/* Before the environment can be replaced: its transactions end first. */
 	if (v->txn != NULL)
 		mdb_txn_abort(v->txn);
+	AZ(pthread_mutex_unlock(&v->ix->views_lock));
+	index_touch_leave(v->ix, atomic_load(&v->ring));
 	AZ(pthread_mutex_destroy(&v->lock));
 	free(atomic_load(&v->holds));
 	OBJ_FREE(v);

@@ -273,9 +273,10 @@ cache_close(struct cache **c_p)
 		ahead_stop(c->parts.ahead);
 	if (c->parts.stage != NULL)
 		stage_quiet(c->parts.stage);
-	verify_stop(&c->parts.verify);
+	verify_stop(c->parts.verify);
 	if (c->parts.stage != NULL)
 		stage_stop(c->parts.stage);
+	verify_free(&c->parts.verify);	/* a stage thread may have finished a body meanwhile */
 	sync_stop(&c->parts.sync);
 	if (c->parts.index != NULL)
 		index_flush(c->parts.index);

@@ -263,7 +263,8 @@ void flight_set_by_hash(struct flight *f, size_t dir_n, enum aptfile_hash hash,
     const uint8_t *digest);
 
 struct verify *verify_start(struct cache *c) MUSTCHECK;
-void verify_stop(struct verify **v_p);
+void verify_stop(struct verify *v);	/* finishes what was poked in; later pokes are of no effect */
+void verify_free(struct verify **v_p);
 /*
  * More bytes, the writer is done, or a partial is to be read through. Takes a reference while it
  * works.

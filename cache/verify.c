@@ -29,10 +29,11 @@ struct verify {
 	uint32_t magic;
 	struct cache *cache;
 	pthread_t thread;
-	pthread_mutex_t lock;		/* lists, in_verify, idle, stop */
+	pthread_mutex_t lock;		/* lists, in_verify, idle, stop, gone */
 	pthread_cond_t news;
 	TAILQ_HEAD(verify_list, flight) quick, slow;
 	bool idle, stop;
+	bool gone;			/* the thread: nothing is hashed any more */
 	EVP_MD *md[4];			/* by enum aptfile_hash */
 	unsigned char slice[VERIFY_SLICE_BYTES], before[VERIFY_SLICE_BYTES];
 };
@@ -46,9 +47,13 @@ void
 verify_poke(struct verify *v, struct flight *f)
 {
 	if (v == NULL)
-		return;		/* the depot stops: nothing is hashed any more */
+		return;		/* the cache could not be opened, or is closed to its last flights */
 	CHECK_OBJ(v, VERIFY_MAGIC);
 	AZ(pthread_mutex_lock(&v->lock));
+	if (v->gone) {
+		AZ(pthread_mutex_unlock(&v->lock));
+		return;
+	}
 	if (!f->in_verify) {
 		f->in_verify = true;
 		(void)flight_ref(f);
@@ -395,6 +400,7 @@ verify_main(void *arg)
 		flight_unref(&f);
 		AZ(pthread_mutex_lock(&v->lock));
 	}
+	v->gone = true;
 	AZ(pthread_mutex_unlock(&v->lock));
 	return NULL;
 }
@@ -424,11 +430,8 @@ verify_start(struct cache *c)
 }
 
 void
-verify_stop(struct verify **v_p)
+verify_stop(struct verify *v)
 {
-	struct verify *v = *v_p;
-	unsigned i;
-
 	if (v == NULL)
 		return;
 	CHECK_OBJ(v, VERIFY_MAGIC);
@@ -437,7 +440,19 @@ verify_stop(struct verify **v_p)
 	AZ(pthread_cond_signal(&v->news));
 	AZ(pthread_mutex_unlock(&v->lock));
 	AZ(pthread_join(v->thread, NULL));
-	*v_p = NULL;	/* flights that fail at the very end still poke it */
+}
+
+void
+verify_free(struct verify **v_p)
+{
+	struct verify *v = *v_p;
+	unsigned i;
+
+	*v_p = NULL;
+	if (v == NULL)
+		return;
+	CHECK_OBJ(v, VERIFY_MAGIC);
+	MUST(v->gone);
 	for (i = 0; i < NELEM(v->md); i++)
 		EVP_MD_free(v->md[i]);
 	AZ(pthread_mutex_destroy(&v->lock));

@@ -550,6 +550,22 @@ START_TEST(test_wrong_for_good)
 END_TEST
 
 /* When the writer is gone (the depot stops), nobody asks again. */
+/* What a stage thread finishes when the verifier has gone is let go of. */
+START_TEST(test_finished_after_the_verifier)
+{
+	struct verify *v = verify_start(cache);
+
+	ck_assert_ptr_nonnull(v);
+	verify_stop(v);
+	verify_poke(v, f);
+	ck_assert(!f->in_verify);
+	ck_assert_uint_eq(atomic_load(&f->refs), 1);
+	verify_free(&v);
+	ck_assert_ptr_null(v);
+	verify_poke(v, f);
+}
+END_TEST
+
 START_TEST(test_wrong_without_a_writer)
 {
 	struct flight_reader r;
@@ -940,6 +956,7 @@ check_flight_suite(void)
 	tcase_add_test(tc, test_more_bytes_than_expected);
 	tcase_add_test(tc, test_wrong_for_good);
 	tcase_add_test(tc, test_wrong_without_a_writer);
+	tcase_add_test(tc, test_finished_after_the_verifier);
 	tcase_add_loop_test(tc, test_partial, 0, NELEM(partial_rows));
 	tcase_add_test(tc, test_ring_after_file);
 	suite_add_tcase(s, tc);

@@ -102,11 +102,8 @@ cache_get(struct cache_view *v, const struct cache_ask *ask, const struct key *o
     struct cache_answer *out)
 {
 	out->reason = cache_refuse(v, ask);
-	if (out->reason != REASON_OK) {
-		object_unref(&out->object);
-		repo_gen_unref(&out->gen);
+	if (out->reason != REASON_OK)
 		return true;
-	}
 	if (ask->alone) {
 		cache_fly_alone(v, ask, out);
 		return true;
@@ -382,13 +379,17 @@ cache_ask(struct cache_view *v, const struct cache_ask *ask, struct cache_answer
 	CHECK_OBJ(v, CACHE_VIEW_MAGIC);
 	for (tries = 0; tries < 4; tries++) {
 		memset(out, 0, sizeof(*out));
-		if (cache_ask_once(v, ask, out)) {
-			if (out->held)
-				COUNT(generation_held_total);
+		bool answered = cache_ask_once(v, ask, out);
+
+		if (answered && out->held)
+			COUNT(generation_held_total);
+		if (answered && out->reason == REASON_OK)
 			return;
-		}
+		/* Who is refused gets nothing else. */
 		object_unref(&out->object);
 		repo_gen_unref(&out->gen);
+		if (answered)
+			return;
 	}
 	/* Stored and dropped four times while we looked: let it be the client's own. */
 	memset(out, 0, sizeof(*out));

@@ -162,6 +162,7 @@ req_submit_job(struct req *req, struct object_job *open, int fd, uint64_t end)
 			(void)close(fd);
 		if (open != NULL)
 			(void)object_job_finish(&open);
+		req->reason = REASON_NO_MEMORY;
 		return CLOSE;
 	}
 	job->io.run = req_job_run;
@@ -363,6 +364,25 @@ req_range_too_far(const struct req *req, const struct httpcond_verdict *v)
 	    flight_readable(&req->reader, v->first) <= v->first;
 }
 
+/* Its answer ends in the middle, for no fault of its client. */
+static enum step
+req_cut(struct req *req, enum reason r)
+{
+	COUNT(cut_answers_total);
+	req->reason = r;
+	answer_note_trouble(req, 0);
+	log_warning("req=%llu flight=%llu cut after %llu bytes of %.*s: %s",
+	    (unsigned long long)req->id, (unsigned long long)req->flight_id,
+	    (unsigned long long)req->sent_bytes, SLICE_ARG(req->route.url.text), reason_text(r));
+	if (req->end_known < 0 && !req->chunked) {
+		/* Only a reset tells this client that the body is not whole. */
+		struct linger hard = {1, 0};
+
+		(void)setsockopt(req->c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	}
+	return CLOSE;
+}
+
 /* Turns what deliver says into what the connection does. */
 static enum step
 req_delivered(struct req *req, enum deliver_result r)
@@ -387,7 +407,7 @@ req_delivered(struct req *req, enum deliver_result r)
 		object_hold(req->object);
 		fd = fcntl(object_fd(req->object), F_DUPFD_CLOEXEC, 0);
 		if (fd < 0)
-			return CLOSE;
+			return req_cut(req, REASON_NO_DESCRIPTORS);
 		return req_submit_job(req, NULL, fd, deliver_window_end(req));
 	case DELIVER_PACED:
 		if (req->source == SOURCE_OBJECT)
@@ -399,26 +419,13 @@ req_delivered(struct req *req, enum deliver_result r)
 		conn_set_state(c, CONN_RUN);
 		return WAIT;
 	case DELIVER_CUT:
-		COUNT(cut_answers_total);
 		if (req->source == SOURCE_OBJECT)
 			object_damaged(req->object);
-		req->reason = req->source != SOURCE_FLIGHT ? REASON_DAMAGED :
+		return req_cut(req, req->source != SOURCE_FLIGHT ? REASON_DAMAGED :
 		    flight_state(req->reader.f) == FLIGHT_FAILED ? flight_reason(req->reader.f) :
 		    flight_left_behind(&req->reader) ? REASON_CLIENT_SLOW :
 		    flight_follow(&req->reader, req->at) == FLIGHT_LOST ? REASON_UP_DIGEST :
-		    REASON_DAMAGED;
-		answer_note_trouble(req, 0);
-		log_warning("req=%llu flight=%llu cut after %llu bytes of %.*s: %s",
-		    (unsigned long long)req->id, (unsigned long long)req->flight_id,
-		    (unsigned long long)req->sent_bytes, SLICE_ARG(req->route.url.text),
-		    reason_text(req->reason));
-		if (req->end_known < 0 && !req->chunked) {
-			/* Only a reset tells this client that the body is not whole. */
-			struct linger hard = {1, 0};
-
-			(void)setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-		}
-		return CLOSE;
+		    REASON_DAMAGED);
 	case DELIVER_GONE:
 		return CLOSE;
 	}

@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import resource
 import socket
 import time
 
@@ -793,6 +794,35 @@ def test_client_that_stops_reading_is_dropped(env):
     with depot.conn(receive_buffer=65536) as conn:
         conn.ask("http://cuda.example/x.deb")
         depot.wait_counter("client_timeouts_total", ">=", 1)
+
+
+def test_body_that_can_not_be_read_ahead(env):
+    """The next bytes are on the disk, and no descriptor is left: cut, and not by the client."""
+    body = Pattern(64 << 20)
+    env.origin.serve("/x.deb", body)
+    depot = env.depot()
+    depot.fetch("http://cuda.example/x.deb", expect=body)
+    depot.wait_idle()
+    path, = depot.blob_paths()
+    limit = resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE)
+    with open(path, "rb") as blob, depot.conn(receive_buffer=65536) as conn:
+        os.fsync(blob.fileno())
+        conn.ask("http://cuda.example/x.deb")
+        assert conn.read_head().status == 200
+        assert conn.read_exactly(1) == body.slice(0, 1)
+        os.posix_fadvise(blob.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        try:
+            os.preadv(blob.fileno(), [bytearray(1)], len(body) - 1, os.RWF_NOWAIT)
+            raise Skip("this file system keeps everything in memory")
+        except BlockingIOError:
+            pass
+        resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE, (8, limit[1]))
+        assert len(conn.read_exactly(len(body) - 1)) < len(body) - 1
+        resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE, limit)
+    line = depot.wait_access("x.deb", 2)[1]
+    assert "end=NO_DESCRIPTORS" in line, line
+    counters = depot.counters()
+    assert (counters["cut_answers_total"], counters["client_aborts_total"]) == (1, 0)
 
 
 def test_many_idle_connections(env):

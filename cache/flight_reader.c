@@ -68,7 +68,7 @@ flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 	f->readers_n++;
 	f->ahead_n += r->ahead;
 	if (news && f->driver.crowd != NULL)
-		f->driver.crowd(f->driver.arg, true);
+		f->driver.crowd(f->driver.arg);
 	AZ(pthread_mutex_unlock(&f->lock));
 	COUNT(flight_readers_open);
 }
@@ -88,7 +88,7 @@ flight_detach(struct flight_reader *r)
 	AN(f->readers_n);
 	f->ahead_n -= r->ahead;
 	if (--f->readers_n == 0 && f->driver.crowd != NULL)
-		f->driver.crowd(f->driver.arg, false);
+		f->driver.crowd(f->driver.arg);
 	AZ(pthread_mutex_unlock(&f->lock));
 	COUNT_DOWN(flight_readers_open);
 	r->waiting = false;
@@ -110,7 +110,7 @@ flight_reader_front(struct flight_reader *r)
 	AN(f->ahead_n);
 	f->ahead_n--;
 	if (f->readers_n - f->ahead_n == 1 && f->driver.crowd != NULL)
-		f->driver.crowd(f->driver.arg, true);
+		f->driver.crowd(f->driver.arg);
 	AZ(pthread_mutex_unlock(&f->lock));
 }
 

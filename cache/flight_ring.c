@@ -192,7 +192,7 @@ flight_ring_moved(struct flight *f)
 		return;
 	ring->full = false;
 	if (f->driver.crowd != NULL)
-		f->driver.crowd(f->driver.arg, true);
+		f->driver.crowd(f->driver.arg);
 }
 
 enum reason

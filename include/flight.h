@@ -197,7 +197,7 @@ struct flight_driver {
 	 * The last reader left, or the first one came back, or the first one that waits, or there
 	 * is room again. From any thread, under the flight's lock: may only post.
 	 */
-	void (*crowd)(void *arg, bool anybody);
+	void (*crowd)(void *arg);
 	/*
 	 * Of a body with an expected digest, after flight_finish or flight_doubt: the flight is
 	 * COMPLETE, or FAILED, or else its body is wrong (flight_restart or flight_fail). Of a

@@ -118,13 +118,12 @@ fetch_crowd_mail(struct mail *m)
 	}
 }
 
-/* The flight's call, under its lock, from any thread. */
+/* The flight's call, under its lock, from any thread: the mail looks what there is by then. */
 static void
-fetch_crowd(void *arg, bool anybody)
+fetch_crowd(void *arg)
 {
 	struct fetch *ft = arg;
 
-	(void)anybody;		/* the mail looks for itself: readers come and go meanwhile */
 	if (!atomic_exchange(&ft->crowd_posted, true))
 		mailbox_post(&ft->u->mailbox, &ft->crowd);
 }

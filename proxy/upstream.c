@@ -181,8 +181,7 @@ upstream_queue(struct fetch *ft)
 	struct upstream *u = ft->u;
 	struct uphost *h = upstream_host(u, &ft->url);
 
-	ft->state = FETCH_QUEUED;
-	ft->state_ms = u->now_ms;
+	fetch_set_state(ft, FETCH_QUEUED);
 	ft->class = upstream_class(ft);
 	ft->host = NULL;
 	if (h != NULL && TAILQ_EMPTY(&h->waiting[ft->class]) &&

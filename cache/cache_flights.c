@@ -70,12 +70,14 @@ cache_set_validators(struct flight *f, const struct object *o)
 	f->has_validators = rec->etag.n != 0 || rec->terms.last_modified_s != INT64_MIN;
 }
 
-/* An index that its publisher has under its digest too: that name can't be of another edition. */
+/*
+ * An index that its publisher has under its digest too (Acquire-By-Hash): that name, which can't be
+ * of another edition, is asked for first. The flight is not started yet.
+ */
 void
 cache_set_by_hash(struct flight *f, const struct release *r)
 {
 	const struct flight_expect *e = flight_expected(f);
-	size_t dir_n = f->url.n;
 
 	for (size_t i = 0; i < r->files_n; i++) {
 		const struct release_file *rf = &r->files[i];
@@ -83,10 +85,9 @@ cache_set_by_hash(struct flight *f, const struct release *r)
 		if (e->hash == APTFILE_SHA256 ? !rf->has_sha256 || memcmp(rf->sha256, e->digest, 32) != 0 :
 		    !rf->has_sha512 || memcmp(rf->sha512, e->digest, 64) != 0)
 			continue;
-		while (dir_n > 0 && f->url.p[dir_n - 1] != '/')
-			dir_n--;
 		/* The strongest, as apt does. */
-		flight_set_by_hash(f, dir_n, rf->has_sha512 ? APTFILE_SHA512 : APTFILE_SHA256,
+		free(f->alternate);
+		f->alternate = repo_by_hash_url(f->url, rf->has_sha512 ? APTFILE_SHA512 : APTFILE_SHA256,
 		    rf->has_sha512 ? rf->sha512 : rf->sha256);
 		return;
 	}

@@ -45,19 +45,10 @@ flight_state_name(enum flight_state s)
 static void
 flight_expect_name(struct flight *f)
 {
-	size_t i;
-
 	if (f->af.class != APTFILE_BYHASH)
 		return;
 	MUST(f->af.hash_hex.n <= 2 * sizeof(f->expect.digest));
-	for (i = 0; i < f->af.hash_hex.n / 2; i++) {
-		unsigned v;
-		char two[3] = {f->af.hash_hex.p[2 * i], f->af.hash_hex.p[2 * i + 1], '\0'};
-
-		if (sscanf(two, "%2x", &v) != 1)
-			return;
-		f->expect.digest[i] = (uint8_t)v;
-	}
+	MUST(slice_read_hex(f->af.hash_hex, f->expect.digest, f->af.hash_hex.n / 2));
 	f->expect.hash = f->af.hash;
 	f->expect.size_bytes = -1;
 	f->expected = true;
@@ -104,20 +95,6 @@ flight_new(struct cache *c, const struct url *url, const struct key *key,
 	} else
 		flight_expect_name(f);
 	return f;
-}
-
-void
-flight_set_by_hash(struct flight *f, size_t dir_n, enum aptfile_hash hash, const uint8_t *digest)
-{
-	char hex[2 * sizeof(f->expect.digest) + 1];
-	size_t n = hash == APTFILE_SHA512 ? 64 : 32, i;
-
-	for (i = 0; i < n; i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", digest[i]);
-	free(f->alternate);
-	if (asprintf(&f->alternate, "%.*sby-hash/%s/%s", (int)dir_n, f->url.p,
-	    n == 64 ? "SHA512" : "SHA256", hex) < 0)
-		f->alternate = NULL;
 }
 
 struct flight *

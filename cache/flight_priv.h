@@ -258,10 +258,6 @@ void flight_link(struct flight *f, const struct key *key);
 /* Is it in the index, or will it never be? Waiting readers are woken once that is so. */
 bool flight_is_settled(const struct flight *f);
 
-/* Not to be started yet: it asks by its digest's name first (Acquire-By-Hash). */
-void flight_set_by_hash(struct flight *f, size_t dir_n, enum aptfile_hash hash,
-    const uint8_t *digest);
-
 struct verify *verify_start(struct cache *c) MUSTCHECK;
 void verify_stop(struct verify *v);	/* finishes what was poked in; later pokes are of no effect */
 void verify_free(struct verify **v_p);

@@ -162,12 +162,10 @@ flight_expected_text(const struct flight *f, char *out, size_t cap)
 		[APTFILE_SHA256] = "SHA256", [APTFILE_SHA512] = "SHA512",
 	};
 	size_t at;
-	unsigned i;
 
 	MUST(f->expected && cap > 160);
 	at = (size_t)snprintf(out, cap, "%s:", names[f->expect.hash]);
-	for (i = 0; i < sizes[f->expect.hash]; i++)
-		at += (size_t)snprintf(out + at, cap - at, "%02x", f->expect.digest[i]);
+	key_hex_of(f->expect.digest, sizes[f->expect.hash], out + at);
 }
 
 void

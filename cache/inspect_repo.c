@@ -39,11 +39,10 @@ inspect_repo_role(enum inspect_role role)
 static void
 inspect_take_expect(const struct flight_expect *e, char name[8], char hex[129])
 {
-	size_t n = e->hash == APTFILE_SHA512 ? 64 : 32, i;
+	bool is512 = e->hash == APTFILE_SHA512;
 
-	(void)snprintf(name, 8, "%s", e->hash == APTFILE_SHA512 ? "sha512" : "sha256");
-	for (i = 0; i < n; i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", e->digest[i]);
+	(void)snprintf(name, 8, "%s", is512 ? "sha512" : "sha256");
+	key_hex_of(e->digest, is512 ? 64 : 32, hex);
 }
 
 void

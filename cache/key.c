@@ -562,16 +562,22 @@ key_of_url(const struct url *u, struct key *k)
 }
 
 void
-key_hex(const uint8_t *digest32, char out[KEY_HEX_BYTES])
+key_hex_of(const uint8_t *bytes, size_t n, char *out)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t i;
 
-	for (i = 0; i < KEY_BYTES; i++) {
-		out[2 * i] = digits[digest32[i] >> 4];
-		out[2 * i + 1] = digits[digest32[i] & 15];
+	for (i = 0; i < n; i++) {
+		out[2 * i] = digits[bytes[i] >> 4];
+		out[2 * i + 1] = digits[bytes[i] & 15];
 	}
-	out[2 * KEY_BYTES] = '\0';
+	out[2 * n] = '\0';
+}
+
+void
+key_hex(const uint8_t *digest32, char out[KEY_HEX_BYTES])
+{
+	key_hex_of(digest32, KEY_BYTES, out);
 }
 
 bool

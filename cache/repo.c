@@ -242,21 +242,27 @@ repo_version_key(struct slice url, const struct flight_expect *expect, struct ke
 	EVP_MD_CTX_free(ctx);
 }
 
+char *
+repo_by_hash_url(struct slice url, enum aptfile_hash hash, const uint8_t *digest)
+{
+	bool is512 = hash == APTFILE_SHA512;
+	char hex[2 * 64 + 1], *text;
+
+	key_hex_of(digest, is512 ? 64 : 32, hex);
+	while (url.n > 0 && url.p[url.n - 1] != '/')
+		url.n--;
+	return asprintf(&text, "%.*sby-hash/%s/%s", SLICE_ARG(url), is512 ? "SHA512" : "SHA256",
+	    hex) < 0 ? NULL : text;
+}
+
 void
 repo_by_hash_key(struct slice url, const struct flight_expect *expect, struct key *key)
 {
-	char text[REPO_URL_BYTES + 256], hex[2 * sizeof(expect->digest) + 1];
-	size_t n = expect->hash == APTFILE_SHA512 ? 64 : 32;
-	int k;
+	char *text = repo_by_hash_url(url, expect->hash, expect->digest);
 
-	for (size_t i = 0; i < n; i++)
-		(void)snprintf(hex + 2 * i, 3, "%02x", expect->digest[i]);
-	while (url.n > 0 && url.p[url.n - 1] != '/')
-		url.n--;
-	k = snprintf(text, sizeof(text), "%.*sby-hash/%s/%s", SLICE_ARG(url),
-	    n == 64 ? "SHA512" : "SHA256", hex);
-	MUST(k > 0 && (size_t)k < sizeof(text));
-	key_of_text((struct slice){text, (size_t)k}, key);
+	AN(text);
+	key_of_text(slice_of(text), key);
+	free(text);
 }
 
 bool

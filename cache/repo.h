@@ -126,6 +126,8 @@ bool repo_url(struct slice root, struct slice path, char out[REPO_URL_BYTES], st
 /* The key of one version of a URL, and that of the same index under its digest's name. */
 void repo_version_key(struct slice url, const struct flight_expect *expect, struct key *key);
 void repo_by_hash_key(struct slice url, const struct flight_expect *expect, struct key *key);
+/* That name of a file at this URL, malloced; NULL: no memory. */
+char *repo_by_hash_url(struct slice url, enum aptfile_hash hash, const uint8_t *digest) MUSTCHECK;
 /*
  * Under which SHA-256 a listed file is stored, if it is: where the Release has SHA-512 alone, its
  * records say so. False: not known.

@@ -9,7 +9,6 @@
  */
 #include "cache/repo_priv.h"
 
-#include <stdio.h>
 #include <unistd.h>
 
 #include "include/counter.h"
@@ -205,28 +204,12 @@ repo_gen_by_digest(const struct repo_gen *g, enum aptfile_hash hash, const uint8
 	return NULL;
 }
 
-/* The bytes of a hexadecimal digest; false: not as many digits. */
-static bool
-repo_gen_hex(struct slice hex, uint8_t *out, size_t n)
-{
-	if (hex.n != 2 * n)
-		return false;
-	for (size_t i = 0; i < n; i++) {
-		unsigned v;
-
-		if (sscanf((char[]){hex.p[2 * i], hex.p[2 * i + 1], '\0'}, "%2x", &v) != 1)
-			return false;
-		out[i] = (uint8_t)v;
-	}
-	return true;
-}
-
 const struct release_file *
 repo_gen_by_name(const struct repo_gen *g, const struct aptfile *af)
 {
 	uint8_t digest[64];
 
-	return repo_gen_hex(af->hash_hex, digest, af->hash == APTFILE_SHA512 ? 64 : 32) ?
+	return slice_read_hex(af->hash_hex, digest, af->hash == APTFILE_SHA512 ? 64 : 32) ?
 	    repo_gen_by_digest(g, af->hash, digest) : NULL;
 }
 

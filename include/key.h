@@ -75,6 +75,7 @@ struct slice url_upstream_path(const struct url *u, struct arena *a);
 void key_of_url(const struct url *u, struct key *k);	/* SHA-256 of u->text */
 void key_of_text(struct slice text, struct key *k);
 void key_hex(const uint8_t *digest32, char out[KEY_HEX_BYTES]);
+void key_hex_of(const uint8_t *bytes, size_t n, char *out);	/* of any length; 2n + 1 chars */
 bool key_from_hex(struct slice hex, uint8_t *digest32);	/* 64 hex digits, either case */
 
 #endif

@@ -172,7 +172,6 @@ static void
 main_make_id(char id[17])
 {
 	unsigned char raw[8] = {0};
-	unsigned i;
 	int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || read(fd, raw, sizeof(raw)) != (ssize_t)sizeof(raw)) {
@@ -182,8 +181,7 @@ main_make_id(char id[17])
 	}
 	if (fd >= 0)
 		(void)close(fd);
-	for (i = 0; i < sizeof(raw); i++)
-		(void)snprintf(id + 2 * i, 3, "%02x", raw[i]);
+	key_hex_of(raw, sizeof(raw), id);
 }
 
 /* Starts every thread; what was started is stopped by main_stop. */

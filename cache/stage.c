@@ -12,8 +12,10 @@
  * Where upstream's files are of different publications, the flight fails with
  * the reason in words, its readers get the generation that is current, and
  * the root is looked at again in the background, at growing intervals, until
- * upstream agrees with itself. A root without any generation is tried for
- * three seconds; then its clients get what upstream has.
+ * upstream agrees with itself. Lists of packages are waited for as long as it
+ * takes; what else is late after a minute, is left out. A root without any
+ * generation is tried for three seconds; then its clients get what upstream
+ * has.
  *
  * Here is also what else may wait: tables of indexes that come later, and
  * bodies that are unpacked from another compression. One job at a time works
@@ -305,9 +307,11 @@ stage_main(void *arg)
 	return NULL;
 }
 
+/* With APT_DEPOT_TEST_PASS_OVER=now in the environment a Release has waited by its second look. */
 struct stage *
 stage_start(struct cache *c)
 {
+	const char *test = getenv("APT_DEPOT_TEST_PASS_OVER");
 	struct stage *st;
 
 	OBJ_NEW(st, STAGE_MAGIC);
@@ -315,6 +319,7 @@ stage_start(struct cache *c)
 		return NULL;
 	st->cache = c;
 	st->repos = cache_parts(c)->repos;
+	st->pass_over_ms = test != NULL && strcmp(test, "now") == 0 ? 0 : STAGE_PASS_OVER_MS;
 	TAILQ_INIT(&st->jobs);
 	TAILQ_INIT(&st->roots);
 	TAILQ_INIT(&st->unread);

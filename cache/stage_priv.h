@@ -35,6 +35,7 @@ enum {
 	STAGE_PROBE_MS = 1000,		/* first background look after a disagreement; then doubled */
 	STAGE_PROBE_MAX_MS = 30000,
 	STAGE_BROKEN_MS = 60 * 1000,	/* a Release with an unusable index is not read again */
+	STAGE_PASS_OVER_MS = 60 * 1000,	/* a Release waits so long for files that installs don't need */
 	STAGE_ASKED_MS = 3600 * 1000,	/* nobody asked for so long: no more looks */
 	STAGE_TICK_MS = 10000,		/* expiry, Valid-Until */
 	STAGE_JOBS_MAX = 65536,
@@ -53,6 +54,7 @@ struct stage_root {
 	int64_t probed_ms;		/* when it was last looked at in the background; 0: never */
 	bool disagrees;
 	uint8_t identity[32];		/* of the Release that disagrees */
+	int64_t since_ms;		/* when it first did; 0: never */
 	int64_t broken_ms;		/* when a Release had an index that can't be used; 0: never */
 	uint8_t broken[32];		/* its identity */
 	char broken_why[512];
@@ -91,6 +93,7 @@ struct stage {
 	uint8_t building[STAGE_THREADS][32];	/* tables under way */
 	unsigned building_n;
 	unsigned tables_n;		/* threads that work on tables alone */
+	int64_t pass_over_ms;		/* STAGE_PASS_OVER_MS, but in tests */
 
 	pthread_mutex_t unread_lock;	/* the list behind it; held with any other, for a few bytes */
 	TAILQ_HEAD(, stage_unread) unread;
@@ -109,6 +112,7 @@ struct stage_reader {
 	struct stage_bell *bell;
 	char *path;			/* what is fetched, for words; malloced */
 	bool optional;			/* no earlier generation had it: it may be missing */
+	char *passed_over;		/* why the generation does without it; malloced; NULL: it doesn't */
 };
 
 /* One look at a Release; its thread's. */
@@ -122,6 +126,7 @@ struct stage_try {
 	struct index_view *view;
 	struct stage_bell bell;
 	bool no_cache;
+	bool may_pass_over;		/* this Release has waited long enough */
 	int64_t first_ms;		/* when the root's first clients began to wait */
 	/* Release.gpg beside a Release, once it was asked for. */
 	bool has_signature;
@@ -204,6 +209,9 @@ void stage_root_disagree(struct stage *st, struct stage_root *root, const struct
 /* The same Release was compared a moment ago, and did not agree. */
 bool stage_root_tried_now(struct stage *st, struct stage_root *root, const struct release *r,
     char *why, size_t why_cap) MUSTCHECK;
+/* Has this very Release disagreed for so long that it waits for lists of packages alone? */
+bool stage_root_may_pass_over(struct stage *st, struct stage_root *root,
+    const struct release *r) MUSTCHECK;
 /* An index of this Release can't be used: reading it again at each check would find the same. */
 void stage_root_note_broken(struct stage_try *t, struct stage_root *root);
 /* Was that found of this very Release a while ago? Then in the same words. */

@@ -356,6 +356,7 @@ stage_release_compare(struct stage_try *t, struct stage_root *root, struct fligh
 		return STAGE_BROKEN;
 	for (;;) {
 		next_ms = clock_mono_ms() + STAGE_RETRY_MS;
+		t->may_pass_over = stage_root_may_pass_over(t->st, root, t->release);
 		v = stage_release_look(t, f, which);
 		if (v == STAGE_BROKEN)
 			stage_root_note_broken(t, root);

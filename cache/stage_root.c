@@ -73,6 +73,8 @@ stage_root_disagree(struct stage *st, struct stage_root *root, const struct rele
 
 	AZ(pthread_mutex_lock(&st->lock));
 	news = !root->disagrees || memcmp(root->identity, r->identity, 32) != 0;
+	if (root->since_ms == 0 || memcmp(root->identity, r->identity, 32) != 0)
+		root->since_ms = clock_mono_ms();
 	root->disagrees = true;
 	memcpy(root->identity, r->identity, 32);
 	(void)snprintf(root->why, sizeof(root->why), "%s", why);
@@ -101,6 +103,19 @@ stage_root_tried_now(struct stage *st, struct stage_root *root, const struct rel
 	    clock_mono_ms() - root->tried_ms < STAGE_RETRY_MS;
 	if (yes)
 		(void)snprintf(why, why_cap, "%s", root->why);
+	AZ(pthread_mutex_unlock(&st->lock));
+	return yes;
+}
+
+bool
+stage_root_may_pass_over(struct stage *st, struct stage_root *root, const struct release *r)
+{
+	bool yes;
+
+	AZ(pthread_mutex_lock(&st->lock));
+	/* Also where an edge showed the current one in between: that does not begin it anew. */
+	yes = root->since_ms != 0 && memcmp(root->identity, r->identity, 32) == 0 &&
+	    clock_mono_ms() - root->since_ms >= st->pass_over_ms;
 	AZ(pthread_mutex_unlock(&st->lock));
 	return yes;
 }

@@ -6,11 +6,14 @@
  * way, and read into tables of packages. Called for each look at a Release
  * that is not current yet; also fetches its signature.
  */
+#include "cache/relpath.h"
 #include "cache/stage_priv.h"
 
 #include <stdio.h>
 
 #include "include/clock.h"
+#include "include/counter.h"
+#include "include/log.h"
 
 /* Is a body with this digest stored that may serve this URL? Then the version's record is made. */
 static bool
@@ -91,6 +94,7 @@ stage_set_drop(struct stage_try *t)
 	for (unsigned i = 0; i < t->n; i++) {
 		flight_detach(&t->v[i].reader);
 		free(t->v[i].path);
+		free(t->v[i].passed_over);
 	}
 	t->n = 0;
 }
@@ -137,6 +141,58 @@ stage_set_judge(struct stage_try *t, struct stage_reader *sr)
 	(void)snprintf(t->why, t->why_cap, "%s: %s", sr->path, flight_detail(f));
 	return r == REASON_UP_DIGEST || r == REASON_UP_NOT_FOUND || r == REASON_UP_GONE ||
 	    r == REASON_UP_CHANGED ? STAGE_DISAGREES : STAGE_UNREACHABLE;
+}
+
+/* Do installs go without it: no list of packages, or one that is here in another compression? */
+static bool
+stage_set_is_spare(struct stage_try *t, struct slice path)
+{
+	static const char *const suffixes[] = {"", ".xz", ".gz", ".zst", ".bz2", ".lzma"};
+	char name[RELPATH_MAX + 8];
+	struct release_index ri;
+	struct blob_rec blob;
+	uint8_t sha256[32];
+
+	release_index_of(&ri, path);
+	if (ri.list == RELEASE_OTHER)
+		return true;
+	for (unsigned i = 0; i < NELEM(suffixes); i++) {
+		int n = snprintf(name, sizeof(name), "%.*s%s", SLICE_ARG(ri.stem), suffixes[i]);
+		const struct release_file *rf = release_find(t->release,
+		    (struct slice){name, (size_t)n});
+
+		if (rf != NULL && !slice_eq(rf->path, path) &&
+		    repo_stored_as(t->view, t->root, rf, sha256) &&
+		    index_get_blob(t->view, sha256, &blob) == REASON_OK)
+			return true;
+	}
+	return false;
+}
+
+/* The same, once the Release has waited long enough for what it can do without. */
+static enum stage_verdict
+stage_set_judge_late(struct stage_try *t, struct stage_reader *sr)
+{
+	enum stage_verdict v = stage_set_judge(t, sr);
+
+	if (v == STAGE_AGREES || !t->may_pass_over || !stage_set_is_spare(t, slice_of(sr->path)))
+		return v;
+	sr->passed_over = strdup(t->why);
+	return STAGE_AGREES;
+}
+
+/* The generation is made without these. */
+static void
+stage_set_say_passed_over(const struct stage_try *t)
+{
+	for (unsigned i = 0; i < t->n; i++) {
+		if (t->v[i].passed_over == NULL)
+			continue;
+		COUNT(generation_passed_over_total);
+		log_warning("%.*s: adopted without a file that it lists, for which it has waited "
+		    "%lld s: %s", SLICE_ARG(t->root), (long long)t->st->pass_over_ms / 1000,
+		    t->v[i].passed_over);
+	}
 }
 
 /* The table of one member of a set; BROKEN: the index can't be read, or contradicts itself. */
@@ -227,15 +283,17 @@ stage_set_compare(struct stage_try *t)
 	}
 	(void)stage_wait_all(&t->bell, t->v, t->n, stage_set_deadline(t));
 	for (i = 0; i < t->n; i++) {
-		one = stage_set_judge(t, &t->v[i]);
+		one = stage_set_judge_late(t, &t->v[i]);
 		if (one == STAGE_DISAGREES || v == STAGE_AGREES)
 			v = one;
 		if (v == STAGE_DISAGREES)
 			break;
 	}
-	stage_set_drop(t);
 	for (i = 0; i < n && v == STAGE_AGREES; i++)
 		v = stage_set_read(t, paths[i]);
+	if (v == STAGE_AGREES)
+		stage_set_say_passed_over(t);
+	stage_set_drop(t);
 	for (i = 0; i < n; i++)
 		free(paths[i]);
 	return v;

@@ -535,6 +535,114 @@ START_TEST(member_missing)
 }
 END_TEST
 
+/* Edition v below dists/: a list of packages in two compressions, and a translation. */
+static void
+publish_dists(int v)
+{
+	static const enum unpack_kind kinds[] = {UNPACK_GZ, UNPACK_XZ};
+	static const char *const paths[] = {"main/Packages.gz", "main/Packages.xz"};
+	char list[512], text[2048], other[64], url[256];
+
+	packages_make(v, list, sizeof(list));
+	(void)snprintf(other, sizeof(other), "Package: a\nDescription-en: %d\n", v);
+	(void)snprintf(text, sizeof(text), "Date: Sat, 09 Jul 2022 09:%02d:00 UTC\nSHA256:\n", v);
+	list_line(text, sizeof(text), "main/i18n/Translation-en", other, strlen(other));
+	put(DISTS "main/i18n/Translation-en", other, strlen(other));
+	for (unsigned i = 0; i < NELEM(kinds); i++) {
+		struct packed p = pack_make(kinds[i], list, strlen(list));
+
+		list_line(text, sizeof(text), paths[i], p.p, p.n);
+		(void)snprintf(url, sizeof(url), DISTS "%s", paths[i]);
+		put(url, p.p, p.n);
+		free(p.p);
+	}
+	put(DISTS "InRelease", text, strlen(text));
+}
+
+/* Edition 2, but for one file of edition 1, or none, that clients have asked for. */
+static void
+publish_late(const char *path, bool stale)
+{
+	char old[BODY_MAX], url[256];
+	struct row *r;
+	size_t n;
+
+	publish_dists(1);
+	ck_assert_int_eq(update_from(DISTS "InRelease"), REASON_OK);
+	ck_assert_int_eq(update_from(DISTS "main/Packages.gz"), REASON_OK);
+	ck_assert_int_eq(update_from(DISTS "main/Packages.xz"), REASON_OK);
+	ck_assert_int_eq(update_from(DISTS "main/i18n/Translation-en"), REASON_OK);
+	index_flush(cache_parts(cache)->index);
+	(void)snprintf(url, sizeof(url), DISTS "%s", path);
+	r = row_of(slice_of(url));
+	n = r->n;
+	memcpy(old, r->body, n);
+	publish_dists(2);
+	AZ(pthread_mutex_lock(&lock));
+	memcpy(r->body, old, n);
+	r->n = n;
+	if (!stale)
+		r->url[0] = '-';
+	AZ(pthread_mutex_unlock(&lock));
+	ck_assert_int_eq(update_from(DISTS "InRelease"), REASON_REPO_DISAGREES);
+	ck_assert_int_eq(current_of(DISTS), 1);
+}
+
+/*
+ * What no install needs keeps a generation waiting for a minute: a translation, and one compression
+ * of a list that is here in another.
+ */
+START_TEST(late_member)
+{
+	static const char *const paths[] = {"main/i18n/Translation-en", "main/Packages.gz"};
+	const char *path = paths[_i / 2];
+	struct cache_answer a;
+	char url[256];
+
+	publish_late(path, _i % 2 != 0);
+	clock_test_advance(59000);
+	(void)update_from(DISTS "InRelease");
+	ck_assert_int_eq(current_of(DISTS), 1);
+	clock_test_advance(2000);
+	ck_assert_int_eq(update_from(DISTS "InRelease"), REASON_OK);
+	ck_assert_int_eq(current_of(DISTS), 2);
+	ck_assert_int_eq(counter_read(COUNTER_generation_passed_over_total), 1);
+	/* Its clients get that edition's or none. */
+	(void)snprintf(url, sizeof(url), DISTS "%s", path);
+	a = ask_url(url, false);
+	ck_assert(a.created && a.listed);
+	ck_assert_ptr_nonnull(flight_expected(a.flight));
+	fetch(NULL, a.flight, false);
+	ck_assert_int_eq(settle(a.flight), FLIGHT_FAILED);
+	answer_free(&a);
+}
+END_TEST
+
+/* A list of packages is waited for as long as it takes. */
+START_TEST(late_packages)
+{
+	char list[512];
+
+	for (int v = 1; v <= 2; v++) {
+		packages_make(v, list, sizeof(list));
+		release_put(DISTS "InRelease", v, "main/Packages", list, strlen(list));
+		if (v == 1)
+			put(DISTS "main/Packages", list, strlen(list));
+		ck_assert_int_eq(update_from(DISTS "InRelease"),
+		    v == 1 ? REASON_OK : REASON_REPO_DISAGREES);
+		if (v == 1)
+			ck_assert_int_eq(update_from(DISTS "main/Packages"), REASON_OK);
+	}
+	clock_test_advance(600000);
+	ck_assert_int_eq(update_from(DISTS "InRelease"), REASON_REPO_DISAGREES);
+	ck_assert_int_eq(current_of(DISTS), 1);
+	put(DISTS "main/Packages", list, strlen(list));
+	clock_test_advance(1000);
+	ck_assert_int_eq(update_from(DISTS "InRelease"), REASON_OK);
+	ck_assert_int_eq(current_of(DISTS), 2);
+}
+END_TEST
+
 /* Below dists/ only what clients ask for belongs to the set. */
 START_TEST(dists_by_asking)
 {
@@ -762,6 +870,8 @@ check_stage_suite(void)
 	tcase_add_test(t, broken);
 	tcase_add_test(t, another_form);
 	tcase_add_test(t, member_missing);
+	tcase_add_loop_test(t, late_member, 0, 4);
+	tcase_add_test(t, late_packages);
 	tcase_add_test(t, dists_by_asking);
 	tcase_add_loop_test(t, derives, 0, 2);
 	tcase_add_test(t, stored_meanwhile);

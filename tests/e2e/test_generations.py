@@ -3,6 +3,7 @@
 """Repository generations: an origin that disagrees with itself is no client's business."""
 import hashlib
 import json
+import os
 import time
 import types
 
@@ -727,6 +728,55 @@ def test_index_that_is_late_and_an_earlier_generation(env):
     assert counters["index_looks_total"] == counters["index_waits_in_vain_total"] == 1, counters
     gate.open()
     assert client.get(path).body == cdn.data(new, path)
+
+
+def with_contents(n):
+    """Release lists a Contents too, another one in each edition."""
+    def files(listed):
+        listed["main/Contents-all.gz"] = b"usr/bin/tool %d\n" % n
+        return listed
+    return files
+
+
+def check_contents_that_stay(env, gone):
+    """Some client has asked for it; installs don't need it: the others don't wait for good."""
+    os.environ["APT_DEPOT_TEST_PASS_OVER"] = "now"
+    cdn = env.dists_cdn(*small_debs())
+    old = cdn.publish(files=with_contents(1))
+    depot = env.depot(revalidate_wait="0s")
+    client = warm(depot, cdn)
+    path = cdn.repo.top + "main/Contents-all.gz"
+    assert client.get(path).body == cdn.data(old, path)
+    depot.wait_idle()
+    new = cdn.prepare(*small_debs("2", 2), files=with_contents(2))
+    env.origin.serve(path, Answer(b"none\n", 404) if gone else Answer(cdn.data(old, path)),
+                     host=cdn.repo.host)
+    for algorithm in ("SHA256", "SHA512"):
+        cdn.remove(f"{cdn.repo.top}main/by-hash/{algorithm}/"
+                   f"{hashlib.new(algorithm, cdn.data(new, path)).hexdigest()}",
+                   cdn.repo.by_hash(cdn.data(new, path), algorithm))
+    cdn.show(new)
+    updates(client, 1, old)
+    depot.wait_counter("generation_passed_over_total", "==", 1)
+    depot.wait_log(cdn.repo.host, "Contents-all.gz", "adopted without")
+    follow(depot, client, new)
+    update_and_download(client, 0)
+    response = client.get(path)
+    assert response.status in (502, 503) and response.body, response
+    env.origin.unserve(path, host=cdn.repo.host)
+    wait_until(lambda: client.get(path).status == 200, "Contents comes in the end")
+    assert client.get(path).body == cdn.data(new, path)
+    assert depot.log_text().count("adopted without") == 1
+
+
+def test_contents_that_stay_behind(env):
+    """Upstream keeps showing an earlier Contents beside its new Release."""
+    check_contents_that_stay(env, False)
+
+
+def test_contents_that_stay_away(env):
+    """Upstream has no Contents any more, though its new Release lists one."""
+    check_contents_that_stay(env, True)
 
 
 # -- restarts -------------------------------------------------------------------------------------

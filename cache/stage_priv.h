@@ -40,6 +40,7 @@ enum {
 	STAGE_TICK_MS = 10000,		/* expiry, Valid-Until */
 	STAGE_JOBS_MAX = 65536,
 	STAGE_SIGNATURE_BYTES = 64 << 10,
+	STAGE_FUTURE_S = 10,		/* apt's Acquire::Max-FutureTime */
 };
 
 /* What is going on at a root. Kept until it makes room for another one. */

@@ -62,6 +62,28 @@ stage_release_seen_at_s(struct index_view *view, const struct repo_gen *g)
 	return seen_s;
 }
 
+/* Would apt say of it, if its clock is ours, that it is not valid yet? */
+static bool
+stage_release_is_future(const struct release *r)
+{
+	return r->date_s > clock_wall_s() + STAGE_FUTURE_S;
+}
+
+/* From the future, while clients have one that is not: a publisher's slip, or our clock is wrong. */
+static bool
+stage_release_is_too_early(struct stage_try *t, const struct release *r)
+{
+	char when[32];
+
+	if (t->current == NULL || !stage_release_is_future(r) ||
+	    stage_release_is_future(repo_gen_release(t->current)))
+		return false;
+	repo_time_text(r->date_s, when);
+	(void)snprintf(t->why, t->why_cap, "upstream shows a Release of %s, which is %lld s ahead of "
+	    "this machine's clock: apt would refuse it", when, (long long)(r->date_s - clock_wall_s()));
+	return true;
+}
+
 /* Older than what is current: an edge of a CDN that lags? */
 static bool
 stage_release_is_too_old(struct stage_try *t, const struct release *r)
@@ -70,6 +92,9 @@ stage_release_is_too_old(struct stage_try *t, const struct release *r)
 	char ours[32], theirs[32];
 
 	if (t->current == NULL || r->date_s >= repo_gen_release(t->current)->date_s)
+		return false;
+	/* Whatever is not from the future is better than what is. */
+	if (stage_release_is_future(repo_gen_release(t->current)) && !stage_release_is_future(r))
 		return false;
 	seen_s = stage_release_seen_at_s(t->view, t->current);
 	repo_time_text(repo_gen_release(t->current)->date_s, ours);
@@ -381,7 +406,9 @@ stage_release_candidate(struct stage_try *t, struct stage_root *root, struct fli
 {
 	enum reason r = REASON_OK;
 
-	if (stage_release_is_too_old(t, release))
+	if (stage_release_is_too_early(t, release))
+		r = REASON_RELEASE_BAD;
+	else if (stage_release_is_too_old(t, release))
 		r = REASON_REPO_OLDER;
 	else
 		switch (stage_release_compare(t, root, f, which)) {

@@ -463,6 +463,58 @@ START_TEST(older)
 }
 END_TEST
 
+/* Edition v of the flat repository, dated so many seconds from now. */
+static void
+publish_dated(int v, int64_t ahead_s)
+{
+	time_t at = (time_t)(clock_wall_s() + ahead_s);
+	char list[512], text[2048];
+	struct tm tm;
+
+	packages_make(v, list, sizeof(list));
+	(void)gmtime_r(&at, &tm);
+	(void)strftime(text, sizeof(text), "Date: %a, %d %b %Y %H:%M:%S UTC\nSHA256:\n", &tm);
+	list_line(text, sizeof(text), "Packages", list, strlen(list));
+	put(ROOT "InRelease", text, strlen(text));
+	put(ROOT "Packages", list, strlen(list));
+}
+
+/* The number of the generation that a client gets. */
+static uint64_t
+seq_of(const char *root)
+{
+	struct repo_gen *g = repo_current(cache_parts(cache)->repos, slice_of(root));
+	uint64_t seq = g != NULL ? repo_gen_seq(g) : 0;
+
+	repo_gen_unref(&g);
+	return seq;
+}
+
+/* What apt would call not valid yet does not take a good one's place, nor stays in a good one's way. */
+START_TEST(from_the_future)
+{
+	publish_dated(1, -60);
+	ck_assert_int_eq(update(), REASON_OK);
+	publish_dated(2, 86400);
+	ck_assert_int_eq(update(), REASON_RELEASE_BAD);
+	ck_assert_uint_eq(seq_of(ROOT), 1);
+	publish_dated(3, 5);
+	ck_assert_int_eq(update(), REASON_OK);
+	ck_assert_uint_eq(seq_of(ROOT), 2);
+	/* Seen first, or adopted while the clock was wrong. */
+	clock_test_advance(2 * 86400 * 1000);
+	publish_dated(4, 0);
+	ck_assert_int_eq(update(), REASON_OK);
+	ck_assert_uint_eq(seq_of(ROOT), 3);
+	clock_test_advance(-2 * 86400 * 1000);
+	publish_dated(5, 86400);
+	ck_assert_int_eq(update(), REASON_REPO_OLDER);
+	publish_dated(6, -30);
+	ck_assert_int_eq(update(), REASON_OK);
+	ck_assert_uint_eq(seq_of(ROOT), 4);
+}
+END_TEST
+
 /* A list that contradicts itself is not believed, and not read at each check. */
 START_TEST(broken)
 {
@@ -867,6 +919,7 @@ check_stage_suite(void)
 	tcase_add_test(t, first_visit_tries_again);
 	tcase_add_test(t, malformed);
 	tcase_add_test(t, older);
+	tcase_add_test(t, from_the_future);
 	tcase_add_test(t, broken);
 	tcase_add_test(t, another_form);
 	tcase_add_test(t, member_missing);

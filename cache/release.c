@@ -204,29 +204,60 @@ release_days(int year, int month, int day)
 	return y * 365 + y / 4 - y / 100 + y / 400 + (m * 306 + 5) / 10 + day - 719469;
 }
 
+/* RELEASE_NO_TIME where one of these is none; seconds of the day. */
+static int64_t
+release_time_of(int year, int month, int day, int64_t seconds)
+{
+	static const uint8_t month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+
+	if (month < 0 || year < 1970 || day < 1 || day > month_days[month] || seconds < 0)
+		return RELEASE_NO_TIME;
+	return release_days(year, month, day) * 86400 + seconds;
+}
+
+/* A word that is a number of at most max_n digits, or -1. */
+static int
+release_next_number(struct slice *text, size_t max_n)
+{
+	struct slice word = release_next_word(text);
+	int number = release_take_number(&word, max_n);
+
+	return word.n == 0 ? number : -1;
+}
+
+/* What asctime writes, behind the day of the week. */
+static int64_t
+release_parse_asctime(struct slice text)
+{
+	int month = release_month(release_next_word(&text));
+	int day = release_next_number(&text, 2);
+	int64_t seconds = release_take_time(release_next_word(&text));
+	int year = release_next_number(&text, 4);
+
+	return release_trim(text).n == 0 ? release_time_of(year, month, day, seconds) :
+	    RELEASE_NO_TIME;
+}
+
 int64_t
 release_parse_date(struct slice text)
 {
-	static const uint8_t month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-	struct slice word = release_next_word(&text);
+	struct slice rest = text, word = release_next_word(&rest);
 	int day, month, year;
-	int64_t seconds, zone;
+	int64_t at_s, zone;
 
-	if (word.n != 0 && word.p[word.n - 1] == ',')	/* the day of the week says nothing new */
-		word = release_next_word(&text);
-	day = release_take_number(&word, 2);
-	if (word.n != 0)
-		return RELEASE_NO_TIME;
+	/* The day of the week says nothing new. */
+	if (word.n != 0 && word.p[word.n - 1] == ',')
+		text = rest;
+	else if (word.n == 3)
+		return release_parse_asctime(rest);
+	day = release_next_number(&text, 2);
 	month = release_month(release_next_word(&text));
-	word = release_next_word(&text);
-	year = release_take_number(&word, 4);
-	if (word.n != 0 || month < 0 || year < 1970 || day < 1 || day > month_days[month])
-		return RELEASE_NO_TIME;
-	seconds = release_take_time(release_next_word(&text));
+	year = release_next_number(&text, 4);
+	at_s = release_time_of(year, month, day, release_take_time(release_next_word(&text)));
 	zone = release_take_zone(release_next_word(&text));
-	if (seconds < 0 || zone == RELEASE_NO_TIME || release_trim(text).n != 0)
+	if (at_s == RELEASE_NO_TIME || zone == RELEASE_NO_TIME || release_trim(text).n != 0)
 		return RELEASE_NO_TIME;
-	return release_days(year, month, day) * 86400 + seconds - zone;
+	return at_s - zone;
 }
 
 /* -- armour -- */
@@ -396,13 +427,11 @@ release_read_value(struct release_work *w, struct slice name, struct slice value
 		if (w->has_date)
 			return release_refuse(w, REASON_RELEASE_BAD, "it has two Date fields");
 		w->has_date = true;
+		/* apt warns of one that it cannot read, and takes the Release. */
 		r->date_s = release_parse_date(value);
-		if (r->date_s == RELEASE_NO_TIME)
-			return release_refuse(w, REASON_RELEASE_BAD, "its Date cannot be read: \"%.*s\"",
-			    value.n > 60 ? 60 : (int)value.n, value.p);
 	} else if (slice_caseeq(name, SLICE("Valid-Until"))) {
 		r->valid_until_s = release_parse_date(value);
-		if (r->valid_until_s == RELEASE_NO_TIME)
+		if (value.n != 0 && r->valid_until_s == RELEASE_NO_TIME)
 			return release_refuse(w, REASON_RELEASE_BAD,
 			    "its Valid-Until cannot be read: \"%.*s\"", value.n > 60 ? 60 : (int)value.n,
 			    value.p);
@@ -473,8 +502,6 @@ release_read_lines(struct release_work *w)
 	}
 	if (r != REASON_OK)
 		return r;
-	if (!w->has_date)
-		return release_refuse(w, REASON_NOT_A_RELEASE, "it has no Date");
 	if (!w->has_section[RELEASE_SHA256] && !w->has_section[RELEASE_SHA512])
 		return release_refuse(w, REASON_NOT_A_RELEASE, "it has neither SHA256 nor SHA512");
 	return REASON_OK;
@@ -630,7 +657,7 @@ release_parse(struct release **r_p, const void *text, size_t n, char *why, size_
 	OBJ_NEW(w.r, RELEASE_MAGIC);
 	w.buf = malloc(n + 2);		/* a last line may get its end, and a NUL for words */
 	if (w.r != NULL && w.buf != NULL) {
-		w.r->valid_until_s = RELEASE_NO_TIME;
+		w.r->date_s = w.r->valid_until_s = RELEASE_NO_TIME;
 		r = release_copy_text(&w, (struct slice){text, n});
 		w.buf[w.n] = '\0';
 	}

@@ -36,7 +36,7 @@ struct release {
 	uint32_t magic;
 	bool is_signed;			/* it came in armour: nothing is said about by whom */
 	bool by_hash;			/* Acquire-By-Hash: yes */
-	int64_t date_s;
+	int64_t date_s;			/* RELEASE_NO_TIME: none, or one that cannot be read */
 	int64_t valid_until_s;		/* RELEASE_NO_TIME: for ever */
 	char origin[RELEASE_NAME_BYTES], label[RELEASE_NAME_BYTES];
 	char suite[RELEASE_NAME_BYTES], codename[RELEASE_NAME_BYTES];
@@ -49,8 +49,8 @@ struct release {
 
 /*
  * Parses InRelease or Release. NOT_A_RELEASE: it is something else (HTML, cut
- * off, without Date or without any SHA256 or SHA512 section); RELEASE_BAD: it is
- * one, but contradicts itself or oversteps a limit. Both with words in `why`.
+ * off, without any SHA256 or SHA512 section); RELEASE_BAD: it is one, but
+ * contradicts itself or oversteps a limit. Both with words in `why`.
  */
 enum reason release_parse(struct release **r_p, const void *text, size_t n, char *why,
     size_t why_cap) MUSTCHECK;
@@ -80,7 +80,10 @@ const struct release_file *release_first_packages(const struct release *r);
 /* The size of a listed index when unpacked; 0: the Release does not say. */
 uint64_t release_unpacked_bytes(const struct release *r, const struct release_file *f);
 
-/* "Sat, 09 Jul 2022 09:50:57 UTC" as seconds since 1970; RELEASE_NO_TIME: no such date. */
+/*
+ * "Sat, 09 Jul 2022 09:50:57 UTC" or "Sat Jul  9 09:50:57 2022" as seconds since 1970;
+ * RELEASE_NO_TIME: neither.
+ */
 int64_t release_parse_date(struct slice text);
 
 #endif

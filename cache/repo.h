@@ -231,7 +231,7 @@ void repo_gen_missing_tables(struct repos *rs, const struct repo_gen *g, repo_mi
     void *arg);
 
 /* ---- for commands and pages ---- */
-/* "2026-11-01T10:20:30Z" */
+/* "2026-11-01T10:20:30Z"; "an unknown date" of INT64_MIN */
 void repo_time_text(int64_t s, char out[32]);
 struct repo_gen_info {
 	struct slice root;

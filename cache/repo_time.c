@@ -89,6 +89,9 @@ repo_time_text(int64_t s, char out[32])
 	time_t t = (time_t)s;
 	struct tm tm;
 
-	(void)gmtime_r(&t, &tm);
+	if (gmtime_r(&t, &tm) == NULL) {
+		(void)snprintf(out, 32, "an unknown date");
+		return;
+	}
 	(void)strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }

@@ -91,7 +91,9 @@ stage_release_is_too_old(struct stage_try *t, const struct release *r)
 	int64_t wait_s = cache_adopt_older_s(t->st->cache, t->root), seen_s;
 	char ours[32], theirs[32];
 
-	if (t->current == NULL || r->date_s >= repo_gen_release(t->current)->date_s)
+	/* Of one without a date nobody can say. */
+	if (t->current == NULL || r->date_s == RELEASE_NO_TIME ||
+	    r->date_s >= repo_gen_release(t->current)->date_s)
 		return false;
 	/* Whatever is not from the future is better than what is. */
 	if (stage_release_is_future(repo_gen_release(t->current)) && !stage_release_is_future(r))

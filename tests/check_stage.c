@@ -463,9 +463,11 @@ START_TEST(older)
 }
 END_TEST
 
-/* Edition v of the flat repository, dated so many seconds from now. */
+enum form { RFC1123, ASCTIME, ISO8601, NO_DATE };
+
+/* Edition v of the flat repository, with a Date of this form, so many seconds from now. */
 static void
-publish_dated(int v, int64_t ahead_s)
+publish_dated(int v, enum form form, int64_t ahead_s)
 {
 	time_t at = (time_t)(clock_wall_s() + ahead_s);
 	char list[512], text[2048];
@@ -473,7 +475,20 @@ publish_dated(int v, int64_t ahead_s)
 
 	packages_make(v, list, sizeof(list));
 	(void)gmtime_r(&at, &tm);
-	(void)strftime(text, sizeof(text), "Date: %a, %d %b %Y %H:%M:%S UTC\nSHA256:\n", &tm);
+	switch (form) {
+	case RFC1123:
+		(void)strftime(text, sizeof(text), "Date: %a, %d %b %Y %H:%M:%S UTC\nSHA256:\n", &tm);
+		break;
+	case ASCTIME:
+		(void)strftime(text, sizeof(text), "Date: %a %b %e %H:%M:%S %Y\nSHA256:\n", &tm);
+		break;
+	case ISO8601:
+		(void)strftime(text, sizeof(text), "Date: %Y-%m-%dT%H:%M:%SZ\nSHA256:\n", &tm);
+		break;
+	case NO_DATE:
+		(void)snprintf(text, sizeof(text), "SHA256:\n");
+		break;
+	}
 	list_line(text, sizeof(text), "Packages", list, strlen(list));
 	put(ROOT "InRelease", text, strlen(text));
 	put(ROOT "Packages", list, strlen(list));
@@ -493,25 +508,45 @@ seq_of(const char *root)
 /* What apt would call not valid yet does not take a good one's place, nor stays in a good one's way. */
 START_TEST(from_the_future)
 {
-	publish_dated(1, -60);
+	publish_dated(1, RFC1123, -60);
 	ck_assert_int_eq(update(), REASON_OK);
-	publish_dated(2, 86400);
+	publish_dated(2, RFC1123, 86400);
 	ck_assert_int_eq(update(), REASON_RELEASE_BAD);
 	ck_assert_uint_eq(seq_of(ROOT), 1);
-	publish_dated(3, 5);
+	publish_dated(3, RFC1123, 5);
 	ck_assert_int_eq(update(), REASON_OK);
 	ck_assert_uint_eq(seq_of(ROOT), 2);
 	/* Seen first, or adopted while the clock was wrong. */
 	clock_test_advance(2 * 86400 * 1000);
-	publish_dated(4, 0);
+	publish_dated(4, RFC1123, 0);
 	ck_assert_int_eq(update(), REASON_OK);
 	ck_assert_uint_eq(seq_of(ROOT), 3);
 	clock_test_advance(-2 * 86400 * 1000);
-	publish_dated(5, 86400);
+	publish_dated(5, RFC1123, 86400);
 	ck_assert_int_eq(update(), REASON_REPO_OLDER);
-	publish_dated(6, -30);
+	publish_dated(6, RFC1123, -30);
 	ck_assert_int_eq(update(), REASON_OK);
 	ck_assert_uint_eq(seq_of(ROOT), 4);
+}
+END_TEST
+
+/* A Release without a date that can be read is a generation too, and neither older nor newer. */
+START_TEST(without_a_date)
+{
+	static const enum form forms[] = {RFC1123, NO_DATE, ISO8601, RFC1123, ASCTIME};
+
+	for (unsigned i = 0; i < NELEM(forms); i++) {
+		publish_dated((int)i, forms[i], -100 * (int64_t)(i < 4 ? i : 2));
+		ck_assert_int_eq(update(), REASON_OK);
+		ck_assert_uint_eq(seq_of(ROOT), i + 1);
+	}
+	publish_dated(5, ASCTIME, -300);
+	ck_assert_int_eq(update(), REASON_REPO_OLDER);
+	publish_dated(6, NO_DATE, 0);
+	ck_assert_int_eq(update(), REASON_OK);
+	end();
+	start();
+	ck_assert_uint_eq(seq_of(ROOT), 6);
 }
 END_TEST
 
@@ -920,6 +955,7 @@ check_stage_suite(void)
 	tcase_add_test(t, malformed);
 	tcase_add_test(t, older);
 	tcase_add_test(t, from_the_future);
+	tcase_add_test(t, without_a_date);
 	tcase_add_test(t, broken);
 	tcase_add_test(t, another_form);
 	tcase_add_test(t, member_missing);

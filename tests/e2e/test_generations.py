@@ -4,6 +4,7 @@
 import hashlib
 import json
 import os
+import re
 import time
 import types
 
@@ -728,6 +729,36 @@ def test_index_that_is_late_and_an_earlier_generation(env):
     assert counters["index_looks_total"] == counters["index_waits_in_vain_total"] == 1, counters
     gate.open()
     assert client.get(path).body == cdn.data(new, path)
+
+
+def test_release_without_a_date(env):
+    """apt takes it with a warning, or without one where C wrote its Date: generations they are."""
+    undated = env.flat_cdn(*small_debs())
+    by_c = env.dists_cdn(forge_deb("tool", "1", 4000), forge_deb("lib", "1", 4001))
+    depot = env.depot(revalidate_wait="20s")
+
+    def dated(cdn):
+        when = time.strftime("%a %b %e %H:%M:%S %Y", time.gmtime(1.7e9 + 60 * len(cdn.editions)))
+        line = b"" if cdn is undated else f"Date: {when}\n".encode()
+        return lambda text: re.sub(rb"(?m)^Date: .*\n", line, text)
+    for cdn in (undated, by_c):
+        cdn.publish(release=dated(cdn))
+        client = warm(depot, cdn)
+        new = cdn.publish(*small_debs("2", 2), release=dated(cdn))
+        follow(depot, client, new)
+        update_and_download(client, 0)
+    assert depot.counter("generations_adopted_total") == 4
+    env.origin.stop()
+    depot.restart()
+    update_and_download(AptLike(undated, depot.port), 0)
+    update_and_download(AptLike(by_c, depot.port), 0)
+    listing = depot.command("generations")
+    assert listing.count("published 2023-11-14T") == 2, listing
+    assert listing.count("packages") == 4, listing
+    assert '"date":null' in depot.get("/-/api/v1/generations").text
+    assert depot.get("/-/").status == 200
+    explained = depot.command("explain", undated.url(undated.repo.path_of("tool")))
+    assert "stored" in explained and "1970" not in explained, explained
 
 
 def with_contents(n):

@@ -170,6 +170,18 @@ repo_expire_tables(struct repos *rs)
 	}
 }
 
+/* Is it pinned, or has a client that may go on with it (lock held)? */
+static bool
+repo_expire_is_wanted(struct repos *rs, const struct repo *repo, unsigned at)
+{
+	const struct repo_gen *g = repo->gens[at];
+
+	/* Connections live as long as clients like; what is kept for them is bounded. */
+	return g->pins_n > 0 ||
+	    (atomic_load(&g->connections_n) > 0 && at < rs->conf.keep_n + REPO_HELD_GENS_MAX) ||
+	    repo_hold_is_held(rs->holds, repo, g->seq, clock_mono_ms() - rs->conf.hold_ms);
+}
+
 void
 repo_expire(struct repos *rs)
 {
@@ -180,9 +192,7 @@ repo_expire(struct repos *rs)
 		struct repo *repo = rs->repos[i];
 
 		for (unsigned k = repo->gens_n; k-- > 1;) {
-			if (k < rs->conf.keep_n || repo->gens[k]->pins_n > 0 ||
-			    repo_hold_is_held(rs->holds, repo, repo->gens[k]->seq,
-			    clock_mono_ms() - rs->conf.hold_ms))
+			if (k < rs->conf.keep_n || repo_expire_is_wanted(rs, repo, k))
 				continue;
 			repo_expire_gen(rs, repo, k, "newer ones are kept");
 			changed = true;

@@ -19,6 +19,7 @@ enum {
 	REPO_UP_MAX = 3,		/* parents of a flat root that file names may start from */
 	REPO_DEPTH_MAX = 32,		/* directories of a URL that are looked at */
 	REPO_HELD_MAX = 32,		/* repositories of which one connection holds a generation */
+	REPO_HELD_GENS_MAX = 64,	/* beyond keep_generations: so many are kept for connections */
 	REPO_GEN_KEY_BYTES = KEY_BYTES + 8,
 	REPO_MEMO = 1024,		/* answers that a view remembers; a power of two */
 	REPO_WAIT_FIRST_MS = 3000,	/* for a missing index, where no earlier generation is */
@@ -46,6 +47,7 @@ struct repo_gen {
 	struct repo *repo;		/* a reference */
 	uint64_t seq;			/* grows with each one of the repository */
 	_Atomic bool superseded;	/* a newer one is current */
+	_Atomic uint32_t connections_n;	/* that see it, since they were given it */
 	int64_t adopted_at_s;
 	struct sign_signers signers;
 	struct release *release;

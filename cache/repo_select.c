@@ -51,6 +51,15 @@ repo_select_seq(const struct repo_snap *snap, uint64_t seq)
 	return NULL;
 }
 
+/* The connection sees this generation no longer. */
+static void
+repo_held_drop(struct repo_gen **g_p)
+{
+	if (*g_p != NULL)
+		(void)atomic_fetch_sub(&(*g_p)->connections_n, 1);
+	repo_gen_unref(g_p);
+}
+
 /* Notes in the connection's memory that it sees this generation, in front of what it was given before. */
 static void
 repo_held_note(struct cache_client *client, struct repo_gen *gen)
@@ -68,8 +77,8 @@ repo_held_note(struct cache_client *client, struct repo_gen *gen)
 		i--;
 	else if (i == h->n)
 		h->n++;
-	(void)repo_gen_ref(gen);
-	repo_gen_unref(&h->gens[i]);
+	(void)atomic_fetch_add(&repo_gen_ref(gen)->connections_n, 1);
+	repo_held_drop(&h->gens[i]);
 	memmove(&h->gens[1], &h->gens[0], i * sizeof(struct repo_gen *));
 	h->gens[0] = gen;
 }
@@ -83,7 +92,7 @@ repo_held_free(struct repo_held **held_p)
 	if (h == NULL)
 		return;
 	for (unsigned i = 0; i < h->n; i++)
-		repo_gen_unref(&h->gens[i]);
+		repo_held_drop(&h->gens[i]);
 	free(h);
 }
 

@@ -23,8 +23,8 @@ Suite *check_repo_suite(void);
 
 struct gens {
 	unsigned n;
-	uint64_t seqs[16];
-	char pins[16][64];
+	uint64_t seqs[128];
+	char pins[128][64];
 	uint64_t packages_n;
 };
 
@@ -33,7 +33,7 @@ gens_add(void *arg, const struct repo_gen_info *info)
 {
 	struct gens *g = arg;
 
-	ck_assert_uint_lt(g->n, 16);
+	ck_assert_uint_lt(g->n, NELEM(g->seqs));
 	ck_assert_int_eq(info->current, g->n == 0);
 	g->seqs[g->n] = info->seq;
 	(void)snprintf(g->pins[g->n++], 64, "%.60s", info->pins);
@@ -179,6 +179,14 @@ START_TEST(expires)
 	ck_assert_uint_eq(gens_of(FLAT).n, 4);
 	clock_test_advance(HOLD_MS + 1000);
 	repo_expire(repofix.rs);
+	/* The connection that was given it goes on with it, and its files are kept for it. */
+	ck_assert_uint_eq(gens_of(FLAT).n, 4);
+	ck_assert_int_eq(repofix_sees(&c, "a_1.deb"), 3);
+	repofix_list("./a_1.deb x86_64/c_1.deb", 3, list, sizeof(list));
+	repofix_release("Packages", list, 3, text, sizeof(text));
+	ck_assert(repofix_is_stored(FLAT "InRelease", text));
+	cache_client_fini(&c);
+	repo_expire(repofix.rs);
 	g = gens_of(FLAT);
 	ck_assert_uint_eq(g.n, 3);
 	ck_assert_uint_eq(g.seqs[0], 5);
@@ -186,9 +194,6 @@ START_TEST(expires)
 	ck_assert_uint_eq(g.seqs[2], 1);
 	ck_assert_str_eq(g.pins[0], "now");
 	ck_assert_str_eq(g.pins[2], "first");
-	/* The connection that was given it goes on with it. */
-	ck_assert_int_eq(repofix_sees(&c, "a_1.deb"), 3);
-	cache_client_fini(&c);
 	/* Its Release is forgotten, those of the others are not. */
 	for (int v = 1; v <= 5; v++) {
 		repofix_list(v == 1 ? "./a_1.deb x86_64/c_1.deb old_1.deb" :
@@ -204,6 +209,27 @@ START_TEST(expires)
 	ck_assert_uint_eq(gens_of(FLAT).n, 2);
 	ck_assert_int_eq(repofix_sees_at("first"), 0);
 	repofix_restart();
+	ck_assert_uint_eq(gens_of(FLAT).n, 2);
+}
+END_TEST
+
+/* A connection for each of very many publications: some of those generations are kept. */
+START_TEST(connections_keep_few)
+{
+	struct cache_client c[REPO_HELD_GENS_MAX + 8];
+
+	memset(c, 0, sizeof(c));
+	repofix.keep_n = 2;
+	repofix_restart();
+	for (unsigned i = 0; i < NELEM(c); i++) {
+		repofix_publish_flat((int)i + 1, T0 + i * 10);
+		repofix_give(&c[i], FLAT, clock_mono_ms());
+	}
+	repo_expire(repofix.rs);
+	ck_assert_uint_eq(gens_of(FLAT).n, REPO_HELD_GENS_MAX + 2);
+	for (unsigned i = 0; i < NELEM(c); i++)
+		cache_client_fini(&c[i]);
+	repo_expire(repofix.rs);
 	ck_assert_uint_eq(gens_of(FLAT).n, 2);
 }
 END_TEST
@@ -560,6 +586,7 @@ check_repo_suite(void)
 	tcase_add_test(t, roots_are_bounded);
 	tcase_add_test(t, memory_is_bounded);
 	tcase_add_test(t, expires);
+	tcase_add_test(t, connections_keep_few);
 	tcase_add_test(t, expires_the_first_of_twins);
 	tcase_add_test(t, pin_names);
 	tcase_add_test(t, survives_restart);

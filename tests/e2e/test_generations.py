@@ -371,6 +371,24 @@ def test_no_generation_hold(env):
     env.origin.start_again()
 
 
+def test_one_generation_and_a_connection(env):
+    """keep_generations = 1, no hold: a connection's files are kept as long as it lives."""
+    cdn = env.flat_cdn(*small_debs())
+    old = cdn.editions[0]
+    depot = env.depot(revalidate_wait="20s", generation_hold="0s", keep_generations="1")
+    warm(depot, cdn)
+    client = AptLike(cdn, depot.port).connect()
+    client.update_release()
+    for n in range(2, 5):
+        # The third one's staging begins once the second's, and with it the first, has been tidied.
+        follow(depot, AptLike(cdn, depot.port), cdn.publish(*small_debs(str(n), n)))
+    depot.wait_counter("generations_expired_total", ">=", 1)
+    client.fetch_index()
+    client.has_whole(old)
+    assert client.download("tool") == old.debs["tool"].data
+    client.close()
+
+
 def test_release_that_lags_behind_inrelease(env):
     """And the other way round: who is given the earlier one gets its index, and its packages."""
     cdn = env.dists_cdn(*small_debs(), signed=True)

@@ -29,15 +29,24 @@ fetch_verdict(void *arg)
 		mailbox_post(&ft->u->mailbox, &ft->verdict);
 }
 
+/* The flight failed without us. */
+static void
+fetch_take_failure(struct fetch *ft)
+{
+	if (flight_reason(ft->f) == REASON_REPO_OLDER)
+		fetch_avoid_address(ft, "shows an older Release");
+	fetch_over(ft);
+}
+
 void
 fetch_await_verdict(struct fetch *ft)
 {
 	segments_free(&ft->segments);
 	fetch_end_try(ft);
 	fetch_set_state(ft, FETCH_VERIFY);
-	/* It could not be read back, and its verdict came before its last bytes: there is no other. */
+	/* A body that can't be read back may fail before its last bytes: no other verdict comes. */
 	if (flight_state(ft->f) == FLIGHT_FAILED)
-		fetch_over(ft);
+		fetch_take_failure(ft);
 }
 
 /* Forgets everything about what came, and asks anew. */
@@ -179,9 +188,7 @@ fetch_verdict_mail(struct mail *m)
 		fetch_over(ft);
 		return;
 	case FLIGHT_FAILED:
-		if (flight_reason(ft->f) == REASON_REPO_OLDER)
-			fetch_avoid_address(ft, "shows an older Release");
-		fetch_over(ft);
+		fetch_take_failure(ft);
 		return;
 	case FLIGHT_WAITING:
 	case FLIGHT_STREAMING:

@@ -53,6 +53,19 @@ def test_small_body_is_right_in_the_end(env):
     assert "127.0.0.1" in line and line.count("SHA256:") == 2
 
 
+@patient
+def test_slow_small_body_is_not_silent(env):
+    """Its reader has a head after ten seconds, bytes ten seconds later: soon enough for apt."""
+    thing = Thing(60000)
+    env.origin.serve(thing.path, Answer(thing.data, rate=1000))
+    depot = env.depot()
+    with depot.conn() as conn:
+        conn.ask(thing.target)
+        response = conn.read_head()
+        assert (response.status, response.get("Content-Length")) == (200, "60000"), response
+        assert conn.read_exactly(1) == thing.data[:1]
+
+
 def test_reader_goes_on_where_its_bytes_agree(env):
     """The wrong byte was withheld: the reader gets the rest of the right body, and is not cut."""
     depot = env.depot()

@@ -56,7 +56,6 @@ fetch_set_state(struct fetch *ft, enum fetch_state to)
 	log_debug("flight=%llu fetch %s -> %s", (unsigned long long)flight_id(ft->f),
 	    fetch_state_names[ft->state], fetch_state_names[to]);
 	ft->state = to;
-	ft->state_ms = ft->u->now_ms;
 }
 
 /* ---- birth and end ---- */
@@ -763,7 +762,7 @@ fetch_begin(struct fetch *ft)
 
 	CHECK_OBJ(ft, FETCH_MAGIC);
 	TAILQ_INSERT_TAIL(&u->fetches, ft, link);
-	ft->state_ms = ft->progress_ms = u->now_ms;
+	ft->progress_ms = u->now_ms;
 	AZ(event_assign(&ft->pause, u->base, -1, 0, fetch_pause_cb, ft));
 	flight_drive(ft->f, &driver);
 	if (flight_readers(ft->f) == 0)

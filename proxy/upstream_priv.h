@@ -147,7 +147,6 @@ struct fetch {
 	TAILQ_ENTRY(fetch) dirty_link;
 	bool dirty;
 	enum fetch_state state;
-	int64_t state_ms;
 	struct mail order;		/* workers: start this */
 	struct mail crowd;		/* flight: readers came or went */
 	_Atomic bool crowd_posted;

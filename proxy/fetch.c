@@ -89,7 +89,7 @@ fetch_free_when_quiet(struct fetch *ft)
 }
 
 /* There may be room for more again; if not, it pauses again. */
-static void
+void
 fetch_unpause(struct fetch *ft)
 {
 	if (!ft->paused || ft->curl == NULL)
@@ -111,7 +111,8 @@ fetch_crowd_mail(struct mail *m)
 		fetch_free_when_quiet(ft);
 	else {
 		ft->lonely_ms = flight_readers(ft->f) == 0 ? ft->u->now_ms : 0;
-		fetch_unpause(ft);
+		if (!segments_relieving(ft))
+			fetch_unpause(ft);
 		if (ft->state == FETCH_QUEUED)
 			upstream_requeue(ft);
 	}

@@ -223,6 +223,9 @@ fetch_judge_whole(struct fetch *ft)
 		}
 		ft->plan = PLAN_COMPARE;
 		ft->compare_at = 0;
+		/* It ignores Range: nothing could replace this connection. */
+		if (ft->resume_at > 0 && fetch_is_same_version(ft, r))
+			uphost_limit_segments(ft->host, 1, ft->u->now_ms + UPHOST_NO_RANGES_MS);
 	} else if (ft->resume_at > 0)
 		ft->plan = PLAN_RESTART;	/* only a kept part, nothing shown yet */
 	else

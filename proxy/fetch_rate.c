@@ -9,12 +9,15 @@
  * hold its client for hours, so it is given up below FETCH_SLOW_BYTES a
  * second while somebody waits, unless the origin gives nobody more than that:
  * on a line that slow, a new connection only costs another handshake. The
- * next one goes to another address where the origin has several.
+ * next one goes to another address where the origin has several. It must have
+ * its 206 before the slow one is let go (segments_relieve): an origin without
+ * ranges would start over, and be no faster.
  */
 #include <stdio.h>
 
 #include "include/counter.h"
 #include "include/log.h"
+#include "proxy/segment.h"
 #include "proxy/upstream_priv.h"
 
 enum {
@@ -45,6 +48,13 @@ uint64_t
 uphost_rate(const struct uphost *h, int64_t now_ms)
 {
 	return h->rate_ms != 0 && now_ms - h->rate_ms < UPHOST_RATE_MS ? h->rate : 0;
+}
+
+void
+uphost_limit_segments(struct uphost *h, unsigned max, int64_t until_ms)
+{
+	h->segments_max = max;
+	h->segments_max_until_ms = until_ms;
 }
 
 void
@@ -79,15 +89,6 @@ fetch_measure(struct fetch *ft, uint64_t *rate)
 	return true;
 }
 
-/* Could another connection go on where this one is? */
-static bool
-fetch_can_resume(const struct fetch *ft)
-{
-	return ft->began_here && ft->want_total >= 0 &&
-	    (http_etag_is_strong(slice_of(ft->want.etag)) ||
-	    ft->want.last_modified_s != INT64_MIN);
-}
-
 bool
 fetch_check_slow(struct fetch *ft)
 {
@@ -95,9 +96,9 @@ fetch_check_slow(struct fetch *ft)
 	uint64_t rate, usual, left;
 	char detail[256];
 
-	/* What is only passed on is as slow as its readers. */
-	if (ft->plan != PLAN_BODY || !fetch_can_resume(ft) || flight_waiting_readers(ft->f) == 0 ||
-	    flight_passes_through(ft->f)) {
+	/* What is only passed on is as slow as its readers, and a paused one as its replacement. */
+	if (!segments_allowed(ft) || flight_waiting_readers(ft->f) == 0 ||
+	    flight_passes_through(ft->f) || ft->paused) {
 		s->since_ms = 0;
 		return false;
 	}
@@ -113,8 +114,12 @@ fetch_check_slow(struct fetch *ft)
 	s->again_ms = ft->u->now_ms + ((int64_t)FETCH_SLOW_MS << s->replaced_n);
 	if (s->replaced_n < FETCH_SLOW_BACKOFF_MAX)
 		s->replaced_n++;
-	COUNT(upstream_slow_replaced_total);
 	fetch_avoid_address(ft, "hardly sent anything");
+	if (!segments_proven(ft)) {
+		segments_relieve(ft);
+		return false;
+	}
+	COUNT(upstream_slow_replaced_total);
 	(void)snprintf(detail, sizeof(detail), "%.*s at %s: only %llu bytes a second",
 	    SLICE_ARG(ft->url.host), ft->address, (unsigned long long)rate);
 	fetch_break_off(ft, REASON_UP_TIMEOUT, detail);

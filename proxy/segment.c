@@ -53,7 +53,7 @@ segment_write(struct segment *sg)
 		all->ft->progress_ms = all->ft->u->now_ms;
 		if (r != REASON_OK)
 			all->broken = r;
-		all->spoilt = r != REASON_OK || !flight_takes_ahead(f);
+		all->spoilt = r != REASON_OK || (!all->in_order && !flight_takes_ahead(f));
 	}
 	if (r != REASON_OK)
 		return false;

@@ -30,6 +30,14 @@ size_t segments_room(struct segments *all, size_t n);
  * can't, nothing has changed. True: the fetch may be gone.
  */
 bool segments_take_over(struct fetch *ft, const char *why);
+/* May parts of the body that one stream brings be asked for on other connections? */
+bool segments_allowed(const struct fetch *ft);
+/* Has a part been given, so that they could bring the rest? */
+bool segments_proven(const struct fetch *ft);
+/* Its stream is too slow: another one for the rest, if the origin gives parts; else it goes on. */
+void segments_relieve(struct fetch *ft);
+/* Is that being asked just now? */
+bool segments_relieving(const struct fetch *ft);
 /* Writes what the foremost segment has received. */
 void segments_flush(struct segments *all);
 /* Stops them all; what they wrote ahead is forgotten. */

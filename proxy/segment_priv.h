@@ -58,8 +58,11 @@ struct segments {
 	bool lead;			/* the fetch's own stream runs */
 	/* It brings all but what readers far ahead ask for. */
 	bool on_demand;
+	bool in_order;			/* the body only grows at its end: one at a time */
 	bool met;			/* it has come to a piece with bytes, and takes no more */
 	bool landing;			/* little is on its way to the lead */
+	/* The lead is paused for one segment that is to replace it; limit_was: for afterwards. */
+	bool relief;
 	bool proven;			/* some segment was good */
 	bool spoilt;			/* what lies ahead can't be used: memory, or a failed write */
 	enum reason broken;		/* the body itself can't be written */

@@ -18,6 +18,9 @@
  * next piece (segments_pick.c), which it reads as it comes. Of a body that one
  * stream brings well enough such parts are all that segments fetch, on demand.
  *
+ * A lead that only drips (fetch_rate.c) is relieved: it is paused while one
+ * segment asks for all of the rest, and goes on if there are no ranges.
+ *
  *   piece    a hole (nobody's) -> taken by a segment -> complete -> part of the prefix
  *            taken -> hole     its segment broke off: the next free one goes on there
  *   segment  one request (segment.c): made by segments_schedule, ends in segment_done
@@ -57,7 +60,6 @@ enum {
 	SEGMENT_RETRY_MS = 100,			/* after the first; doubled */
 	SEGMENT_BUSY_MS = 60000,		/* how long "too many" is remembered of a host */
 	SEGMENT_RETRY_AFTER_MAX_S = 10,
-	SEGMENT_NO_RANGES_MS = 600000,		/* and that ranges are of no use there */
 	SEGMENT_YIELD_MS = 1000,		/* who gave its slot away does not ask at once */
 
 	/* Is all of this faster than one stream? */
@@ -94,7 +96,7 @@ bool
 segments_usable(struct segments *all)
 {
 	/* The lead's own bytes may have moved the body to memory. */
-	all->spoilt |= !flight_takes_ahead(all->ft->f);
+	all->spoilt |= !all->in_order && !flight_takes_ahead(all->ft->f);
 	return !all->spoilt;
 }
 
@@ -226,22 +228,20 @@ static void
 segments_give_up(struct segments *all, const char *why, int64_t remember_ms)
 {
 	struct fetch *ft = all->ft;
-	bool lead = all->lead && !all->met;
+	bool lead = all->lead && !all->met, relief = all->relief;
 	enum reason broken = all->broken;
 
 	/* The prefix has gone past it. */
 	if (all->lead && all->met)
 		curlev_remove(ft->u->curlev, ft->curl);
 
-	if (remember_ms > 0) {
-		all->host->segments_max = 1;
-		all->host->segments_max_until_ms = ft->u->now_ms + remember_ms;
-	}
+	if (remember_ms > 0)
+		uphost_limit_segments(all->host, 1, ft->u->now_ms + remember_ms);
 	COUNT(segment_fallbacks_total);
 	log_info("flight=%llu no parallel ranges: %s: one stream brings the rest from byte %llu",
 	    (unsigned long long)flight_id(ft->f), why,
 	    (unsigned long long)flight_committed(ft->f));
-	ft->no_segments = true;
+	ft->no_segments = !relief || all->requests_n > 0;	/* or no slot was free: later */
 	if (lead && all->landing)
 		segments_set_window(all, SEGMENT_LAND_BYTES);
 	segments_free(&ft->segments);
@@ -250,6 +250,8 @@ segments_give_up(struct segments *all, const char *why, int64_t remember_ms)
 		fetch_fail_planned(ft, 0);
 	} else if (!lead)
 		fetch_again(ft, REASON_UP_CLOSED, 0, why);
+	else if (relief)
+		fetch_unpause(ft);
 }
 
 /* Everything is here. The fetch is gone afterwards. */
@@ -354,6 +356,8 @@ segments_settle(struct segments *all)
 		segments_give_up(all, "too many of them fail", SEGMENT_BUSY_MS);
 	else if (!segments_schedule(all))
 		segments_give_up(all, reason_text(REASON_NO_MEMORY), 0);
+	else if (lead && all->relief && all->running_n == 0)
+		segments_give_up(all, "no other connection brings more", 0);
 	return lead;
 }
 
@@ -379,8 +383,7 @@ segments_shrink(struct segments *all, const struct segment *sg)
 		wait_s = SEGMENT_RETRY_AFTER_MAX_S;
 	if (all->limit_n > 1)
 		all->limit_n = good_n > 1 ? good_n < all->limit_n ? good_n : all->limit_n - 1 : 1;
-	all->host->segments_max = all->limit_n;
-	all->host->segments_max_until_ms = now + SEGMENT_BUSY_MS;
+	uphost_limit_segments(all->host, all->limit_n, now + SEGMENT_BUSY_MS);
 	if (good_n == 0)
 		segments_note_failure(all, "the origin is busy");
 	else
@@ -452,14 +455,14 @@ segment_done(struct segment *sg, CURLcode result)
 		(void)segments_settle(all);
 		return;
 	case SEGMENT_WHOLE:
-		segments_give_up(all, "the origin ignores Range", SEGMENT_NO_RANGES_MS);
+		segments_give_up(all, "the origin ignores Range", UPHOST_NO_RANGES_MS);
 		return;
 	case SEGMENT_CHANGED:
 		segments_give_up(all, "the origin shows another version now", 0);
 		return;
 	case SEGMENT_LIES:
 		segments_give_up(all, "the origin sent another range than asked for",
-		    SEGMENT_NO_RANGES_MS);
+		    UPHOST_NO_RANGES_MS);
 		return;
 	case SEGMENT_REFUSED:
 		(void)snprintf(why, sizeof(why), "the origin answered %d to a range", status);
@@ -488,18 +491,23 @@ segments_is_known_slow(const struct fetch *ft)
 	return rate > 0 && rate < SEGMENT_FAST_BYTES;
 }
 
-/* May parts of this body be asked for at all? */
-static bool
-segments_possible(const struct fetch *ft)
+bool
+segments_allowed(const struct fetch *ft)
 {
 	const struct uphost *h = ft->host;
 
 	return !ft->no_segments && ft->curl != NULL && ft->began_here &&
-	    ft->plan == PLAN_BODY && !ft->resp->accept_ranges_none && h->conf->segments > 1 &&
-	    ft->want_total >= 0 &&
+	    ft->plan == PLAN_BODY && !ft->resp->accept_ranges_none && ft->want_total >= 0 &&
 	    (h->segments_max_until_ms <= ft->u->now_ms || h->segments_max > 1) &&
 	    (http_etag_is_strong(slice_of(ft->want.etag)) ||
-	    ft->want.last_modified_s != INT64_MIN) &&
+	    ft->want.last_modified_s != INT64_MIN);
+}
+
+/* Is it time to look whether they would help? */
+static bool
+segments_possible(const struct fetch *ft)
+{
+	return segments_allowed(ft) && ft->host->conf->segments > 1 &&
 	    !flight_is_private(ft->f) && flight_takes_ahead(ft->f) &&
 	    ft->u->now_ms - ft->rate_ms >= (segments_is_known_slow(ft) ?
 	    SEGMENT_AGAIN_AFTER_MS : SEGMENT_AFTER_MS);
@@ -595,15 +603,61 @@ segments_take_over(struct fetch *ft, const char *why)
 		    (unsigned long long)flight_id(ft->f),
 		    (unsigned long long)flight_committed(ft->f), why);
 	uphost_note_rate(ft->host, ft->body_bytes, ft->u->now_ms - ft->rate_ms, ft->u->now_ms);
-	if (all->on_demand)
+	if (all->relief) {
+		COUNT(upstream_slow_replaced_total);
+		all->limit_n = all->limit_was;
+	} else if (all->on_demand)
 		COUNT(segmented_fetches_total);
-	all->lead = all->on_demand = false;
+	all->lead = all->on_demand = all->relief = false;
 	upstream_pass_slot(ft);
 	all->held_n++;
 	fetch_end_try(ft);
 	fetch_set_state(ft, FETCH_SEGMENTS);
 	(void)segments_settle(all);
 	return true;
+}
+
+bool
+segments_proven(const struct fetch *ft)
+{
+	return ft->segments != NULL && ft->segments->proven;
+}
+
+bool
+segments_relieving(const struct fetch *ft)
+{
+	return ft->segments != NULL && ft->segments->relief;
+}
+
+void
+segments_relieve(struct fetch *ft)
+{
+	struct segments *all;
+
+	if (ft->segments != NULL)
+		return;		/* they are at it */
+	fetch_flush(ft);
+	all = ft->plan == PLAN_BODY ? segments_new(ft) : NULL;
+	if (all == NULL)
+		return;
+	all->in_order = flight_is_private(ft->f) || !flight_takes_ahead(ft->f);
+	/* Afterwards a small body is one stream's again. */
+	all->limit_was = all->in_order || all->total < ft->u->depot->config->segment_min ? 1 :
+	    all->limit_n;
+	all->limit_n = 2;
+	all->relief = true;
+	ft->segments = all;
+	if (piece_add(&all->pieces, flight_committed(ft->f), all->total) == NULL) {
+		segments_free(&ft->segments);
+		return;
+	}
+	/* What it brought meanwhile would come twice. */
+	ft->paused = true;
+	(void)curl_easy_pause(ft->curl, CURLPAUSE_RECV);
+	log_info("flight=%llu a stream that hardly sends anything waits for another one from byte "
+	    "%llu", (unsigned long long)flight_id(ft->f),
+	    (unsigned long long)flight_committed(ft->f));
+	(void)segments_settle(all);
 }
 
 /* ---- as time passes ---- */
@@ -678,8 +732,7 @@ segments_judge_trial(struct segments *all)
 			return;
 		}
 		COUNT(segment_fallbacks_total);
-		all->host->segments_max = 1;
-		all->host->segments_max_until_ms = now + SEGMENT_NO_RANGES_MS;
+		uphost_limit_segments(all->host, 1, now + UPHOST_NO_RANGES_MS);
 		log_info("flight=%llu parallel ranges are slower than one stream (%.1f, %.1f MB/s)",
 		    (unsigned long long)flight_id(all->ft->f), (double)all->many_rate / 1e6,
 		    (double)rate / 1e6);
@@ -711,7 +764,8 @@ segments_tick(struct fetch *ft)
 
 	if (all == NULL)
 		return segments_possible(ft) && !segments_consider(ft);
-	if (all->on_demand && all->lead && !all->met && segments_possible(ft) && segments_look(ft))
+	if (all->on_demand && all->lead && !all->met && !all->relief && segments_possible(ft) &&
+	    segments_look(ft))
 		segments_begin(all);
 	segments_replace_stuck(all);
 	segments_make_way(all);

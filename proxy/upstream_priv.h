@@ -33,6 +33,7 @@ enum {
 	UPSTREAM_WAITED_SLOTS = 2,	/* of bulk's, that what nobody waits for yet can't take */
 	UPSTREAM_QUEUE_MAX = 16384,	/* fetches that may wait, in all */
 	FETCH_REDIRECTS_MAX = 10,
+	UPHOST_NO_RANGES_MS = 600000,	/* ranges are of no use there */
 	FETCH_WRONG_MAX = 3,		/* wrong bodies until it fails */
 	FETCH_HELD_MS = 20000,		/* so long are readers held while it is fetched again */
 	FETCH_LOOK_MS = 500,		/* between two looks whether upstream has an index by now */
@@ -179,7 +180,7 @@ struct fetch {
 	struct httpresp *resp;
 	enum fetch_plan plan;
 	bool sent, sniffed, began_here, reused;
-	bool paused;			/* until its readers have made room */
+	bool paused;			/* until its readers have made room, or for segments_relieve */
 	struct upway way;
 	enum authfile_match auth_match;	/* whether `auth` has credentials for this URL */
 	uint64_t resume_at;		/* asked with Range from here; 0: whole */
@@ -290,6 +291,8 @@ void fetch_free_when_quiet(struct fetch *ft);
 void fetch_go_home(struct fetch *ft);
 /* Waits so long before the next try. */
 void fetch_pause(struct fetch *ft, int64_t ms);
+/* A transfer that is paused goes on. */
+void fetch_unpause(struct fetch *ft);
 /* Ends it badly, in words; what has come is kept where it can be continued. */
 void fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
     PRINTF_LIKE(4, 5);
@@ -310,7 +313,9 @@ void fetch_flush(struct fetch *ft);
 void uphost_note_rate(struct uphost *h, uint64_t bytes, int64_t ms, int64_t now_ms);
 /* What one connection gave here lately, in bytes per second; 0: not known. */
 uint64_t uphost_rate(const struct uphost *h, int64_t now_ms);
-/* A transfer that is far too slow is given up for another connection; true: it was. */
+/* No more parallel ranges than this here, for so long. */
+void uphost_limit_segments(struct uphost *h, unsigned max, int64_t until_ms);
+/* A transfer that is far too slow gets a second connection, or is given up for its segments: true. */
 bool fetch_check_slow(struct fetch *ft);
 /*
  * The last reader has left: the one policy. What is nearly here is finished,

@@ -439,6 +439,56 @@ def test_dripping_connection_is_replaced(env):
 
 
 @patient
+def test_dripping_connection_of_an_origin_without_ranges(env):
+    """It is left as it is: another one is dropped at its head, and the host is not asked again."""
+    body = Pattern(45000)
+    depot = env.depot(read_timeout="1s")
+    for n, (host, n_asked, answer) in enumerate((
+            ("one.example", 2, {"etag": None}),
+            ("two.example", 1, {"headers": [("Accept-Ranges", "none")]}),
+            ("one.example", 1, {}))):
+        path = f"/{n}.deb"
+        env.origin.serve(path, Answer(body, rate=10000, ranges=False, **answer))
+        expect_body(depot.fetch(f"http://{host}{path}"), body)
+        asked = env.origin.requests(path)
+        assert len(asked) == n_asked, asked
+        assert env.origin.body_bytes(path) < len(body) + 4000
+        assert all(is_range(r) for r in asked[1:]), asked
+    counters = depot.counters()
+    assert counters["segment_fallbacks_total"] == 1
+    assert counters["upstream_slow_replaced_total"] == 0
+
+
+@patient
+def test_dripping_connection_goes_on_when_another_one_fails(env):
+    """The second one is refused, or breaks: the first has lost nothing."""
+    body = Pattern(45000)
+    depot = env.depot(read_timeout="1s")
+    for host, second in (("one.example", Answer(b"busy", 503)), ("two.example", Answer(drop="close")),
+                         ("three.example", Answer(b"no", 404))):
+        path = f"/{host}.deb"
+        env.origin.serve(path, Answer(body, rate=10000), second)
+        expect_body(depot.fetch(f"http://{host}{path}"), body)
+        assert len(env.origin.requests(path)) == 2
+    assert depot.counter("upstream_retries_total") == 0
+
+
+@patient
+def test_dripping_connection_of_a_short_body(env):
+    """One that is kept in memory until it is stored, and one of a single client: as others."""
+    body = Pattern(200000)
+    depot = env.depot(read_timeout="1s")
+    for path, *fields in (("/1.deb",), ("/2.deb", "Authorization: Basic eDp5")):
+        env.origin.serve(path, Answer(body, rate=3000), body)
+        expect_body(depot.fetch("http://cuda.example" + path, *fields), body)
+        first, second = env.origin.requests(path)
+        assert not is_range(first) and is_range(second)
+        assert second.get("Authorization") == first.get("Authorization")
+    assert depot.counter("upstream_slow_replaced_total") == 2
+    assert depot.counter("segmented_fetches_total") == 0
+
+
+@patient
 def test_silent_address_is_avoided(env):
     """One address accepts and says nothing: the next try goes to the other, as do later ones."""
     depot = two_addresses(env, read_timeout="1s")

@@ -477,6 +477,13 @@ flight_waiting_readers(const struct flight *cf)
 }
 
 void
+flight_note_total(struct flight *f)
+{
+	atomic_store_explicit(&flight_body(f)->total, (int64_t)flight_committed(f),
+	    memory_order_release);
+}
+
+void
 flight_finish(struct flight *f)
 {
 	CHECK_OBJ(f, FLIGHT_MAGIC);
@@ -486,12 +493,12 @@ flight_finish(struct flight *f)
 		AZ(pthread_mutex_unlock(&f->lock));
 		return;
 	}
-	atomic_store_explicit(&flight_body(f)->total, (int64_t)flight_committed(f),
-	    memory_order_release);
 	atomic_store(&f->writer_done, true);
 	flight_publish(f);
-	if (!f->expected && !f->gated)
+	if (!f->expected && !f->gated) {
+		flight_note_total(f);
 		flight_set_state(f, FLIGHT_COMPLETE);
+	}
 	AZ(pthread_mutex_unlock(&f->lock));
 	if (f->keep || f->expected || f->gated)
 		verify_poke(cache_parts(f->cache)->verify, f);

@@ -196,6 +196,8 @@ void flight_settle(struct flight *f);
 bool flight_tell_writer(struct flight *f);
 /* Shows readers what they may have by now (lock held). */
 void flight_publish(struct flight *f);
+/* It is COMPLETE now: its readers may be told how long it is (lock held). */
+void flight_note_total(struct flight *f);
 /* What is being written, and what readers are shown. */
 struct flight_body *flight_body(const struct flight *f);
 struct flight_body *flight_shown(const struct flight *f);

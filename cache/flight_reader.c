@@ -182,9 +182,9 @@ flight_follow(struct flight_reader *r, uint64_t at)
 		flight_pass(r, at);
 		return FLIGHT_ON;
 	}
-	/* Its client knows a length, and has the bytes before `at`, from where its part begins. */
+	/* Its client may know a length, and has the bytes before `at`, from where its part begins. */
 	fits = (at <= atomic_load(&f->diverges_at) || at == r->want_first) &&
-	    was->head.total_bytes == now->head.total_bytes;
+	    (was->head.total_bytes < 0 || was->head.total_bytes == now->head.total_bytes);
 	if (!fits)
 		return FLIGHT_LOST;
 	AZ(pthread_mutex_lock(&f->lock));

@@ -79,6 +79,7 @@ flight_complete(struct flight *f)
 	if (ok) {
 		f->verified = true;
 		flight_show(f);
+		flight_note_total(f);
 		flight_publish(f);
 		flight_set_state(f, FLIGHT_COMPLETE);
 		(void)flight_tell_writer(f);

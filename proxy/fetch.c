@@ -601,6 +601,19 @@ fetch_complete(struct fetch *ft)
 		fetch_over(ft);
 }
 
+/*
+ * It ended by itself before the length that an index gives: not by an accident, if it is chunked,
+ * or ended there before.
+ */
+static bool
+fetch_is_shorter(const struct fetch *ft)
+{
+	const struct httpresp *r = ft->resp;
+
+	return flight_expected(ft->f) != NULL && r->status != 206 && (r->chunked ||
+	    (r->length < 0 && flight_committed(ft->f) == ft->rate_from));
+}
+
 /* Everything has come: to the flight. */
 static void
 fetch_finish(struct fetch *ft)
@@ -619,6 +632,12 @@ fetch_finish(struct fetch *ft)
 		return;
 	}
 	if (ft->want_total >= 0 && (uint64_t)ft->want_total != flight_committed(ft->f)) {
+		if (fetch_is_shorter(ft)) {
+			fetch_plan_fail(ft, REASON_UP_DIGEST, "the upstream sent %llu bytes in place of %lld",
+			    (unsigned long long)flight_committed(ft->f), (long long)ft->want_total);
+			fetch_fail_planned(ft, 0);
+			return;
+		}
 		fetch_again(ft, REASON_UP_CLOSED, 0, "the body ended before its announced length");
 		return;
 	}

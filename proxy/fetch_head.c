@@ -78,6 +78,7 @@ fetch_flight_head(const struct fetch *ft)
 {
 	const struct httpresp *r = ft->resp;
 	int64_t now_s = clock_wall_s();
+	const struct flight_expect *e = flight_expected(ft->f);
 	struct flight_head h = {
 		.total_bytes = r->status != 206 ? (r->chunked ? -1 : r->length) :
 		    r->range_total >= 0 ? r->range_total : ft->want_total,
@@ -105,8 +106,11 @@ fetch_flight_head(const struct fetch *ft)
 		h.shareable = h.keep = false;
 	/* A body that ends with the connection may have been cut: only a digest could tell. */
 	if (ft->head_only || ft->no_store || (h.total_bytes < 0 && !r->chunked &&
-	    flight_expected(ft->f) == NULL))
+	    e == NULL))
 		h.keep = false;
+	/* What ends too early is then cut, not ended, and can be gone on with. */
+	if (h.total_bytes < 0 && e != NULL && !ft->head_only)
+		h.total_bytes = e->size_bytes;
 	return h;
 }
 

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """Bodies whose digest is known beforehand: wrong ones are fetched again while their readers wait."""
+from aptlike import AptLike
 from body import Bytes, Pattern
 from client import expect_body, expect_error
 from origin import Answer, LAST_MODIFIED
+from repo import forge_deb
 from support import Later, heavy, patient
 from test_cache import hash_path
 
@@ -78,6 +80,66 @@ def test_reader_goes_on_where_its_bytes_agree(env):
         assert expect_body(depot.fetch(thing.url), thing.data).is_hit
     assert depot.counter("digest_healed_total") == 2
     assert depot.counter("cut_answers_total") == 0
+
+
+def test_reader_of_an_unknown_length_goes_on(env):
+    """What ended with its connection had no length: the right body may have any."""
+    depot = env.depot()
+    for seed, options in ((7, {}), (8, {"length": "close"}), (9, {"length": "chunked"})):
+        thing = Thing(300000, seed)
+        gate = env.origin.gate()
+        env.origin.serve(thing.path, Answer(thing.data, length="close", gate=gate, held_at=140000,
+                                            stop_at=150000), Answer(thing.data, **options))
+        with depot.conn() as conn:
+            conn.ask(thing.target)
+            response = conn.read_head()
+            assert response.get("Transfer-Encoding") == "chunked"
+            gate.open()
+            expect_body(conn.read_body(response), thing.data)
+        depot.wait_idle()
+        assert expect_body(depot.fetch(thing.url), thing.data).is_hit
+    assert depot.counter("cut_answers_total") == 0
+
+
+def test_listed_body_has_its_length(env):
+    """The index says how long it is: clients are told, and what is cut short is gone on with."""
+    debs = [forge_deb(f"p{n}", "1", 200000) for n in range(3)]
+    cdn = env.flat_cdn(*debs)
+    depot = env.depot()
+    apt = AptLike(cdn, depot.port)
+    apt.update()
+    for n, (options, ranges) in enumerate((
+            ({"length": "close"}, 1), ({"length": "chunked"}, 1),
+            ({"length": "close", "etag": None, "last_modified": None}, 0))):
+        path = apt.path_of(f"p{n}")
+        data = debs[n].data
+        for alias in cdn.repo.names_of(cdn.repo.path_of(f"p{n}")):
+            env.origin.serve(alias, Answer(data, stop_at=len(data) // 2, **options),
+                             Answer(data, **options), host=cdn.repo.host)
+        response = expect_body(apt.get(path), data)
+        assert response.get("Content-Length") == str(len(data))
+        asked = cdn.requests(cdn.repo.path_of(f"p{n}"))
+        assert len(asked) == 2 and sum(r.get("Range") is not None for r in asked) == ranges, asked
+    assert depot.counter("digest_mismatches_total") == 0
+
+
+def test_listed_body_of_another_length(env):
+    """It has no length of its own, and is shorter or longer than the index says: no clean end."""
+    debs = [forge_deb(f"p{n}", "1", 200000) for n in range(4)]
+    cdn = env.flat_cdn(*debs)
+    depot = env.depot()
+    apt = AptLike(cdn, depot.port)
+    apt.update()
+    for n in range(4):
+        path = apt.path_of(f"p{n}")
+        data = debs[n].data
+        wrong = data[:100000] if n % 2 else data + b"more"
+        for alias in cdn.repo.names_of(cdn.repo.path_of(f"p{n}")):
+            env.origin.serve(alias, Answer(wrong, length="chunked" if n < 2 else "close"),
+                             host=cdn.repo.host)
+        response = apt.get(path)
+        assert not response.complete or response.status == 502, response
+        assert len(cdn.requests(cdn.repo.path_of(f"p{n}"))) <= 6
 
 
 def test_all_kinds_of_readers_of_a_body_that_heals(env):

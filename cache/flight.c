@@ -244,6 +244,19 @@ flight_set_challenge(struct flight *f, const char *challenge)
 	f->challenge = challenge[0] != '\0' ? strdup(challenge) : NULL;
 }
 
+unsigned
+flight_retry_after(const struct flight *f)
+{
+	MUST(flight_state(f) == FLIGHT_FAILED);
+	return f->retry_after_s;
+}
+
+void
+flight_set_retry_after(struct flight *f, unsigned s)
+{
+	f->retry_after_s = s;
+}
+
 const char *
 flight_detail(const struct flight *f)
 {

@@ -96,6 +96,7 @@ struct flight {
 	int upstream_status;
 	char *detail;			/* malloced, or NULL */
 	char *challenge;		/* malloced, or NULL */
+	unsigned retry_after_s;
 	struct stage_unread *unread;	/* an index that is whole and not settled; NULL: not so */
 	struct flight_island *islands;	/* malloced; by offset, apart; changed by the writer alone */
 	atomic_uint islands_n;

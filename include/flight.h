@@ -169,6 +169,7 @@ enum reason flight_reason(const struct flight *f);	/* FAILED only */
 int flight_upstream_status(const struct flight *f);	/* FAILED: the origin's status, or 0 */
 /* FAILED: WWW-Authenticate of a 401; "" none */
 const char *flight_challenge(const struct flight *f);
+unsigned flight_retry_after(const struct flight *f);	/* FAILED: seconds; 0: not said */
 /* FAILED: what happened, in words, never NULL */
 const char *flight_detail(const struct flight *f);
 uint64_t flight_id(const struct flight *f);
@@ -268,6 +269,8 @@ void flight_confirmed(struct flight *f, const struct flight_head *h);
 void flight_set_credentials(struct flight *f);
 /* Before flight_fail: what a 401 asks for. */
 void flight_set_challenge(struct flight *f, const char *challenge);
+/* Before flight_fail: for how long the origin does not want to be asked. */
+void flight_set_retry_after(struct flight *f, unsigned s);
 /*
  * detail: in words; keep_partial: leave what has come for a later resume. upstream_status 0: none.
  */

@@ -34,6 +34,7 @@ enum {
 	FETCH_TRIES_MAX = 3,
 	FETCH_CHECK_TRIES_MAX = 2,	/* where something stored can be served instead */
 	FETCH_TIMEOUTS_MAX = 2,
+	FETCH_PATIENCE_S = 10,		/* a Retry-After up to this is waited for, once */
 	FETCH_STUCK_MS = 20000,		/* in the middle of a body: tried again for so long */
 	FETCH_REST_MS = 1000,		/* a body that nobody wants may take so long */
 };
@@ -236,6 +237,11 @@ fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
 	    reason_name(r), SLICE_ARG(flight_url(ft->f)), text);
 	if ((status == 404 || status == 410) && !flight_is_private(ft->f))
 		cache_note_status(cache, flight_key(ft->f), status, ft->u->now_ms);
+	if (r == REASON_UP_BUSY && ft->retry_after_s > 0) {
+		flight_set_retry_after(ft->f, (unsigned)ft->retry_after_s);
+		if (!flight_is_private(ft->f))
+			cache_note_busy(cache, flight_key(ft->f), status, ft->retry_after_s, ft->u->now_ms);
+	}
 	if (status == 401 && ft->resp != NULL)
 		flight_set_challenge(ft->f, ft->resp->www_authenticate);
 	flight_fail(ft->f, r, status, keep, "%s", text);
@@ -266,12 +272,14 @@ fetch_pause(struct fetch *ft, int64_t ms)
 	(void)event_add(&ft->pause, &tv);
 }
 
-/* A little longer each time. */
+/* A little longer each time, or as long as the origin asks for. */
 static int64_t
 fetch_next_pause_ms(const struct fetch *ft)
 {
 	unsigned n = ft->tries_n + ft->timeouts_n;
 
+	if (ft->retry_after_s > 0)
+		return 1000 * (ft->retry_after_s < FETCH_PATIENCE_S ? ft->retry_after_s : FETCH_PATIENCE_S);
 	return fetch_pause_ms[n < NELEM(fetch_pause_ms) ? n : NELEM(fetch_pause_ms) - 1];
 }
 
@@ -289,6 +297,9 @@ fetch_tries_allowed(const struct fetch *ft, enum reason r)
 		return ft->check ? FETCH_CHECK_TRIES_MAX : FETCH_TRIES_MAX;
 	case REASON_UP_TIMEOUT:
 		return ft->check ? 1 : FETCH_TIMEOUTS_MAX;
+	case REASON_UP_BUSY:
+		return ft->retry_after_s > 0 && ft->retry_after_s <= FETCH_PATIENCE_S && !ft->waited ?
+		    UINT_MAX : 1;
 	default:
 		return 0;
 	}
@@ -363,6 +374,7 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 			fetch_fail(ft, looking ? ft->wait_reason : r, status, "%s", detail);
 		return;
 	}
+	ft->waited |= r == REASON_UP_BUSY;
 	COUNT(upstream_retries_total);
 	log_info("flight=%llu trying again (%u) at byte %llu: %s: %s",
 	    (unsigned long long)flight_id(ft->f), ft->tries_n,
@@ -559,6 +571,7 @@ fetch_start(struct fetch *ft)
 	ft->error[0] = '\0';
 	ft->quiet_ms = ft->u->now_ms;
 	ft->asked_wall_ms = clock_wall_ms();
+	ft->retry_after_s = 0;
 	ft->speed.since_ms = 0;
 	ft->way.choice = (struct upaddr_choice){.now_ms = ft->u->now_ms, .any = ft->any_address};
 	if (ft->host->way.direct)

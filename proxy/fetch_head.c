@@ -10,6 +10,8 @@
 #include "include/clock.h"
 #include "proxy/upstream_priv.h"
 
+enum { FETCH_RETRY_AFTER_MAX_S = 3600 };	/* clients are told no more */
+
 void
 fetch_plan_fail(struct fetch *ft, enum reason r, const char *fmt, ...)
 {
@@ -270,11 +272,14 @@ void
 fetch_judge_head(struct fetch *ft)
 {
 	const struct httpresp *r = ft->resp;
+	int n;
 
 	if (r->bad) {
 		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream's header is malformed or too large");
 		return;
 	}
+	ft->retry_after_s = r->status == 429 || r->status == 503 ?
+	    httpresp_retry_after(r, clock_wall_s()) : 0;
 	switch (r->status) {
 	case 200:
 	case 203:
@@ -315,7 +320,17 @@ fetch_judge_head(struct fetch *ft)
 	default:
 		break;
 	}
-	if (r->status >= 500) {
+	if (r->status == 429 || ft->retry_after_s > 0) {
+		ft->plan = PLAN_RETRY;
+		ft->fail_reason = REASON_UP_BUSY;
+		if (ft->retry_after_s > FETCH_RETRY_AFTER_MAX_S)
+			ft->retry_after_s = FETCH_RETRY_AFTER_MAX_S;
+		n = snprintf(ft->fail_detail, sizeof(ft->fail_detail), "%.*s answered %d: it asks for "
+		    "patience", SLICE_ARG(ft->url.authority), r->status);
+		if (ft->retry_after_s > 0)
+			(void)snprintf(ft->fail_detail + n, sizeof(ft->fail_detail) - (size_t)n,
+			    ", for %lld s", (long long)ft->retry_after_s);
+	} else if (r->status >= 500) {
 		ft->plan = PLAN_RETRY;
 		ft->fail_reason = REASON_UP_STATUS;
 		(void)snprintf(ft->fail_detail, sizeof(ft->fail_detail), "%.*s answered %d",
@@ -333,7 +348,7 @@ fetch_status_to_pass(const struct fetch *ft)
 	int s = ft->resp->status;
 
 	if (ft->plan == PLAN_RETRY)
-		return s == 500 || s == 503 || s == 504 ? s : 502;
+		return s == 429 || s == 500 || s == 503 || s == 504 ? s : 502;
 	if (s >= 400 && s < 500 && s != 407 && ft->fail_reason != REASON_UP_CHANGED &&
 	    ft->fail_reason != REASON_UP_GARBAGE)
 		return s;

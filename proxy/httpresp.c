@@ -324,8 +324,9 @@ httpresp_take_location(struct httpresp *r, struct slice value)
 static bool
 httpresp_take_retry_after(struct httpresp *r, struct slice value)
 {
-	(void)r;
-	return http_delta_parse(value) >= 0 || http_date_is_imf(value);
+	r->retry_after_s = http_delta_parse(value);
+	r->retry_at = http_date_is_imf(value) ? http_date_parse(value) : HTTP_NO_DATE;
+	return r->retry_after_s >= 0 || r->retry_at != HTTP_NO_DATE;
 }
 
 /* The origin's challenges, all of them. */
@@ -514,7 +515,8 @@ httpresp_reset(struct httpresp *r)
 {
 	memset(r, 0, sizeof(*r));
 	r->length = r->range_first = r->range_last = r->range_total = r->age_s = -1;
-	r->last_modified = r->date = r->expires = HTTP_NO_DATE;
+	r->retry_after_s = -1;
+	r->last_modified = r->date = r->expires = r->retry_at = HTTP_NO_DATE;
 	r->cc.max_age_s = r->cc.s_maxage_s = r->cc.stale_if_error_s = -1;
 }
 
@@ -541,6 +543,16 @@ httpresp_line(struct httpresp *r, struct slice line)
 	    !httpresp_read_field(r, line))
 		r->bad = true;
 	return !r->bad;
+}
+
+int64_t
+httpresp_retry_after(const struct httpresp *r, int64_t now_s)
+{
+	if (r->date != HTTP_NO_DATE)
+		now_s = r->date;
+	if (r->retry_after_s >= 0)
+		return r->retry_after_s;
+	return r->retry_at != HTTP_NO_DATE && r->retry_at > now_s ? r->retry_at - now_s : 0;
 }
 
 /* Is it one opaque tag in quotes, without W/? */

@@ -38,6 +38,8 @@ struct httpresp {
 	/* HTTP_NO_DATE: none or unreadable; but an unreadable Expires is 0: "already" */
 	int64_t last_modified, date, expires;
 	int64_t age_s;			/* -1: none */
+	/* Retry-After, in one of its forms; -1, HTTP_NO_DATE: not */
+	int64_t retry_after_s, retry_at;
 	bool accept_ranges_none, is_html;
 	bool content_encoded, transfer_encoded;	/* other than identity, and chunked */
 	char content_coding[16];	/* Content-Encoding; "" none, several, or long */
@@ -65,6 +67,8 @@ void httpresp_reset(struct httpresp *r);
  * parent proxy's CONNECT are swallowed. Returns false once the head is bad.
  */
 bool httpresp_line(struct httpresp *r, struct slice line);
+/* How many seconds Retry-After asks for, by the origin's clock if it gives it; 0: none. */
+int64_t httpresp_retry_after(const struct httpresp *r, int64_t now_s);
 
 /* Is the ETag strong and well-formed? */
 bool http_etag_is_strong(struct slice etag);

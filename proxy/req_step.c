@@ -243,6 +243,7 @@ req_follow_failed(struct req *req)
 		return req_fail_incomplete(req);
 	req->error_status = flight_upstream_status(f);
 	req->challenge = req_text(req, "%s", flight_challenge(f));
+	req->retry_after_s = flight_retry_after(f);
 	return req_fail(req, r, NULL);
 }
 

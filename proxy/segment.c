@@ -398,19 +398,3 @@ segment_is_stuck(struct segment *sg)
 		sg->all->front.replaced_n++;
 	return true;
 }
-
-int64_t
-segment_retry_after_s(const struct segment *sg)
-{
-	const struct httpresp *r = sg->resp;
-	static const char name[] = "Retry-After: ";
-	const char *p = memmem(r->kept, r->kept_n, name, sizeof(name) - 1);
-	const char *end = r->kept + r->kept_n;
-	int64_t s = 0;
-
-	if (p == NULL)
-		return 0;
-	for (p += sizeof(name) - 1; p < end && *p >= '0' && *p <= '9' && s < 1000; p++)
-		s = s * 10 + (*p - '0');
-	return s;
-}

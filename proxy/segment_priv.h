@@ -96,8 +96,6 @@ void segment_stop(struct segment *sg);
 int64_t segment_left_ms(const struct segment *sg, int64_t now_ms);
 /* Does it bring nothing, or far less than connections do here while readers wait for it? */
 bool segment_is_stuck(struct segment *sg);
-/* How many seconds its Retry-After asks for; 0: none. */
-int64_t segment_retry_after_s(const struct segment *sg);
 
 /* ---- segments.c ---- */
 /* Can the body still take parts that come before their turn? */

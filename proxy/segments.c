@@ -376,7 +376,7 @@ segments_note_failure(struct segments *all, const char *why)
 static void
 segments_shrink(struct segments *all, const struct segment *sg)
 {
-	int64_t now = all->ft->u->now_ms, wait_s = segment_retry_after_s(sg);
+	int64_t now = all->ft->u->now_ms, wait_s = httpresp_retry_after(sg->resp, clock_wall_s());
 	unsigned good_n = all->running_n - 1 + all->lead;
 
 	if (wait_s > SEGMENT_RETRY_AFTER_MAX_S)

@@ -213,6 +213,8 @@ struct fetch {
 	bool alternate_gone;		/* the flight's other URL has not got it */
 	bool alternate_bad;		/* or has something else: it is not asked any more */
 	unsigned tries_n, timeouts_n;	/* since the last byte */
+	int64_t retry_after_s;		/* what the last 429 or 503 asked for; 0: nothing */
+	bool waited;			/* for that, once */
 	int64_t progress_ms;		/* when the body last grew */
 	int64_t lonely_ms;		/* since when nobody reads; 0: somebody does */
 	int64_t rate_ms;		/* for the rate: when the body began here */

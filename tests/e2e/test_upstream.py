@@ -2,6 +2,7 @@
 # Copyright (c) 2026 the apt-depot contributors
 """Trouble upstream: retried, resumed or told in words; never passed on as a wrong or clean end."""
 import contextlib
+import email.utils
 import threading
 import time
 
@@ -82,6 +83,36 @@ def test_client_errors_are_passed_on_and_not_kept(env):
         env.origin.serve(path, b"there now")
         wait_until(lambda: depot.fetch(f"https://cuda.example{path}").status == 200,
                    f"{status} is forgotten", 4)
+
+
+@patient
+def test_retry_after_is_waited_for_once(env):
+    """A short one: then the answer. Twice, or a long one: the client is told, by the depot alone."""
+    depot = env.depot()
+    in_an_hour = email.utils.formatdate(time.time() + 3600, usegmt=True)
+    env.origin.serve("/cut.deb", Answer(BODY, stop_at=CUT_AT), BODY)
+    expect_body(depot.fetch("https://cuda.example/cut.deb"), BODY)
+    for n, (status, after, busy_n, asked, said) in enumerate((
+            (429, "1", 1, 2, None), (503, "1", 1, 2, None), (503, "1", 9, 2, (1, 1)),
+            (429, "20", 9, 1, (15, 20)), (503, "9999999", 9, 1, (3600, 3600)),
+            (503, in_an_hour, 9, 1, (3590, 3600)), (429, "soon", 9, 1, None))):
+        path, url = f"/{n}.deb", f"https://cuda.example/{n}.deb"
+        busy = Answer(b"slow down", status, headers=[("Retry-After", after)])
+        env.origin.serve(path, *[busy] * busy_n, b"data")
+        response = depot.fetch(url)
+        assert len(env.origin.requests(path)) == asked, path
+        if busy_n == 1:
+            expect_body(response, b"data")
+            continue
+        expect_error(response, status, words=["patience", "cuda.example"])
+        assert "credentials" not in response.text
+        assert (response.get("Retry-After") is None) == (said is None), response
+        if said is None or said[0] < 10:
+            continue
+        assert said[0] <= int(response.get("Retry-After")) <= said[1]
+        again = expect_error(depot.fetch(url), status, words=["patience"])
+        assert 10 <= int(again.get("Retry-After")) <= 30
+        assert len(env.origin.requests(path)) == 1
 
 
 def test_404_of_inrelease_is_404(env):

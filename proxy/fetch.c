@@ -305,6 +305,13 @@ fetch_tries_allowed(const struct fetch *ft, enum reason r)
 	}
 }
 
+/* The origin's own word, which one more request would not change. */
+static bool
+fetch_is_refusal(enum reason r)
+{
+	return r == REASON_UP_NOT_FOUND || r == REASON_UP_GONE || r == REASON_UP_REFUSED;
+}
+
 /* Every try begins at the flight's own URL: where it was redirected to may not be good for long. */
 void
 fetch_go_home(struct fetch *ft)
@@ -363,8 +370,9 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	if (r == REASON_UP_TIMEOUT)
 		ft->timeouts_n++;
 	ft->tries_n++;
-	/* In the middle of a body a name server that hiccups is no reason to give up. */
-	hopeless = allowed == 0 && !(begun && (r == REASON_UP_RESOLVE || r == REASON_UP_PROXY));
+	/* In the middle of a body a name server that hiccups is no reason to give up, or a mirror. */
+	hopeless = allowed == 0 && !(begun && (r == REASON_UP_RESOLVE || r == REASON_UP_PROXY ||
+	    fetch_is_refusal(r)));
 	ft->fresh = true;
 	if (hopeless || (begun ? ft->u->now_ms - ft->progress_ms > FETCH_STUCK_MS :
 	    (ft->tries_n >= allowed || looking) && !at_once)) {
@@ -755,8 +763,9 @@ fetch_done(struct fetch *ft, CURLcode result)
 			return;
 		if (fetch_try_plain(ft))
 			return;
-		if (ft->fail_reason == REASON_UP_GARBAGE && flight_committed(ft->f) == 0)
-			fetch_again(ft, ft->fail_reason, 0, ft->fail_detail);
+		if (ft->fail_reason == REASON_UP_GARBAGE ||
+		    (ft->begun && flight_committed(ft->f) > 0 && fetch_is_refusal(ft->fail_reason)))
+			fetch_again(ft, ft->fail_reason, fetch_status_to_pass(ft), ft->fail_detail);
 		else
 			fetch_fail_planned(ft, fetch_status_to_pass(ft));
 		return;

@@ -179,6 +179,15 @@ fetch_judge_partial(struct fetch *ft)
 		    "without a readable Content-Range");
 		return;
 	}
+	/* Not the rest of this version, nor a word of another one. */
+	if (ft->begun && (r->range_first != (int64_t)ft->resume_at || fetch_is_encoded(ft, r) ||
+	    (r->etag[0] == '\0' && r->last_modified == HTTP_NO_DATE))) {
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream sent part of the file (206) %s",
+		    r->range_first != (int64_t)ft->resume_at ? "from another byte than asked for" :
+		    fetch_is_encoded(ft, r) ? "in a coding that was not asked for" :
+		    "without the validators that it was asked with");
+		return;
+	}
 	if (r->range_first != (int64_t)ft->resume_at || !fetch_is_same_version(ft, r) ||
 	    fetch_is_encoded(ft, r) ||
 	    (r->range_total < 0 && ft->want_total < 0) ||
@@ -186,8 +195,7 @@ fetch_judge_partial(struct fetch *ft)
 	    r->length != r->range_last - r->range_first + 1)) {
 		if (ft->begun)
 			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was "
-			    "being fetched (%s)", r->range_first != (int64_t)ft->resume_at ?
-			    "another range than asked for" : "other validators than before");
+			    "being fetched (other validators than before)");
 		else
 			ft->plan = PLAN_RESTART;
 		return;

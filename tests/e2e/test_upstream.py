@@ -159,6 +159,32 @@ def test_resume_where_the_origin_has_no_ranges(env):
     assert len(env.origin.requests("/x.deb")) == 2
 
 
+def test_odd_answers_to_a_resume(env):
+    """Whatever comes once in place of the rest, it is asked for again."""
+    total, rest = len(BODY), BODY.slice(CUT_AT, len(BODY))
+
+    def part(content_range, data=rest, etag='ETag: "v1"\r\n'):
+        return Answer(raw=(f"HTTP/1.1 206 Scripted\r\n{etag}Content-Length: {len(data)}\r\n"
+                           f"Content-Range: {content_range}\r\n\r\n").encode() + data)
+    odd = {"404": Answer(b"no", 404), "410": Answer(b"no", 410), "403": Answer(b"no", 403),
+           "503": Answer(b"no", 503), "start": part(f"bytes 0-999/{total}", b"q" * 1000),
+           "nothing": part("none"), "total": part(f"bytes {CUT_AT}-{total - 1}/*"),
+           "validators": part(f"bytes {CUT_AT}-{total - 1}/{total}", etag=""),
+           "encoded": Answer(BODY, etag='"v1"', headers=[("Content-Encoding", "gzip")])}
+    depot = env.depot()
+    for name, answer in odd.items():
+        gate = env.origin.gate()
+        env.origin.serve(f"/{name}.deb", Answer(BODY, etag='"v1"', gate=gate, held_at=CUT_AT,
+                                                stop_at=CUT_AT), answer, Answer(BODY, etag='"v1"'))
+        with depot.conn() as conn:
+            conn.ask(f"http://HTTPS///cuda.example/{name}.deb")
+            response = conn.read_head()
+            start = conn.read_exactly(CUT_AT)
+            gate.open()
+            assert start + conn.read_exactly(total - CUT_AT) == BODY.bytes(), name
+        assert 2 <= len(env.origin.requests(f"/{name}.deb")) <= 3, name
+
+
 def test_two_versions_are_never_spliced(env):
     """The object changed between cut and resume: the client is cut, nothing is kept."""
     new = Pattern(1 << 20, seed=2)

@@ -204,6 +204,14 @@ fetch_judge_partial(struct fetch *ft)
 		ft->plan = PLAN_BODY;
 }
 
+/* A part that is all of it: some servers say so without being asked, and apt takes it. */
+static bool
+fetch_is_whole_part(const struct httpresp *r)
+{
+	return !r->range_bad && r->range_first == 0 && r->range_total == r->range_last + 1 &&
+	    (r->length < 0 || r->length == r->range_total);
+}
+
 /* The whole object. */
 static void
 fetch_judge_whole(struct fetch *ft)
@@ -294,7 +302,10 @@ fetch_judge_head(struct fetch *ft)
 		fetch_judge_whole(ft);
 		return;
 	case 206:
-		fetch_judge_partial(ft);
+		if (ft->resume_at == 0 && fetch_is_whole_part(r))
+			fetch_judge_whole(ft);
+		else
+			fetch_judge_partial(ft);
 		return;
 	case 304:
 		if (ft->check)

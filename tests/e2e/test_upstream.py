@@ -159,6 +159,25 @@ def test_resume_where_the_origin_has_no_ranges(env):
     assert len(env.origin.requests("/x.deb")) == 2
 
 
+def test_part_that_is_all_of_it(env):
+    """206 without being asked: taken where it is the whole, and kept; no part is."""
+    depot = env.depot()
+    for name, (first, last, total) in {"whole": (0, 999, 1000), "start": (0, 999, 2000),
+                                       "end": (1000, 1999, 2000), "open": (0, 999, "*")}.items():
+        env.origin.serve(f"/{name}.deb", Answer(raw=(
+            "HTTP/1.1 206 Scripted\r\nContent-Length: 1000\r\n"
+            f"Content-Range: bytes {first}-{last}/{total}\r\n\r\n").encode() + BODY.slice(0, 1000)))
+        for _ in range(2):
+            response = depot.fetch(f"https://cuda.example/{name}.deb")
+            if name != "whole":
+                expect_error(response, 502, words=["206"])
+                continue
+            expect_body(response, BODY.slice(0, 1000))
+            assert response.get("Content-Range") is None
+            depot.wait_idle()
+    assert len(env.origin.requests("/whole.deb")) == 1
+
+
 def test_odd_answers_to_a_resume(env):
     """Whatever comes once in place of the rest, it is asked for again."""
     total, rest = len(BODY), BODY.slice(CUT_AT, len(BODY))

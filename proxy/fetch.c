@@ -699,6 +699,17 @@ fetch_finish_head(struct fetch *ft)
 		fetch_over(ft);
 }
 
+/* In the middle of a head: a field that is larger than libcurl's own limit, 100 KiB? */
+static bool
+fetch_is_too_large(CURLcode result)
+{
+#if LIBCURL_VERSION_NUM >= 0x080600
+	if (result == CURLE_TOO_LARGE)
+		return true;
+#endif
+	return result == CURLE_OUT_OF_MEMORY;
+}
+
 /* A transfer broke, or its time was up: in which words? */
 static void
 fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
@@ -719,6 +730,8 @@ fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
 		return;
 	}
 	fetch_flush(ft);
+	if (ft->plan == PLAN_NONE && ft->resp->status != 0 && fetch_is_too_large(result))
+		fetch_plan_too_large(ft);
 	if (ft->plan == PLAN_FAIL)
 		fetch_fail_planned(ft, 0);
 	else if (ft->segments != NULL && segments_take_over(ft, text))

@@ -24,6 +24,14 @@ fetch_plan_fail(struct fetch *ft, enum reason r, const char *fmt, ...)
 	va_end(ap);
 }
 
+void
+fetch_plan_too_large(struct fetch *ft)
+{
+	fetch_plan_fail(ft, REASON_UP_GARBAGE, "the header fields of %.*s are too large: more than %d "
+	    "bytes in one, or more than %d of them", SLICE_ARG(ft->url.authority), HTTPRESP_LINE_MAX,
+	    HTTPRESP_LINES_MAX);
+}
+
 bool
 fetch_is_html(const char *p, size_t n)
 {
@@ -290,8 +298,12 @@ fetch_judge_head(struct fetch *ft)
 	const struct httpresp *r = ft->resp;
 	int n;
 
+	if (r->too_large) {
+		fetch_plan_too_large(ft);
+		return;
+	}
 	if (r->bad) {
-		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream's header is malformed or too large");
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream's header is malformed");
 		return;
 	}
 	ft->retry_after_s = r->status == 429 || r->status == 503 ?

@@ -506,7 +506,7 @@ httpresp_line_is_clean(struct slice line)
 		if ((c < 0x20 && c != '\t') || c == 0x7f)
 			return false;
 	}
-	return line.n <= HTTPRESP_LINE_MAX;
+	return true;
 }
 
 /* Forgets everything. */
@@ -539,8 +539,9 @@ httpresp_line(struct httpresp *r, struct slice line)
 		r->bad = true;
 	else if (line.n == 0)
 		r->ended = true;
-	else if (++r->lines_n > HTTPRESP_LINES_MAX || !httpresp_line_is_clean(line) ||
-	    !httpresp_read_field(r, line))
+	else if (++r->lines_n > HTTPRESP_LINES_MAX || line.n > HTTPRESP_LINE_MAX)
+		r->bad = r->too_large = true;
+	else if (!httpresp_line_is_clean(line) || !httpresp_read_field(r, line))
 		r->bad = true;
 	return !r->bad;
 }

@@ -16,7 +16,7 @@ struct http_cc {
 	int64_t max_age_s, s_maxage_s, stale_if_error_s;	/* -1: not given */
 };
 
-enum { HTTPRESP_KEPT_MAX = 8192, HTTPRESP_LINE_MAX = 16384, HTTPRESP_LINES_MAX = 128 };
+enum { HTTPRESP_KEPT_MAX = 8192, HTTPRESP_LINE_MAX = 65536, HTTPRESP_LINES_MAX = 128 };
 
 /*
  * A response head as it arrives from upstream, a line at a time. `kept` holds
@@ -58,6 +58,7 @@ struct httpresp {
 	bool ended;			/* the empty line came: trailers that follow aren't read */
 	unsigned lines_n;
 	bool bad;			/* malformed or over a limit */
+	bool too_large;			/* the latter */
 };
 
 void httpresp_reset(struct httpresp *r);

@@ -371,5 +371,6 @@ bool fetch_is_html(const char *p, size_t n);
 struct flight_head fetch_flight_head(const struct fetch *ft);
 PRINTF_LIKE(3, 4)
 void fetch_plan_fail(struct fetch *ft, enum reason r, const char *fmt, ...);
+void fetch_plan_too_large(struct fetch *ft);
 
 #endif

@@ -159,6 +159,18 @@ def test_resume_where_the_origin_has_no_ranges(env):
     assert len(env.origin.requests("/x.deb")) == 2
 
 
+def test_large_header_fields(env):
+    """A page-long field is left out; what is over the limit is the upstream's mistake, in words."""
+    depot = env.depot()
+    for n in (60000, 70000, 110000):
+        env.origin.serve(f"/{n}.deb", Answer(b"data", headers=[("Content-Policy", "y" * n)]))
+        response = depot.fetch(f"https://cuda.example/{n}.deb")
+        if n < 65536:
+            assert expect_body(response, b"data").get("Content-Policy") is None
+            continue
+        expect_error(response, 502, words=["UP_GARBAGE", "cuda.example are too large", "65536 bytes"])
+
+
 def test_part_that_is_all_of_it(env):
     """206 without being asked: taken where it is the whole, and kept; no part is."""
     depot = env.depot()

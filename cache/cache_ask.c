@@ -101,8 +101,6 @@ static bool
 cache_get(struct cache_view *v, const struct cache_ask *ask, const struct key *object_key,
     struct cache_answer *out)
 {
-	struct cache_memo m;
-
 	out->reason = cache_refuse(v, ask);
 	if (out->reason != REASON_OK)
 		return true;
@@ -110,15 +108,11 @@ cache_get(struct cache_view *v, const struct cache_ask *ask, const struct key *o
 		cache_fly_alone(v, ask, out);
 		return true;
 	}
-	switch (cache_memo_get(v->cache, ask->key, ask->now_ms, &m)) {
+	switch (cache_memo_get(v->cache, ask->key, ask->now_ms, &out->status)) {
 	case MEMO_STATUS:
 		if (out->object != NULL)
 			break;
-		out->status = m.status;
-		out->reason = m.status == 404 ? REASON_UP_NOT_FOUND : m.status == 410 ? REASON_UP_GONE :
-		    REASON_UP_BUSY;
-		if (out->reason == REASON_UP_BUSY)
-			out->retry_after_s = (unsigned)((m.until_ms - ask->now_ms + 999) / 1000);
+		out->reason = out->status == 410 ? REASON_UP_GONE : REASON_UP_NOT_FOUND;
 		return true;
 	case MEMO_DIGEST:
 		if (out->object != NULL)

@@ -309,7 +309,6 @@ cache_peek(struct cache *c, const struct url *url, const struct key *key, int64_
 {
 	struct cache_shard *sh = cache_shard(c, key);
 	struct flight *f;
-	struct cache_memo m;
 
 	memset(out, 0, sizeof(*out));
 	AZ(pthread_mutex_lock(&sh->lock));
@@ -319,14 +318,12 @@ cache_peek(struct cache *c, const struct url *url, const struct key *key, int64_
 		cache_describe_flight(f, &out->flight);
 	}
 	AZ(pthread_mutex_unlock(&sh->lock));
-	switch (cache_memo_get(c, key, now_ms, &m)) {
+	switch (cache_memo_get(c, key, now_ms, &out->status)) {
 	case MEMO_UNSHAREABLE:
 		out->unshareable = true;
 		break;
-	case MEMO_STATUS:
-		out->status = m.status;
-		break;
 	case MEMO_NONE:
+	case MEMO_STATUS:
 	case MEMO_DIGEST:
 	case MEMO_HOST_SLOW:
 		break;

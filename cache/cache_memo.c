@@ -9,7 +9,6 @@
 
 enum {
 	CACHE_MEMO_STATUS_MS = 1000,
-	CACHE_MEMO_BUSY_MAX_S = 30,
 	CACHE_MEMO_UNSHAREABLE_MS = 120000,
 	CACHE_MEMO_DIGEST_MS = 60000,
 	CACHE_MEMO_INDEX_MS = 500,	/* upstream is at it: two looks a second */
@@ -32,29 +31,27 @@ cache_memo_set(struct cache *c, const struct key *k, enum memo_kind kind, int st
 	AZ(pthread_mutex_unlock(&c->memo_lock));
 }
 
+/* What is remembered of the key now; *status for MEMO_STATUS. */
 enum memo_kind
-cache_memo_get(struct cache *c, const struct key *k, int64_t now_ms, struct cache_memo *m)
+cache_memo_get(struct cache *c, const struct key *k, int64_t now_ms, int *status)
 {
+	const struct cache_memo *m;
+	enum memo_kind kind = MEMO_NONE;
+
 	AZ(pthread_mutex_lock(&c->memo_lock));
-	*m = *cache_memo_at(c, k);
+	m = cache_memo_at(c, k);
+	if (m->kind != MEMO_NONE && now_ms < m->until_ms && memcmp(&m->key, k, sizeof(*k)) == 0) {
+		kind = m->kind;
+		*status = m->status;
+	}
 	AZ(pthread_mutex_unlock(&c->memo_lock));
-	if (now_ms >= m->until_ms || memcmp(&m->key, k, sizeof(*k)) != 0)
-		m->kind = MEMO_NONE;
-	return m->kind;
+	return kind;
 }
 
 void
 cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_ms)
 {
 	cache_memo_set(c, k, MEMO_STATUS, status, now_ms + CACHE_MEMO_STATUS_MS);
-}
-
-void
-cache_note_busy(struct cache *c, const struct key *k, int status, int64_t s, int64_t now_ms)
-{
-	if (s > CACHE_MEMO_BUSY_MAX_S)
-		s = CACHE_MEMO_BUSY_MAX_S;
-	cache_memo_set(c, k, MEMO_STATUS, status, now_ms + s * 1000);
 }
 
 void
@@ -73,22 +70,22 @@ cache_note_unshareable(struct cache *c, const struct key *k, int64_t now_ms)
 void
 cache_note_host(struct cache *c, struct slice authority, bool slow, int64_t now_ms)
 {
-	struct cache_memo m;
 	struct key k;
+	int status;
 
 	key_of_text(authority, &k);
 	if (slow)
 		cache_memo_set(c, &k, MEMO_HOST_SLOW, 0, now_ms + CACHE_MEMO_HOST_MS);
-	else if (cache_memo_get(c, &k, now_ms, &m) == MEMO_HOST_SLOW)
+	else if (cache_memo_get(c, &k, now_ms, &status) == MEMO_HOST_SLOW)
 		cache_memo_set(c, &k, MEMO_NONE, 0, 0);
 }
 
 bool
 cache_host_is_slow(struct cache *c, struct slice authority, int64_t now_ms)
 {
-	struct cache_memo m;
 	struct key k;
+	int status;
 
 	key_of_text(authority, &k);
-	return cache_memo_get(c, &k, now_ms, &m) == MEMO_HOST_SLOW;
+	return cache_memo_get(c, &k, now_ms, &status) == MEMO_HOST_SLOW;
 }

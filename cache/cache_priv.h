@@ -57,9 +57,8 @@ struct cache_view {
 };
 
 /* ---- cache_memo.c ---- */
-/* What is remembered of the key now: *m, unless it is MEMO_NONE. */
-enum memo_kind cache_memo_get(struct cache *c, const struct key *k, int64_t now_ms,
-    struct cache_memo *m);
+/* What is remembered of the key now; *status for MEMO_STATUS. */
+enum memo_kind cache_memo_get(struct cache *c, const struct key *k, int64_t now_ms, int *status);
 
 /* ---- cache_flights.c ---- */
 /* A flight of the client's own, outside the table. */

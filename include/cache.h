@@ -170,9 +170,8 @@ struct cache_answer {
 	enum fresh_verdict verdict;	/* with an object */
 	bool insisted;		/* the object is fresh: only the request wants it checked */
 	enum reason reason;		/* neither: why not */
-	/* reason UP_NOT_FOUND, UP_GONE or UP_BUSY remembered: the origin's status */
+	/* reason UP_NOT_FOUND or UP_GONE remembered: the origin's status */
 	int status;
-	unsigned retry_after_s;	/* UP_BUSY: so long is it remembered */
 };
 
 /* Answers at once; never waits. Starting the flight upstream is the caller's part. */
@@ -213,8 +212,6 @@ bool flight_validators(const struct flight *f, struct cache_validators *out);
 /* ---- remembered for a short while ---- */
 /* 404, 410: 1 s */
 void cache_note_status(struct cache *c, const struct key *k, int status, int64_t now_ms);
-/* 429, 503 with Retry-After: as long as that says, 30 s at most */
-void cache_note_busy(struct cache *c, const struct key *k, int status, int64_t s, int64_t now_ms);
 /* The origin keeps sending bytes that are not the expected ones: 60 s; of an index: 0.5 s */
 void cache_note_digest(struct cache *c, const struct key *k, enum aptfile_class class,
     int64_t now_ms);
@@ -244,7 +241,7 @@ const char *flight_state_name(enum flight_state s);
 struct cache_peek {
 	bool flying;			/* flight is set */
 	struct flight_info flight;
-	int status;			/* a 404, 410, 429 or 503 that is remembered; 0: none */
+	int status;			/* a 404 or 410 that is remembered; 0: none */
 	bool unshareable;		/* nobody waits for another's fetch of it */
 	bool host_slow;			/* its host let a check time out */
 };

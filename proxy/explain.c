@@ -328,7 +328,7 @@ explain_now(struct explain *e)
 		explain_add_text(e, "fetch", "number %" PRIu64 ", %s, %" PRIu64 " bytes, %u readers",
 		    f->id, flight_state_name(f->state), f->visible_bytes, f->readers_n);
 	if (e->peek.status != 0)
-		explain_add_text(e, "remembered", "the origin said %d, and is not asked again just now",
+		explain_add_text(e, "remembered", "the origin said %d within the last second",
 		    e->peek.status);
 	if (e->peek.unshareable)
 		explain_add_text(e, "remembered", "its answers are one client's own: "

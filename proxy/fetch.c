@@ -237,11 +237,8 @@ fetch_fail(struct fetch *ft, enum reason r, int status, const char *fmt, ...)
 	    reason_name(r), SLICE_ARG(flight_url(ft->f)), text);
 	if ((status == 404 || status == 410) && !flight_is_private(ft->f))
 		cache_note_status(cache, flight_key(ft->f), status, ft->u->now_ms);
-	if (r == REASON_UP_BUSY && ft->retry_after_s > 0) {
+	if (r == REASON_UP_BUSY && ft->retry_after_s > 0)
 		flight_set_retry_after(ft->f, (unsigned)ft->retry_after_s);
-		if (!flight_is_private(ft->f))
-			cache_note_busy(cache, flight_key(ft->f), status, ft->retry_after_s, ft->u->now_ms);
-	}
 	if (status == 401 && ft->resp != NULL)
 		flight_set_challenge(ft->f, ft->resp->www_authenticate);
 	flight_fail(ft->f, r, status, keep, "%s", text);

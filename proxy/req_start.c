@@ -242,7 +242,6 @@ req_ask(struct req *req, bool object_bad)
 	req->listed = a.listed;
 	if (a.reason != REASON_OK) {
 		req->error_status = a.status;
-		req->retry_after_s = a.retry_after_s;
 		return req_is_incomplete(req, a.reason) ? req_fail_incomplete(req) :
 		    req_fail(req, a.reason, NULL);
 	}

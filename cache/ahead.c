@@ -387,8 +387,10 @@ ahead_take_asked(struct ahead *a, const struct ahead_note *note)
 	struct closure_package p;
 	uint32_t i;
 
-	if (m != cl->model)
+	if (m != cl->model) {
 		cl->asked_n = cl->plan_n = cl->plan_at = 0;
+		cl->dirty = false;
+	}
 	ahead_model_unref(&cl->model);
 	cl->model = m;
 	if (m == NULL || m->closure == NULL)

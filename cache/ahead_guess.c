@@ -242,9 +242,11 @@ ahead_guess(const struct ahead_model *m, const uint32_t *asked, unsigned asked_n
     unsigned max_n)
 {
 	const uint32_t *order = NULL;
-	uint32_t from = asked[asked_n - 1], larger;
+	uint32_t from, larger;
 	unsigned n = 0, order_n;
 
+	AN(asked_n);
+	from = asked[asked_n - 1];
 	larger = asked_n >= AHEAD_EVIDENCE ? ahead_find_larger(m, asked, asked_n) : CLOSURE_NONE;
 	order_n = ahead_walk(m, larger != CLOSURE_NONE ? larger : from, &order);
 	/* Of the larger one only what comes behind: the rest it has. */

@@ -165,11 +165,12 @@ confine_open_files(struct confine *cf)
 }
 
 void
-confine_write_pid(const struct confine *cf)
+confine_write_pid(struct confine *cf)
 {
 	char text[32];
 	int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 
+	cf->pid_is_ours = true;
 	if (cf->pid_fd >= 0 && (ftruncate(cf->pid_fd, 0) != 0 ||
 	    pwrite(cf->pid_fd, text, (size_t)n, 0) != n))
 		log_warning("pid_file %s: %s", cf->config->pid_file, strerror(errno));
@@ -178,10 +179,15 @@ confine_write_pid(const struct confine *cf)
 void
 confine_remove_pid(struct confine *cf)
 {
+	struct stat st;
+
 	if (cf->pid_fd < 0)
 		return;
+	/* A start that was refused leaves the running depot's alone. */
+	if (!cf->pid_is_ours && (fstat(cf->pid_fd, &st) != 0 || st.st_size > 0))
+		log_debug("pid_file %s is another one's", cf->config->pid_file);
 	/* Where the user may not remove it, it is at least empty. */
-	if (ftruncate(cf->pid_fd, 0) != 0 || unlink(cf->config->pid_file) != 0)
+	else if (ftruncate(cf->pid_fd, 0) != 0 || unlink(cf->config->pid_file) != 0)
 		log_debug("pid_file %s stays, empty: %s", cf->config->pid_file, strerror(errno));
 	(void)close(cf->pid_fd);
 	cf->pid_fd = -1;

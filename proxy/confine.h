@@ -22,6 +22,7 @@ struct confine {
 	uid_t uid;
 	gid_t gid;
 	int pid_fd;			/* of pid_file; -1: none */
+	bool pid_is_ours;		/* our number is, or is to be, in it */
 	char report[SANDBOX_REPORT_BYTES];	/* what the sandbox came to; "" off */
 };
 
@@ -39,7 +40,7 @@ void confine_enter(struct confine *cf);
 bool confine_helper(void *arg, char *why);
 
 /* The process number in pid_file, once the depot serves; the file goes with the depot. */
-void confine_write_pid(const struct confine *cf);
+void confine_write_pid(struct confine *cf);
 void confine_remove_pid(struct confine *cf);
 
 #endif

@@ -5,13 +5,14 @@
  * log_access_line; main opens, reopens and closes.
  *
  * A line is put together on the caller's stack and copied into the stream's
- * filling half; the log's thread swaps the halves and writes. Life of a
+ * filling half; the stream's thread swaps the halves and writes, so that a
+ * reader of one who reads no more stops neither a loop nor the other. Life of a
  * stream: closed (lines go to stderr at once), open (log_open to log_close;
  * log_open again changes level, format and paths, log_reopen opens the same
  * paths anew). A full half means that lines are dropped and counted: a
  * terminal that was stopped, or a disk that hangs, must not stop a loop.
  *
- * A forked child has no log thread: it writes its lines itself.
+ * A forked child has no such threads: it writes its lines itself.
  */
 #include "include/log.h"
 
@@ -34,6 +35,8 @@
 
 enum {
 	LOG_GATHER_NS = 2 * 1000 * 1000,
+	LOG_NOTE_MS = 1000,		/* missing lines are spoken of this often */
+	LOG_CLOSE_S = 2,		/* a stop waits so long for who reads a stream */
 	LOG_URL_BYTES = 9000,
 	LOG_AGENT_BYTES = 400,
 	LOG_PANIC_WAIT_MS = 100,
@@ -47,22 +50,25 @@ struct log_stream {
 	unsigned filling;	/* the half that callers append to */
 	size_t used;		/* bytes in it */
 	uint64_t dropped;	/* lines since the last note about it */
+	bool failed;		/* the last write */
+	bool stuck;		/* its thread did not end: nothing is written any more */
+	bool waits;		/* its thread, for a line */
+	pthread_cond_t wake;
+	pthread_t thread;
+	atomic_bool writing;	/* its thread has a half in hand */
 };
 
 static struct {
 	pthread_mutex_t lock;		/* guards everything below but the atomics */
-	pthread_cond_t wake;
-	pthread_t thread;
-	bool running, stopping, writer_waits, fork_set;
+	bool running, stopping, fork_set;
+	int64_t noted_ms;		/* when missing lines were last spoken of; 0: never */
 	struct log_stream messages, access;
 	atomic_int level, format;	/* enum log_level, enum log_format */
 	atomic_bool access_on;
-	atomic_bool writing;		/* the thread has a half in hand */
 } log_state = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
-	.wake = PTHREAD_COND_INITIALIZER,
-	.messages = {.standard = STDERR_FILENO, .fd = -1},
-	.access = {.standard = STDOUT_FILENO, .fd = -1},
+	.messages = {.standard = STDERR_FILENO, .fd = -1, .wake = PTHREAD_COND_INITIALIZER},
+	.access = {.standard = STDOUT_FILENO, .fd = -1, .wake = PTHREAD_COND_INITIALIZER},
 	.level = LOG_INFO,
 	.format = LOG_TEXT,
 };
@@ -300,7 +306,7 @@ log_drop(struct log_stream *s, uint64_t lines_n)
 	COUNT_ADD(log_lines_dropped_total, lines_n);
 }
 
-/* Appends a line to the filling half. With the lock. */
+/* Appends a line to the filling half, for the stream's thread. With the lock. */
 static void
 log_stream_append(struct log_stream *s, const char *line, size_t n)
 {
@@ -310,22 +316,24 @@ log_stream_append(struct log_stream *s, const char *line, size_t n)
 	}
 	memcpy(s->half[s->filling] + s->used, line, n);
 	s->used += n;
+	if (s->waits) {
+		s->waits = false;
+		AZ(pthread_cond_signal(&s->wake));
+	}
 }
 
-/* Hands a finished line over, or writes it at once where there is no log thread. */
+/* Hands a finished line over, or writes it at once where no thread does. */
 static void
 log_put(struct log_stream *s, const char *line, size_t n)
 {
 	int fd = -1;
 
 	AZ(pthread_mutex_lock(&log_state.lock));
-	if (log_state.running && s->fd >= 0) {
+	if (s->stuck)
+		log_drop(s, 1);
+	else if (log_state.running && s->fd >= 0)
 		log_stream_append(s, line, n);
-		if (log_state.writer_waits) {
-			log_state.writer_waits = false;
-			AZ(pthread_cond_signal(&log_state.wake));
-		}
-	} else {
+	else {
 		fd = s->fd >= 0 ? s->fd : s->standard;
 	}
 	AZ(pthread_mutex_unlock(&log_state.lock));
@@ -346,26 +354,33 @@ log_stream_write(struct log_stream *s)
 		return;
 	s->filling ^= 1;
 	s->used = 0;
-	atomic_store(&log_state.writing, true);
+	atomic_store(&s->writing, true);
 	AZ(pthread_mutex_unlock(&log_state.lock));
 	ok = log_write(fd, p, n);
-	atomic_store(&log_state.writing, false);
+	atomic_store(&s->writing, false);
 	AZ(pthread_mutex_lock(&log_state.lock));
+	s->failed = !ok;
 	if (!ok)
 		log_drop(s, log_lines_count(p, n));
 }
 
-/* Says in the message log that lines of either stream are missing. With the lock. */
+/*
+ * Says in the message log that lines of either stream are missing, once it can be written. With the
+ * lock.
+ */
 static void
 log_note_dropped(void)
 {
 	uint64_t dropped = log_state.messages.dropped + log_state.access.dropped;
+	int64_t now_ms = clock_mono_ms();
 	char line[512], msg[128];
 	struct log_out out = {line, 0, sizeof(line) - 1};
 	struct slice text = {msg, 0};
 
-	if (dropped == 0)
+	if (dropped == 0 || log_state.messages.failed || log_state.messages.fd < 0 ||
+	    (log_state.noted_ms != 0 && now_ms - log_state.noted_ms < LOG_NOTE_MS))
 		return;
+	log_state.noted_ms = now_ms;
 	log_state.messages.dropped = log_state.access.dropped = 0;
 	text.n = (size_t)snprintf(msg, sizeof(msg), "%llu log lines dropped: the log's file or "
 	    "terminal was too slow or failed", (unsigned long long)dropped);
@@ -377,23 +392,22 @@ log_note_dropped(void)
 	log_stream_append(&log_state.messages, line, out.n);
 }
 
-/* The log's thread: waits for lines, lets some gather, writes them. */
+/* A stream's thread: waits for lines, lets some gather, writes them. */
 static void *
 log_thread(void *arg)
 {
 	const struct timespec gather = {0, LOG_GATHER_NS};
+	struct log_stream *s = arg;
 	bool stopping = false;
 
-	(void)arg;
-	(void)pthread_setname_np(pthread_self(), "log");
+	(void)pthread_setname_np(pthread_self(), s == &log_state.access ? "log-access" : "log");
 	AZ(pthread_mutex_lock(&log_state.lock));
 	while (!stopping) {
-		while (!log_state.stopping && log_state.messages.used == 0 &&
-		    log_state.access.used == 0) {
-			log_state.writer_waits = true;
-			AZ(pthread_cond_wait(&log_state.wake, &log_state.lock));
+		while (!log_state.stopping && s->used == 0) {
+			s->waits = true;
+			AZ(pthread_cond_wait(&s->wake, &log_state.lock));
 		}
-		log_state.writer_waits = false;
+		s->waits = false;
 		stopping = log_state.stopping;
 		if (!stopping) {
 			/* One write for two milliseconds of a busy loop, not one per line. */
@@ -401,13 +415,13 @@ log_thread(void *arg)
 			nanosleep(&gather, NULL);
 			AZ(pthread_mutex_lock(&log_state.lock));
 		}
-		log_stream_write(&log_state.access);
-		log_stream_write(&log_state.messages);
+		log_stream_write(s);
 		log_note_dropped();
 	}
-	/* What came while the last halves were written. */
-	log_stream_write(&log_state.access);
-	log_stream_write(&log_state.messages);
+	/* What came while the last half was written. */
+	log_state.noted_ms = 0;
+	log_note_dropped();
+	log_stream_write(s);
 	AZ(pthread_mutex_unlock(&log_state.lock));
 	return NULL;
 }
@@ -471,16 +485,20 @@ log_stream_open(struct log_stream *s, const char *key, const char *path)
 	return 0;
 }
 
-/* Closes and frees, after the thread has ended. */
+/* Closes and frees, after the thread has ended; what a stuck one has in hand stays. */
 static void
 log_stream_close(struct log_stream *s)
 {
+	if (s->stuck)
+		return;
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s->half[0]);
 	free(s->half[1]);
 	free(s->path);
-	*s = (struct log_stream){.standard = s->standard, .fd = -1};
+	s->path = s->half[0] = s->half[1] = NULL;
+	s->fd = -1;
+	s->used = 0;
 }
 
 /* Around fork: nobody is in the middle of a line. */
@@ -505,7 +523,26 @@ log_fork_child(void)
 	AZ(pthread_mutex_unlock(&log_state.lock));
 }
 
-/* Starts the log's thread, which takes no signals. */
+/* Ends a stream's thread; one whose write does not return is left behind. */
+static void
+log_stream_stop(struct log_stream *s)
+{
+	struct timespec until;
+
+	AZ(pthread_mutex_lock(&log_state.lock));
+	log_state.stopping = true;
+	AZ(pthread_cond_signal(&s->wake));
+	AZ(pthread_mutex_unlock(&log_state.lock));
+	AZ(clock_gettime(CLOCK_REALTIME, &until));
+	until.tv_sec += LOG_CLOSE_S;
+	if (pthread_timedjoin_np(s->thread, NULL, &until) == 0)
+		return;
+	AZ(pthread_mutex_lock(&log_state.lock));
+	s->stuck = true;
+	AZ(pthread_mutex_unlock(&log_state.lock));
+}
+
+/* Starts the streams' threads, which take no signals. */
 static int
 log_start(void)
 {
@@ -518,10 +555,15 @@ log_start(void)
 			return err;
 		log_state.fork_set = true;
 	}
-	log_state.stopping = log_state.writer_waits = false;
+	log_state.stopping = false;
 	sigfillset(&all);
 	AZ(pthread_sigmask(SIG_SETMASK, &all, &was));
-	err = pthread_create(&log_state.thread, NULL, log_thread, NULL);
+	err = pthread_create(&log_state.messages.thread, NULL, log_thread, &log_state.messages);
+	if (err == 0) {
+		err = pthread_create(&log_state.access.thread, NULL, log_thread, &log_state.access);
+		if (err != 0)
+			log_stream_stop(&log_state.messages);
+	}
 	AZ(pthread_sigmask(SIG_SETMASK, &was, NULL));
 	if (err != 0)
 		return err;
@@ -580,11 +622,11 @@ log_close(void)
 
 	AZ(pthread_mutex_lock(&log_state.lock));
 	was_running = log_state.running;
-	log_state.stopping = true;
-	AZ(pthread_cond_signal(&log_state.wake));
 	AZ(pthread_mutex_unlock(&log_state.lock));
-	if (was_running)
-		AZ(pthread_join(log_state.thread, NULL));
+	if (was_running) {
+		log_stream_stop(&log_state.access);
+		log_stream_stop(&log_state.messages);
+	}
 	atomic_store_explicit(&log_state.access_on, false, memory_order_relaxed);
 	AZ(pthread_mutex_lock(&log_state.lock));
 	log_state.running = false;
@@ -723,7 +765,8 @@ log_panic_flush(void)
 	const struct timespec millisecond = {0, 1000 * 1000};
 	size_t i;
 
-	for (i = 0; i < LOG_PANIC_WAIT_MS && atomic_load(&log_state.writing); i++)
+	for (i = 0; i < LOG_PANIC_WAIT_MS && (atomic_load(&log_state.messages.writing) ||
+	    atomic_load(&log_state.access.writing)); i++)
 		nanosleep(&millisecond, NULL);
 	if (pthread_mutex_trylock(&log_state.lock) != 0)
 		return;

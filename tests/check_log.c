@@ -302,6 +302,23 @@ START_TEST(test_slow_reader)
 }
 END_TEST
 
+/* A log that can't be written is not tried again and again for a note that says so. */
+START_TEST(test_full_disk)
+{
+	const struct timespec pause = {0, 30 * 1000 * 1000};
+	int64_t before = counter_read(COUNTER_log_lines_dropped_total);
+
+	ck_assert_int_eq(log_open("/dev/full", NULL, LOG_INFO, LOG_TEXT), 0);
+	log_info("one");
+	nanosleep(&pause, NULL);
+	ck_assert_int_eq(log_open(log_path, NULL, LOG_INFO, LOG_TEXT), 0);
+	log_info("two");
+	log_close();
+	ck_assert_int_eq(counter_read(COUNTER_log_lines_dropped_total), before + 1);
+	ck_assert_ptr_nonnull(strstr(file_text(log_path), "1 log lines dropped"));
+}
+END_TEST
+
 /* Lines of several threads come whole and in each thread's order. */
 static void *
 chatter_thread(void *arg)
@@ -458,6 +475,7 @@ check_log_suite(void)
 	tcase_add_test(tc, test_open_fails);
 	tcase_add_test(tc, test_file_mode);
 	tcase_add_test(tc, test_slow_reader);
+	tcase_add_test(tc, test_full_disk);
 	tcase_add_test(tc, test_threads);
 	tcase_add_test(tc, test_fork);
 	tcase_add_loop_test(tc, test_panic, 0, NELEM(panic_cases));

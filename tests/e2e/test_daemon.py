@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """The program itself: configuration errors, start, signals, logs."""
+import fcntl
 import os
 import re
 import shutil
@@ -173,10 +174,13 @@ def test_unix_socket_in_use(env):
 
 def test_cache_directory_in_use(env):
     """Exit 1, naming the directory and the process that has it."""
-    depot = env.depot()
-    other = env.new_depot(cache_dir=depot.cache_dir)
+    pid_file = os.path.join(env.path, "pid")
+    depot = env.depot(pid_file=pid_file)
+    other = env.new_depot(cache_dir=depot.cache_dir, pid_file=pid_file)
     expect_refusal(other.arguments()[1:], depot.cache_dir, depot.process.pid)
     assert depot.get("/-/healthz").status == 200
+    with open(pid_file, encoding="ascii") as file:
+        assert int(file.read()) == depot.process.pid
 
 
 def test_unusable_cache_directory(env):
@@ -273,11 +277,31 @@ def test_stop_finishes_what_is_short(env):
         expect_body(conn.read_body(response), body)
 
 
+def test_reader_of_the_access_log_reads_no_more(env):
+    """Messages are written all the same, requests answered, and a stop comes to its end."""
+    fifo = os.path.join(env.path, "fifo")
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR)
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096)
+    depot = env.new_depot(access_log=fifo, log_file=os.path.join(env.path, "messages"))
+    depot.start()
+    with depot.conn() as conn:
+        for _ in range(60):
+            assert conn.get("/-/healthz").status == 200
+        # The pipe is full by then, and the thread that writes to it waits.
+        assert conn.get("/no-such-host/").status == 404
+    depot.process.send_signal(signal.SIGTERM)
+    assert depot.process.wait(20 * SLOW) == 0
+    with open(os.path.join(env.path, "messages"), encoding="utf-8") as messages:
+        assert "stopping" in messages.read()
+    os.close(reader)
+
+
 def test_threads_have_names(env):
     """Debuggers and top tell them apart."""
     depot = env.depot()
     tasks = f"/proc/{depot.process.pid}/task"
-    want = {"log", "upstream", "worker-0", "index-writer", "keeper", "verifier", "syncer", "scrubber",
+    want = {"log", "log-access", "upstream", "worker-0", "index-writer", "keeper", "verifier", "syncer", "scrubber",
             "iopool", "stage", "admin"}
 
     def missing():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """prefetch = closure: what apt is about to ask for is fetched before it does."""
+import hashlib
+
 from depot import wait_until
 from origin import Answer
 from test_warm import forge
@@ -66,6 +68,31 @@ def test_rest_of_a_metapackage(env):
     conn.close()
     wait_until(lambda: counters(depot)["wasted"] == 2, "these were not asked for")
     assert counters(depot)["used"] == 6
+
+
+def test_client_that_turns_to_another_repository(env):
+    """A package of one, and a source of another in the same breath: no guess is made of nothing."""
+    repo, depot, conn = begin(env, [])
+    dsc = b"Format: 3.0 (native)\n" * 50
+    sources = (f"Package: x\nVersion: 1\nDirectory: .\nChecksums-Sha256:\n "
+               f"{hashlib.sha256(dsc).hexdigest()} {len(dsc)} x_1.dsc\n").encode()
+    packages = b"Package: y\nVersion: 1\nFilename: ./y.deb\nSize: 1\nSHA256: " + b"0" * 64 + b"\n"
+    listed = "".join(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}\n"
+                     for name, data in (("Sources", sources), ("Packages", packages)))
+    for name, data in (("Sources", sources), ("Packages", packages), ("x_1.dsc", dsc), (
+            "InRelease", f"Date: Mon, 23 Nov 2026 10:00:00 UTC\nSHA256:\n{listed}".encode())):
+        env.origin.serve("/two/" + name, data, host="deb.example")
+    two = "http://HTTPS///deb.example/two/"
+    for name in ("InRelease", "Packages", "Sources"):
+        assert conn.get(two + name).status == 200
+    wait_until(lambda: depot.counter("tables_built_total") >= 3, "the lists are read")
+    depot.wait_idle()
+    for leaf in LEAVES:
+        conn.send("".join(f"GET {url} HTTP/1.1\r\nHost: HTTPS\r\n\r\n" for url in (
+            f"http://HTTPS///{repo.host}{repo.path_of(leaf)}", two + "x_1.dsc")).encode())
+        assert conn.read().body == repo.debs[leaf].data
+        assert conn.read().body == dsc
+    conn.close()
 
 
 def test_little_evidence_fetches_nothing(env):

@@ -445,6 +445,9 @@ fetch_head_complete(struct fetch *ft)
 	fetch_judge_head(ft);
 	if (fetch_blame(ft) != BLAME_PARENT)
 		upway_worked(&ft->way);
+	if ((ft->plan == PLAN_BODY || ft->plan == PLAN_COMPARE) && ft->url.tls &&
+	    ft->resp->length < 0 && !ft->resp->chunked)
+		upway_await_goodbye(&ft->way, ft->curl);
 	/*
 	 * Other files' heads go out at once; a repository file's first bytes are looked at before.
 	 */
@@ -677,6 +680,15 @@ fetch_restart(struct fetch *ft)
 	upstream_queue(ft);
 }
 
+/* An index says how long it is, and it is. */
+static bool
+fetch_has_all(struct fetch *ft)
+{
+	fetch_flush(ft);
+	return ft->plan == PLAN_BODY && ft->want_total >= 0 &&
+	    flight_committed(ft->f) == (uint64_t)ft->want_total;
+}
+
 /* The head was all that was asked for, or all there is to say. */
 static void
 fetch_finish_head(struct fetch *ft)
@@ -744,6 +756,11 @@ fetch_done(struct fetch *ft, CURLcode result)
 	switch (ft->plan) {
 	case PLAN_BODY:
 	case PLAN_COMPARE:
+		if (result == CURLE_OK && upway_was_cut(&ft->way) && !fetch_has_all(ft)) {
+			(void)snprintf(ft->error, sizeof(ft->error), "TLS ended without close_notify, and "
+			    "nothing says that the body did");
+			result = CURLE_RECV_ERROR;
+		}
 		if (result == CURLE_OK)
 			fetch_finish(ft);
 		else

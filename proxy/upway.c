@@ -17,6 +17,7 @@
 #include <openssl/crypto.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #include "include/counter.h"
@@ -192,8 +193,8 @@ upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 	SSL_CTX_set1_cert_store(ssl_ctx, s->store);
 	(void)SSL_CTX_set_app_data(ssl_ctx, way);
 	/*
-	 * Many servers leave out the goodbye of TLS. OpenSSL 3.2 and later make an error of that:
-	 * of where a body ended as well, that only the end of the connection ends.
+	 * Many servers leave out the goodbye of TLS. OpenSSL 3.2 and later make an error of that,
+	 * behind whole answers too; where nothing else ends one see upway_await_goodbye.
 	 */
 	(void)SSL_CTX_set_options(ssl_ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	/* The order of browsers: 128 bits are as safe here, and a fifth cheaper. */
@@ -202,6 +203,88 @@ upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 	SSL_CTX_set_verify(ssl_ctx, SSL_VERIFY_PEER, upway_verify_cb);
 	SSL_CTX_set_client_cert_cb(ssl_ctx, upway_client_cert_cb);
 	return CURLE_OK;
+}
+
+/* ---- the goodbye of TLS ---- */
+
+/*
+ * Whether close_notify has come over a connection. Its SSL holds one reference and the transfer the
+ * other: each may go first. libcurl says of every end that it is one.
+ */
+struct upway_goodbye {
+	unsigned refs_n;
+	bool said;
+};
+static int upway_goodbye_index = -1;
+static pthread_once_t upway_goodbye_once = PTHREAD_ONCE_INIT;
+
+static void
+upway_goodbye_unref(struct upway_goodbye **g_p)
+{
+	struct upway_goodbye *g = *g_p;
+
+	*g_p = NULL;
+	if (g != NULL && --g->refs_n == 0)
+		free(g);
+}
+
+/* OpenSSL frees an SSL; most have none. */
+static void
+upway_goodbye_free_cb(void *ssl, void *arg, CRYPTO_EX_DATA *data, int index, long argl, void *argp)
+{
+	struct upway_goodbye *g = arg;
+
+	(void)ssl;
+	(void)data;
+	(void)index;
+	(void)argl;
+	(void)argp;
+	upway_goodbye_unref(&g);
+}
+
+static void
+upway_goodbye_init(void)
+{
+	upway_goodbye_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, upway_goodbye_free_cb);
+}
+
+/* OpenSSL: something happened on a connection; the low byte of an alert says which. */
+static void
+upway_goodbye_cb(const SSL *ssl, int where, int alert)
+{
+	struct upway_goodbye *g = SSL_get_ex_data(ssl, upway_goodbye_index);
+
+	if (g != NULL && where == SSL_CB_READ_ALERT && (alert & 0xff) == SSL_AD_CLOSE_NOTIFY)
+		g->said = true;
+}
+
+void
+upway_await_goodbye(struct upway *way, CURL *curl)
+{
+	struct curl_tlssessioninfo *info = NULL;
+	struct upway_goodbye *g;
+
+	AZ(pthread_once(&upway_goodbye_once, upway_goodbye_init));
+	if (upway_goodbye_index < 0 || way->goodbye != NULL ||
+	    curl_easy_getinfo(curl, CURLINFO_TLS_SSL_PTR, &info) != CURLE_OK || info == NULL ||
+	    info->backend != CURLSSLBACKEND_OPENSSL || info->internals == NULL)
+		return;
+	g = calloc(1, sizeof(*g));
+	if (g == NULL)
+		return;
+	if (SSL_set_ex_data(info->internals, upway_goodbye_index, g) != 1) {
+		free(g);
+		return;
+	}
+	g->refs_n = 2;
+	way->goodbye = g;
+	SSL_set_info_callback(info->internals, upway_goodbye_cb);
+}
+
+bool
+upway_was_cut(const struct upway *way)
+{
+	return way->goodbye != NULL && !way->goodbye->said;
 }
 
 /* ---- addresses ---- */
@@ -497,6 +580,7 @@ upway_close(struct upway *way)
 {
 	curl_slist_free_all(way->proxy_headers);
 	way->proxy_headers = NULL;
+	upway_goodbye_unref(&way->goodbye);
 }
 
 /* Adds a line that the parent proxy alone gets; false: out of memory. */
@@ -600,6 +684,7 @@ upway_prepare(struct upway *way, struct upstream *u, const struct upway_host *wh
 	way->fd = -1;
 	way->cert_error = 0;
 	way->cert_seen[0] = '\0';
+	upway_goodbye_unref(&way->goodbye);
 	if (!upway_choose(way) || !upway_make_headers(way, tunnel))
 		return false;
 	(void)curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);

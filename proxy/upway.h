@@ -51,6 +51,7 @@ struct upway {
 	bool cert_wanted;		/* it asked for a certificate of ours, and there is none */
 	int cert_error;			/* X509_V_ERR_..., 0: none */
 	char cert_seen[UPWAY_SEEN_BYTES];	/* issuer of what was refused; else the leaf's names */
+	struct upway_goodbye *goodbye;	/* awaited; NULL: not */
 };
 
 /* Whose failure it was. */
@@ -91,6 +92,12 @@ bool upway_is_tls_parent(const struct upway *way);
 bool upway_reuse_ok(struct upway *way, const char *peer_ip);
 /* While the request has not gone out, now and then: how far did it get? */
 void upway_tick(struct upway *way);
+/*
+ * libcurl has the head of an answer that ends with its connection: over TLS it is whole only if the
+ * other side says so. Afterwards: it has not.
+ */
+void upway_await_goodbye(struct upway *way, CURL *curl);
+bool upway_was_cut(const struct upway *way);
 /* The way worked: TCP, CONNECT and TLS. */
 void upway_worked(struct upway *way);
 

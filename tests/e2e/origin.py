@@ -66,9 +66,11 @@ class Answer:
     ranges     False: Range is ignored, as by a server without them
     conditional False: never 304
     interim    raw bytes before the head, e.g. a 100 Continue
-    raw        the whole answer in raw bytes; the connection is closed behind it
+    raw        the whole answer in raw bytes; the connection is closed behind it, over TLS without
+               close_notify where goodbye is False
     gate       a Gate before the head; held_at n: the gate is after n body bytes instead
-    stop_at    n: the body ends after n bytes, by stop = "close", "reset" or "stall"
+    stop_at    n: the body ends after n bytes, by stop = "close" (no goodbye of TLS), "reset" or
+               "stall"
     drop       "close" or "reset": instead of any answer
     rate       body bytes per second
     """
@@ -76,7 +78,8 @@ class Answer:
     def __init__(self, body=b"", status=200, *, headers=(), etag="auto",
                  last_modified=LAST_MODIFIED, content_type="application/octet-stream",
                  length="exact", ranges=True, conditional=True, interim=b"", raw=None, gate=None,
-                 held_at=None, stop_at=None, stop="close", drop=None, rate=None, close=False):
+                 held_at=None, stop_at=None, stop="close", drop=None, rate=None, close=False,
+                 goodbye=True):
         self.body = bodies.of(body)
         self.status = status
         self.headers = list(headers)
@@ -97,6 +100,7 @@ class Answer:
         self.drop = drop
         self.rate = rate
         self.close = close
+        self.goodbye = goodbye
 
     def _fingerprint(self):
         if isinstance(self.body, bodies.Pattern):
@@ -409,12 +413,16 @@ class Origin:
             sock.sendall(answer.interim)
         if answer.raw is not None:
             sock.sendall(answer.raw)
+            if answer.goodbye:
+                _say_goodbye(sock)
             raise _Stop
         status, first, end = _choose_part(request, answer)
         sock.sendall(_make_head(answer, status, first, end))
         if request.method == "HEAD" or status in (304, 416):
             return
         self._send_body(sock, request.path, answer, first, end)
+        if answer.length == "close":
+            _say_goodbye(sock)
         if answer.length == "close" or isinstance(answer.length, int):
             raise _Stop
 
@@ -450,6 +458,17 @@ class Origin:
             raise _Stop
         if answer.length == "chunked":
             sock.sendall(b"0\r\n\r\n")
+
+
+def _say_goodbye(sock):
+    """Over TLS: close_notify, without which an end is a cut."""
+    if not isinstance(sock, ssl.SSLSocket):
+        return
+    try:
+        sock.settimeout(0)
+        sock.unwrap()
+    except (OSError, ValueError):
+        pass        # sent; the other side's is not waited for
 
 
 def _reset(sock):

@@ -7,10 +7,12 @@ import threading
 import time
 
 import ports
+from aptlike import AptLike
 from body import Pattern
 from client import expect_body, expect_error
 from depot import wait_until
 from origin import Answer, redirect
+from repo import forge_deb
 from support import Later, heavy, patient, together
 
 URL = "https://cuda.example/x.deb"
@@ -274,7 +276,9 @@ def test_body_that_cannot_be_finished_ends_in_a_cut(env):
             else:
                 expect_error(response, 502, 503, 504)
             assert response.status != 200 or conn.ended()
-    paths = ("/x.deb", "/chunked.deb", "/lying.deb")
+    # Over TLS an end without its goodbye is none.
+    env.origin.serve("/close.deb", Answer(BODY, stop_at=CUT_AT, length="close", ranges=False))
+    paths = ("/x.deb", "/chunked.deb", "/lying.deb", "/close.deb")
     together(*[lambda path=path: check(path) for path in paths])
     depot.wait_idle()
     for path in paths:
@@ -335,6 +339,26 @@ def test_bodies_without_a_length(env):
         # Where a close-delimited body really ended nobody can know: it need not be kept.
         if how == "chunked":
             assert again.is_hit and again.get("Content-Length") == str(len(BODY)), again.fields
+
+
+def test_body_that_ends_without_goodbye(env):
+    """Over TLS that is a cut, and gone on with; not where an index says that it was all."""
+    cut = Answer(BODY, length="close", stop_at=CUT_AT)
+    depot = env.depot()
+    for n, second in enumerate((Answer(BODY, length="close"), Answer(BODY),
+                                Answer(BODY, length="close", ranges=False))):
+        env.origin.serve(f"/{n}.deb", cut, second)
+        expect_body(depot.fetch(f"https://cuda.example/{n}.deb"), BODY)
+        assert len(env.origin.requests(f"/{n}.deb")) == 2
+    cdn = env.flat_cdn(forge_deb("whole", "1", 200000), host="two.example")
+    apt = AptLike(cdn, depot.port)
+    apt.update()
+    path, data = apt.path_of("whole"), cdn.editions[0].debs["whole"].data
+    for name in cdn.repo.names_of(cdn.repo.path_of("whole")):
+        env.origin.serve(name, Answer(raw=b"HTTP/1.1 200 OK\r\n\r\n" + data, goodbye=False),
+                         host=cdn.repo.host)
+    expect_body(apt.get(path), data)
+    assert len(cdn.requests(cdn.repo.path_of("whole"))) == 1
 
 
 def test_interim_answers_are_swallowed(env):

@@ -3,7 +3,8 @@
 /*
  * Per-thread counter blocks. A thread's first count makes its block and puts
  * it on the list of all blocks; blocks outlive their threads, so that totals
- * never go back. Readers walk the list without a lock: it only grows.
+ * never go back. Readers walk the list without a lock: it only grows. Threads
+ * that come and go share one block instead (counter_share).
  */
 #include "include/counter.h"
 #include "include/obj.h"
@@ -17,7 +18,7 @@ struct counter_block {
 
 static _Atomic(struct counter_block *) counter_blocks;
 static _Thread_local struct counter_block *counter_mine;
-static struct counter_block counter_spare;	/* shared, for threads without memory */
+static struct counter_block counter_spare;	/* shared */
 
 static const struct {
 	const char *name, *text;
@@ -40,6 +41,13 @@ counter_block_new(void)
 	while (!atomic_compare_exchange_weak(&counter_blocks, &b->next, b))
 		;
 	return b;
+}
+
+void
+counter_share(void)
+{
+	if (counter_mine == NULL)
+		counter_mine = &counter_spare;
 }
 
 void

@@ -22,6 +22,7 @@ void counter_add(enum counter c, int64_t n);
 #define COUNT_ADD(name, n) counter_add(COUNTER_##name, (int64_t)(n))
 #define COUNT_DOWN(name) counter_add(COUNTER_##name, -1)
 
+void counter_share(void);	/* this thread, one of many that come and go, keeps no block */
 int64_t counter_read(enum counter c);		/* sum over all threads */
 const char *counter_name(enum counter c);
 const char *counter_text(enum counter c);

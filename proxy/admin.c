@@ -340,6 +340,7 @@ admin_conn_main(void *arg)
 
 	CHECK_OBJ(conn, ADMIN_CONN_MAGIC);
 	(void)pthread_setname_np(pthread_self(), "command");
+	counter_share();
 	a = conn->admin;
 	admin_serve(conn);
 	if (conn->passed >= 0)

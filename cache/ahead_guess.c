@@ -220,19 +220,22 @@ ahead_find_larger(const struct ahead_model *m, const uint32_t *asked, unsigned a
 {
 	uint32_t queue[AHEAD_CANDIDATES_MAX], found[AHEAD_CANDIDATES_MAX], best = CLOSURE_NONE;
 	unsigned queue_n = 1, best_n = UINT32_MAX, n, at;
+	uint64_t steps_n = 0;
 
 	queue[0] = asked[asked_n - 1];
-	for (unsigned next = 0; next < queue_n; next++) {
+	for (unsigned next = 0; next < queue_n && steps_n <= CLOSURE_STEPS_MAX; next++) {
 		unsigned up_n = closure_dependants(m->closure, queue[next], found, NELEM(found));
 
 		for (unsigned i = 0; i < up_n && queue_n < AHEAD_CANDIDATES_MAX; i++)
 			if (!ahead_was_asked(queue, queue_n, found[i]))
 				queue[queue_n++] = found[i];
-		if (next == 0 || ahead_was_asked(asked, asked_n, queue[next]) ||
-		    !ahead_agrees(m, queue[next], asked, asked_n, &n, &at) || n >= best_n)
+		if (next == 0 || ahead_was_asked(asked, asked_n, queue[next]))
 			continue;
-		best = queue[next];
-		best_n = n;
+		if (ahead_agrees(m, queue[next], asked, asked_n, &n, &at) && n < best_n) {
+			best = queue[next];
+			best_n = n;
+		}
+		steps_n += closure_walk_steps(m->walk);
 	}
 	return best;
 }

@@ -107,6 +107,13 @@ closure_walk_present_base(struct closure_walk *w)
 	w->base_present = true;
 }
 
+uint64_t
+closure_walk_steps(const struct closure_walk *w)
+{
+	CHECK_OBJ(w, CLOSURE_WALK_MAGIC);
+	return w->steps_n;
+}
+
 const uint32_t *
 closure_walk_order(const struct closure_walk *w, unsigned *n)
 {
@@ -148,13 +155,21 @@ closure_provides(const struct closure *c, const struct closure_provided *p,
 	    closure_relation_allows(r, closure_slice(c, p->version)));
 }
 
+uint64_t
+closure_cost(const struct closure_relation *r, uint32_t from, uint32_t to)
+{
+	return (uint64_t)(to - from) * (1 + r->version.n / 32);
+}
+
 /* The first provider, in its newest version that provides it. */
 static uint32_t
-closure_resolve_virtual(const struct closure *c, const struct closure_relation *r, uint16_t wanted)
+closure_resolve_virtual(const struct closure *c, const struct closure_relation *r, uint16_t wanted,
+    uint64_t *steps_n)
 {
 	uint32_t from, to, best = CLOSURE_NONE;
 
 	closure_provided_range(c, r->name, &from, &to);
+	*steps_n += closure_cost(r, from, to);
 	for (; from < to; from++) {
 		uint32_t i = c->provided[from].package;
 
@@ -172,11 +187,13 @@ closure_resolve_virtual(const struct closure *c, const struct closure_relation *
 }
 
 uint32_t
-closure_resolve(const struct closure *c, const struct closure_relation *r, uint16_t wanted)
+closure_resolve(const struct closure *c, const struct closure_relation *r, uint16_t wanted,
+    uint64_t *steps_n)
 {
 	uint32_t at, to;
 
 	closure_name_range(c, r->name, &at, &to);
+	*steps_n += closure_cost(r, at, to);
 	for (; at < to; at++) {
 		uint32_t i = c->by_name[at];
 
@@ -184,7 +201,7 @@ closure_resolve(const struct closure *c, const struct closure_relation *r, uint1
 		    closure_relation_allows(r, closure_slice(c, c->packages[i].version)))
 			return i;
 	}
-	return closure_resolve_virtual(c, r, wanted);
+	return closure_resolve_virtual(c, r, wanted, steps_n);
 }
 
 enum closure_found
@@ -195,6 +212,7 @@ closure_find(const struct closure *c, struct slice word, struct slice arch, uint
 	struct slice name = {word.p, eq != NULL ? (size_t)(eq - word.p) : word.n};
 	const char *colon = name.n > 0 ? memchr(name.p, ':', name.n) : NULL;
 	uint16_t wanted = 0;
+	uint64_t steps_n = 0;
 
 	CHECK_OBJ(c, CLOSURE_MAGIC);
 	if (eq != NULL) {
@@ -212,11 +230,12 @@ closure_find(const struct closure *c, struct slice word, struct slice arch, uint
 	/* "all" is the architecture of packages that are the same everywhere. */
 	if (slice_eq(r.arch, SLICE("all")) || (wanted != 0 && slice_eq(r.arch, arch)))
 		r.arch = SLICE_NONE;
-	*i = closure_resolve(c, &r, wanted);
+	*i = closure_resolve(c, &r, wanted, &steps_n);
 	if (*i != CLOSURE_NONE)
 		return CLOSURE_FOUND;
 	r.op = SLICE_NONE;
-	return closure_resolve(c, &r, wanted) != CLOSURE_NONE ? CLOSURE_NO_VERSION : CLOSURE_NO_NAME;
+	return closure_resolve(c, &r, wanted, &steps_n) != CLOSURE_NONE ? CLOSURE_NO_VERSION :
+	    CLOSURE_NO_NAME;
 }
 
 /* How unlike two names are: edits, up to a limit. */
@@ -288,12 +307,13 @@ closure_state_of(const struct closure_walk *w, uint32_t i)
 
 /* Does a package that is chosen or present satisfy the relation? CLOSURE_NONE: none does. */
 static uint32_t
-closure_find_chosen(const struct closure_walk *w, const struct closure_relation *r, uint16_t arch)
+closure_find_chosen(struct closure_walk *w, const struct closure_relation *r, uint16_t arch)
 {
 	const struct closure *c = w->c;
 	uint32_t from, to, i;
 
 	closure_name_range(c, r->name, &from, &to);
+	w->steps_n += closure_cost(r, from, to);
 	for (; from < to; from++) {
 		i = c->by_name[from];
 		if (closure_state_of(w, i) != CLOSURE_OPEN &&
@@ -302,6 +322,7 @@ closure_find_chosen(const struct closure_walk *w, const struct closure_relation 
 			return i;
 	}
 	closure_provided_range(c, r->name, &from, &to);
+	w->steps_n += closure_cost(r, from, to);
 	for (; from < to; from++) {
 		i = c->provided[from].package;
 		if (closure_state_of(w, i) != CLOSURE_OPEN &&
@@ -320,13 +341,15 @@ closure_choose(struct closure_walk *w, uint32_t package, struct slice group)
 	struct slice rest = group;
 	uint32_t i = CLOSURE_NONE;
 
-	while (i == CLOSURE_NONE && closure_next_relation(&rest, &r)) {
+	while (i == CLOSURE_NONE && w->steps_n <= CLOSURE_STEPS_MAX &&
+	    closure_next_relation(&rest, &r)) {
 		w->steps_n++;
 		i = closure_find_chosen(w, &r, arch);
 	}
 	rest = group;
-	while (i == CLOSURE_NONE && closure_next_relation(&rest, &r))
-		i = closure_resolve(w->c, &r, arch);
+	while (i == CLOSURE_NONE && w->steps_n <= CLOSURE_STEPS_MAX &&
+	    closure_next_relation(&rest, &r))
+		i = closure_resolve(w->c, &r, arch, &w->steps_n);
 	if (i != CLOSURE_NONE)
 		return i;
 	if (w->missing_kept_n < CLOSURE_MISSING_MAX)
@@ -355,11 +378,9 @@ closure_run(struct closure_walk *w)
 	struct slice group;
 	uint32_t i;
 
-	while (w->depth > 0) {
+	while (w->depth > 0 && w->steps_n <= CLOSURE_STEPS_MAX) {
 		struct closure_frame *top = &w->stack[w->depth - 1];
 
-		if (w->steps_n > CLOSURE_STEPS_MAX)
-			return REASON_LIST_BAD;
 		if (closure_next_group(&top->rest, &group)) {
 			i = closure_choose(w, top->package, group);
 			if (i != CLOSURE_NONE)
@@ -371,7 +392,7 @@ closure_run(struct closure_walk *w)
 			w->depth--;
 		}
 	}
-	return REASON_OK;
+	return w->steps_n <= CLOSURE_STEPS_MAX ? REASON_OK : REASON_LIST_BAD;
 }
 
 /* What the packages of the order recommend, and what that needs. Nothing is missed if it is not there. */

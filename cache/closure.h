@@ -18,7 +18,7 @@
 enum {
 	CLOSURE_PACKAGES_MAX = 1 << 20,	/* of one model */
 	CLOSURE_LISTS_MAX = 64,		/* that are read into one, by who makes it */
-	CLOSURE_STEPS_MAX = 1 << 20,	/* dependencies looked at in one walk */
+	CLOSURE_STEPS_MAX = 1 << 26,	/* candidates looked at in one walk, or by closure_finish */
 	CLOSURE_DEPTH_MAX = 1024,	/* what is deeper is left out */
 	CLOSURE_MISSING_MAX = 16,	/* names that a walk could not find and remembers */
 	CLOSURE_NEAR_MAX = 5,
@@ -43,7 +43,7 @@ enum reason closure_begin_list(struct closure *c, enum unpack_kind kind, uint64_
     struct slice arch) MUSTCHECK;
 enum reason closure_feed(struct closure *c, const void *p, size_t n) MUSTCHECK;
 enum reason closure_end_list(struct closure *c) MUSTCHECK;
-/* reverse: closure_dependants will be asked. */
+/* reverse: closure_dependants will be asked. LIST_BAD: more than CLOSURE_STEPS_MAX. */
 enum reason closure_finish(struct closure *c, bool reverse) MUSTCHECK;
 const char *closure_why(const struct closure *c);
 void closure_free(struct closure **c_p);
@@ -94,6 +94,8 @@ enum closure_found closure_find(const struct closure *c, struct slice word, stru
  * NO_MEMORY; LIST_BAD: more than CLOSURE_STEPS_MAX.
  */
 enum reason closure_walk_add(struct closure_walk *w, const uint32_t *roots, unsigned n) MUSTCHECK;
+/* Candidates looked at since the last reset. */
+uint64_t closure_walk_steps(const struct closure_walk *w);
 const uint32_t *closure_walk_order(const struct closure_walk *w, unsigned *n);
 /* Dependencies that nothing in the model satisfies: how many, and the names of the first. */
 unsigned closure_walk_missing(const struct closure_walk *w,

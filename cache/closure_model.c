@@ -273,7 +273,8 @@ closure_keep_provides(struct closure *c, struct slice field, uint32_t package)
 		struct closure_provided *p;
 		void *v = c->provided;
 
-		if (!closure_next_relation(&group, &r) || r.name.n == 0)
+		if (!closure_next_relation(&group, &r) || r.name.n == 0 ||
+		    r.version.n > CLOSURE_VERSION_MAX)
 			continue;
 		if (!closure_grow(c, &v, c->provided_n, &c->provided_cap, sizeof(*p)))
 			return false;
@@ -296,7 +297,10 @@ closure_is_base(const struct stanza *st)
 	    slice_eq(priority, SLICE("required")) || slice_eq(priority, SLICE("important"));
 }
 
-/* One package; those without a name, file, size or SHA256 can't be fetched and checked. */
+/*
+ * One package; those without a name, file, size or SHA256 can't be fetched and checked. No real
+ * version is as long as would make comparing it costly.
+ */
 static enum reason
 closure_take_stanza(void *arg, const struct stanza *st)
 {
@@ -306,7 +310,8 @@ closure_take_stanza(void *arg, const struct stanza *st)
 
 	if (st->f[STANZA_PACKAGE].n == 0 || st->f[STANZA_FILENAME].n == 0 ||
 	    !closure_number(st->f[STANZA_SIZE], &entry.size_bytes) ||
-	    !key_from_hex(st->f[STANZA_SHA256], entry.sha256))
+	    !key_from_hex(st->f[STANZA_SHA256], entry.sha256) ||
+	    st->f[STANZA_VERSION].n > CLOSURE_VERSION_MAX)
 		return REASON_OK;
 	if (c->packages_n >= CLOSURE_PACKAGES_MAX) {
 		(void)snprintf(c->why, sizeof(c->why), "more than %d packages", CLOSURE_PACKAGES_MAX);
@@ -492,8 +497,16 @@ closure_find_digest(const struct closure *c, const uint8_t sha256[32])
 	    CLOSURE_NONE;
 }
 
+static enum reason
+closure_too_many(struct closure *c)
+{
+	(void)snprintf(c->why, sizeof(c->why), "more than %d candidates for its dependencies",
+	    CLOSURE_STEPS_MAX);
+	return REASON_LIST_BAD;
+}
+
 /* Notes for each dependency of a field which package satisfies it. */
-static bool
+static enum reason
 closure_add_edges(struct closure *c, uint32_t i, struct closure_text field)
 {
 	struct slice rest = closure_slice(c, field), group;
@@ -503,17 +516,21 @@ closure_add_edges(struct closure *c, uint32_t i, struct closure_text field)
 		uint32_t cap = (uint32_t)c->edges_cap, target = CLOSURE_NONE;
 		void *v = c->edges;
 
-		while (target == CLOSURE_NONE && closure_next_relation(&group, &r))
-			target = closure_resolve(c, &r, closure_wanted_arch(&c->packages[i]));
+		while (target == CLOSURE_NONE && c->edges_steps_n <= CLOSURE_STEPS_MAX &&
+		    closure_next_relation(&group, &r))
+			target = closure_resolve(c, &r, closure_wanted_arch(&c->packages[i]),
+			    &c->edges_steps_n);
+		if (c->edges_steps_n > CLOSURE_STEPS_MAX)
+			return closure_too_many(c);
 		if (target == CLOSURE_NONE)
 			continue;
 		if (!closure_grow(c, &v, (uint32_t)c->edges_n, &cap, sizeof(*c->edges)))
-			return false;
+			return REASON_NO_MEMORY;
 		c->edges = v;
 		c->edges_cap = cap;
 		c->edges[c->edges_n++] = (uint64_t)target << 32 | i;
 	}
-	return true;
+	return REASON_OK;
 }
 
 /* What base packages need is base, too. */
@@ -535,6 +552,8 @@ closure_spread_base(struct closure *c)
 		for (unsigned i = 0; i < n; i++)
 			c->packages[order[i]].base = true;
 	}
+	if (r == REASON_LIST_BAD)
+		(void)closure_too_many(c);
 	free(roots);
 	closure_walk_free(&w);
 	return r;
@@ -543,6 +562,8 @@ closure_spread_base(struct closure *c)
 enum reason
 closure_finish(struct closure *c, bool reverse)
 {
+	enum reason r = REASON_OK;
+
 	CHECK_OBJ(c, CLOSURE_MAGIC);
 	MUST(c->unpack == NULL && c->by_name == NULL);
 	if (closure_bytes(c) + (uint64_t)c->packages_n * 8 > c->max_bytes)
@@ -557,10 +578,13 @@ closure_finish(struct closure *c, bool reverse)
 	qsort_r(c->by_digest, c->packages_n, sizeof(*c->by_digest), closure_order_digests, c);
 	if (c->provided_n > 0)
 		qsort_r(c->provided, c->provided_n, sizeof(*c->provided), closure_order_provided, c);
-	for (uint32_t i = 0; reverse && i < c->packages_n; i++)
-		if (!closure_add_edges(c, i, c->packages[i].pre_depends) ||
-		    !closure_add_edges(c, i, c->packages[i].depends))
-			return REASON_NO_MEMORY;
+	for (uint32_t i = 0; reverse && i < c->packages_n && r == REASON_OK; i++) {
+		r = closure_add_edges(c, i, c->packages[i].pre_depends);
+		if (r == REASON_OK)
+			r = closure_add_edges(c, i, c->packages[i].depends);
+	}
+	if (r != REASON_OK)
+		return r;
 	if (c->edges_n > 0)
 		qsort(c->edges, c->edges_n, sizeof(*c->edges), closure_order_edges);
 	return closure_spread_base(c);

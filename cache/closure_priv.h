@@ -27,7 +27,7 @@ struct closure_provided {
 	uint32_t package;
 };
 
-enum { CLOSURE_ARCHS_MAX = 64, CLOSURE_ARCH_BYTES = 32 };
+enum { CLOSURE_ARCHS_MAX = 64, CLOSURE_ARCH_BYTES = 32, CLOSURE_VERSION_MAX = 256 };
 
 struct closure {
 	uint32_t magic;
@@ -42,6 +42,7 @@ struct closure {
 	uint32_t *by_digest;
 	uint64_t *edges;			/* needed << 32 | who needs it; sorted */
 	size_t edges_n, edges_cap;
+	uint64_t edges_steps_n;
 	unsigned archs_n;
 	char archs[CLOSURE_ARCHS_MAX][CLOSURE_ARCH_BYTES];	/* 0: "all" */
 	uint16_t list_arch;
@@ -67,8 +68,14 @@ bool closure_relation_allows(const struct closure_relation *r, struct slice vers
 void closure_name_range(const struct closure *c, struct slice name, uint32_t *from, uint32_t *to);
 void closure_provided_range(const struct closure *c, struct slice name, uint32_t *from,
     uint32_t *to);
-/* What satisfies it best for a package of this architecture (an index in archs); or NONE. */
-uint32_t closure_resolve(const struct closure *c, const struct closure_relation *r, uint16_t arch);
+/*
+ * What satisfies it best for a package of this architecture (an index in
+ * archs); or NONE. Adds to *steps_n what looking cost.
+ */
+uint32_t closure_resolve(const struct closure *c, const struct closure_relation *r, uint16_t arch,
+    uint64_t *steps_n);
+/* The cost of looking at these candidates: how many, and a long version takes as long for each. */
+uint64_t closure_cost(const struct closure_relation *r, uint32_t from, uint32_t to);
 /* The architecture that a package's dependencies are wanted in. */
 uint16_t closure_wanted_arch(const struct closure_entry *e);
 

@@ -337,7 +337,7 @@ plan_resolve(struct plan *p, char *why, size_t why_cap)
 	CHECK_OBJ(p, PLAN_MAGIC);
 	r = closure_walk_add(p->walk, p->roots, p->roots_n);
 	if (r == REASON_LIST_BAD)
-		(void)snprintf(why, why_cap, "more than %d dependencies", CLOSURE_STEPS_MAX);
+		(void)snprintf(why, why_cap, "more than %d candidates for dependencies", CLOSURE_STEPS_MAX);
 	else if (r != REASON_OK)
 		(void)snprintf(why, why_cap, "%s", reason_text(r));
 	return r;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /* What an installation needs, and in which order apt asks for it. */
-#include "cache/closure.h"
+#include "cache/closure_priv.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ static struct closure *
 build(const char *text, bool reverse, uint64_t max_bytes, enum reason want)
 {
 	struct closure *c = closure_new(max_bytes);
-	enum reason r = closure_begin_list(c, UNPACK_PLAIN, 1 << 20, slice_of("amd64"));
+	enum reason r = closure_begin_list(c, UNPACK_PLAIN, 16 << 20, slice_of("amd64"));
 	char line[1024], out[2048], name[64], version[64], arch[32], priority[32];
 	unsigned number = 0;
 
@@ -287,6 +287,89 @@ START_TEST(test_deep)
 }
 END_TEST
 
+/* So many packages, each with these fields. */
+static struct closure *
+build_many(unsigned n, const char *fields, bool reverse, enum reason want)
+{
+	char *text = malloc((size_t)n * (40 + strlen(fields))), *p = text;
+	struct closure *c;
+
+	for (unsigned i = 0; i < n; i++)
+		p += sprintf(p, "m%u 1 amd64 optional; %s\n", i, fields);
+	c = build(text, reverse, 64 << 20, want);
+	free(text);
+	return c;
+}
+
+/* Looking at every provider for every package ends, where who needs whom is noted and in a walk. */
+START_TEST(test_costly)
+{
+	static const char fields[] = "Provides: v (= 1); Depends: v (= 2), v (= 3) | v (= 4)";
+	struct closure *c;
+	struct closure_walk *w;
+	uint32_t roots[10000];
+
+	(void)build_many(NELEM(roots), fields, true, REASON_LIST_BAD);
+	ck_assert_str_eq(why, "more than 67108864 candidates for its dependencies");
+	c = build_many(NELEM(roots), fields, false, REASON_OK);
+	w = closure_walk_new(c, true);
+	for (unsigned i = 0; i < NELEM(roots); i++)
+		roots[i] = i;
+	ck_assert_int_eq(closure_walk_add(w, roots, 10), REASON_OK);
+	ck_assert_uint_eq(closure_walk_steps(w), 10 * 3 * (2 * NELEM(roots) + 1));
+	closure_walk_free(&w);
+	closure_free(&c);
+	c = build_many(NELEM(roots), "Provides: v (= 1); Recommends: v (= 2), v (= 3)", true,
+	    REASON_OK);
+	w = closure_walk_new(c, true);
+	ck_assert_int_eq(closure_walk_add(w, roots, NELEM(roots)), REASON_LIST_BAD);
+	ck_assert_uint_lt(closure_walk_steps(w), CLOSURE_STEPS_MAX + 2 * NELEM(roots));
+	closure_walk_free(&w);
+	closure_free(&c);
+}
+END_TEST
+
+/* A list as long as Debian's, and one with as many versions as NVIDIA's, are far below the limit. */
+START_TEST(test_ordinary)
+{
+	enum { DEBIAN_N = 65000, CUDA_NAMES = 150, CUDA_VERSIONS = 60 };
+	struct closure *c = closure_new(256 << 20);
+	char out[4096];
+	size_t n;
+
+	ck_assert_int_eq(closure_begin_list(c, UNPACK_PLAIN, 256 << 20, SLICE("amd64")), REASON_OK);
+	for (unsigned i = 0; i < DEBIAN_N; i++) {
+		n = (size_t)sprintf(out, "Package: p%u\nVersion: 1.%u-1\nFilename: p%u.deb\nSize: 1\n"
+		    "SHA256: %064x\nDepends: libc6 (>= 2.34)", i, i % 7, i, i);
+		for (unsigned k = 1; k <= 9; k++)
+			n += (size_t)sprintf(out + n, ", p%u (>= 1.%u) | v%u", i * k % DEBIAN_N, k % 3, i % 30);
+		n += (size_t)sprintf(out + n, "\nProvides: v%u, q%u (= 1)\n\n", i % 4000, i);
+		ck_assert_int_eq(closure_feed(c, out, n), REASON_OK);
+	}
+	ck_assert_int_eq(closure_end_list(c), REASON_OK);
+	ck_assert_int_eq(closure_finish(c, true), REASON_OK);
+	ck_assert_uint_lt(c->edges_steps_n, CLOSURE_STEPS_MAX / 8);
+	closure_free(&c);
+	c = closure_new(256 << 20);
+	ck_assert_int_eq(closure_begin_list(c, UNPACK_PLAIN, 256 << 20, SLICE("amd64")), REASON_OK);
+	for (unsigned i = 0; i < CUDA_NAMES * CUDA_VERSIONS; i++) {
+		unsigned name = i / CUDA_VERSIONS, version = i % CUDA_VERSIONS;
+
+		n = (size_t)sprintf(out, "Package: c%u\nVersion: 12.%u-1\nFilename: c%u.deb\nSize: 1\n"
+		    "SHA256: %064x\nProvides: %s (= 12.%u-1)\nDepends: driver (>= 12)",
+		    name, version, i, i, name < 5 ? "driver" : "other", version);
+		for (unsigned k = 1; k <= 9; k++)
+			n += (size_t)sprintf(out + n, ", c%u (= 12.%u-1)", (name + k) % CUDA_NAMES, version);
+		n += (size_t)sprintf(out + n, "\n\n");
+		ck_assert_int_eq(closure_feed(c, out, n), REASON_OK);
+	}
+	ck_assert_int_eq(closure_end_list(c), REASON_OK);
+	ck_assert_int_eq(closure_finish(c, true), REASON_OK);
+	ck_assert_uint_lt(c->edges_steps_n, CLOSURE_STEPS_MAX / 8);
+	closure_free(&c);
+}
+END_TEST
+
 START_TEST(test_bad_list)
 {
 	struct closure *c = closure_new(1 << 20);
@@ -321,6 +404,9 @@ check_closure_suite(void)
 	tcase_add_test(t, test_dependants);
 	tcase_add_test(t, test_bounded);
 	tcase_add_test(t, test_deep);
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, test_costly);
+	tcase_add_test(t, test_ordinary);
 	tcase_add_test(t, test_bad_list);
 	suite_add_tcase(s, t);
 	return s;

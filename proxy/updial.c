@@ -47,6 +47,7 @@ struct updial {
 	int net_fd, pair_fd;		/* libcurl's own; our end of the pair, -1: none */
 	struct event net_read, net_write, pair_read, pair_write, again;
 	struct updial_pipe up, down;
+	int64_t moved_ms;		/* when a byte last moved */
 };
 
 /* ---- relays ---- */
@@ -162,6 +163,8 @@ updial_relay_run(struct updial *dl)
 		moved = updial_run_down(dl, &alive);
 		if (alive)
 			moved |= updial_run_up(dl, &alive);
+		if (moved)
+			dl->moved_ms = clock_mono_ms();
 	}
 	/* TLS has no half-close of ours: what the client has finished, the origin may still answer. */
 	if (!alive || (dl->down.over && dl->up.n == 0)) {
@@ -196,12 +199,18 @@ updial_tick(struct upstream *u)
 
 	for (dl = TAILQ_FIRST(&u->dials); dl != NULL; dl = next) {
 		struct pollfd p = {.fd = dl->pair_fd};
+		bool done;
 
 		next = TAILQ_NEXT(dl, link);
 		if (dl->d != NULL)
 			upway_tick(&dl->way);
-		/* The worker closed its end; a mere half-close is no hang-up. */
-		if (dl->d == NULL && dl->up.eof && poll(&p, 1, 0) == 1 && (p.revents & POLLHUP))
+		/*
+		 * The worker closed its end; a mere half-close is no hang-up. What it left may
+		 * still go to the parent, as long as that takes some, as in tunnels.
+		 */
+		done = dl->d == NULL && (dl->up.eof ||
+		    u->now_ms - dl->moved_ms >= u->config->client_timeout);
+		if (done && poll(&p, 1, 0) == 1 && (p.revents & POLLHUP))
 			updial_relay_end(dl);
 	}
 }
@@ -221,6 +230,7 @@ updial_relay_begin(struct updial *dl, curl_socket_t fd)
 		free(dl->down.buf);
 		return false;
 	}
+	dl->moved_ms = clock_mono_ms();
 	dl->net_fd = fd;
 	dl->pair_fd = pair[0];
 	dl->d->fd = pair[1];

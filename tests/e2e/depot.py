@@ -282,6 +282,10 @@ class Depot:
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
             return next(int(line.split()[1]) for line in status if line.startswith(what + ":"))
 
+    def descriptors(self):
+        """How many it has open."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
     def partial_names(self):
         """Names in partial/."""
         return os.listdir(os.path.join(self.cache_dir, "partial"))

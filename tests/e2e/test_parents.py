@@ -119,6 +119,33 @@ def test_tunnels_through_tls_to_the_parent(env):
     depot.wait_counter("tunnels_open", "==", 0)
 
 
+def test_tunnel_that_a_tls_parent_takes_nothing_of(env):
+    """Its client gone, it ends after client_timeout, though bytes for the parent are left."""
+    listener = ports.listen()
+    held = []
+
+    def serve():
+        while True:
+            held.append(listener.accept())
+    threading.Thread(target=serve, daemon=True).start()
+    parent = Parent(env.origin, tls=env.certificates.file("parent.pem"))
+    depot = behind(env, f"https://127.0.0.1:{parent.port}", connect_ports="any",
+                   client_timeout="1s")
+    port = listener.getsockname()[1]
+    before = depot.descriptors()
+    with depot.conn() as conn:
+        conn.send(f"CONNECT far.example:{port} HTTP/1.1\r\nHost: far.example:{port}\r\n\r\n")
+        assert conn.read_head().status == 200
+        conn.sock.settimeout(0.5)
+        try:
+            while True:
+                conn.sock.sendall(b"x" * 65536)
+        except OSError:
+            pass
+    depot.wait_counter("tunnels_open", "==", 0)
+    wait_until(lambda: depot.descriptors() <= before, "the way to the parent is closed")
+
+
 def test_inspecting_parent(env):
     """A parent that breaks TLS open: refused by its issuer's name; with its CA in ca_file, served."""
     env.origin.serve("/x.deb", b"data")

@@ -148,7 +148,7 @@ listener_bind_unix(struct listener *l, const char *path, char **why)
 	struct listener_sock *s = &l->socks[l->socks_n];
 	struct sockaddr_un *un = (struct sockaddr_un *)&s->sa;
 	struct stat st;
-	int probe;
+	int probe, err;
 
 	un->sun_family = AF_UNIX;
 	if (strlen(path) >= sizeof(un->sun_path)) {
@@ -156,8 +156,9 @@ listener_bind_unix(struct listener *l, const char *path, char **why)
 		return REASON_DISK_ERROR;
 	}
 	memcpy(un->sun_path, path, strlen(path) + 1);
-	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (probe >= 0 && connect(probe, (struct sockaddr *)un, sizeof(*un)) == 0) {
+	probe = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	err = probe < 0 || connect(probe, (struct sockaddr *)un, sizeof(*un)) != 0 ? errno : 0;
+	if (err == 0) {
 		(void)!asprintf(why, "%s = unix:%s: process %ld has it: stop it, or set %s to another "
 		    "path", l->key, path, (long)listener_unix_holder(probe), l->key);
 		(void)close(probe);
@@ -165,8 +166,15 @@ listener_bind_unix(struct listener *l, const char *path, char **why)
 	}
 	if (probe >= 0)
 		(void)close(probe);
-	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+		/* EAGAIN: its queue is full; EPROTOTYPE: of another kind; EACCES: not ours. */
+		if (err != ECONNREFUSED) {
+			(void)!asprintf(why, "%s = unix:%s: somebody may have it: %s: stop who has it and "
+			    "remove it, or set %s to another path", l->key, path, strerror(err), l->key);
+			return REASON_LOCKED;
+		}
 		(void)unlink(path);
+	}
 	s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	s->way = l->way;
 	if (s->fd >= 0)

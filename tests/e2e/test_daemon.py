@@ -165,6 +165,19 @@ def test_unix_socket_in_use(env):
     expect_refusal(other.arguments()[1:], path, f"process {depot.process.pid} has it")
     depot.kill()
     depot.start()       # over the socket that was left
+    busy = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    busy.bind(path + "d")
+    other.options["listen"] = f"unix:{path}d"
+    expect_refusal(other.arguments()[1:], path + "d", "somebody may have it")
+    socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(b"x", path + "d")
+    full = socket.socket(socket.AF_UNIX)
+    full.bind(path + "f")
+    full.listen(0)
+    waiting = socket.socket(socket.AF_UNIX)
+    waiting.connect(path + "f")
+    other.options["listen"] = f"unix:{path}f"
+    expect_refusal(other.arguments()[1:], path + "f", "somebody may have it")
+    assert full.accept()
     file = write(env, "precious", "file")
     other.options["listen"] = f"unix:{file}"
     expect_refusal(other.arguments()[1:], file)

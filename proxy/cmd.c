@@ -483,6 +483,14 @@ cmd_print_readme(FILE *out)
 	}
 }
 
+void
+cmd_clean(char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < ' ' || (unsigned char)*text >= 0x7f)
+			*text = '?';
+}
+
 int
 cmd_help(const struct cmd_call *call)
 {

@@ -64,6 +64,9 @@ const char *cmd_config_file(const struct cmd_call *call);
 /* The configuration as a command finds it: that file and -o. */
 struct config *cmd_config(const struct cmd_call *call) MUSTCHECK;
 
+/* A peer's text for a terminal and for JSON: what is not printable ASCII becomes '?'. */
+void cmd_clean(char *text);
+
 /* Those that run here. */
 cmd_run_f cmd_check, cmd_apt_conf, cmd_version, cmd_help;	/* cmd.c */
 cmd_run_f cmd_sources;						/* cmd_sources.c */

@@ -43,15 +43,6 @@ enum {
 
 /* ---- the report ---- */
 
-/* A peer's text for a terminal and for JSON: what is not printable ASCII becomes '?'. */
-static void
-doctor_clean(char *text)
-{
-	for (; *text != '\0'; text++)
-		if ((unsigned char)*text < ' ' || (unsigned char)*text >= 0x7f)
-			*text = '?';
-}
-
 void
 doctor_say(struct doctor *d, enum doctor_result r, const char *check, const char *mend,
     const char *fmt, ...)
@@ -63,7 +54,7 @@ doctor_say(struct doctor *d, enum doctor_result r, const char *check, const char
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	doctor_clean(text);
+	cmd_clean(text);
 	d->counts[r]++;
 	if (d->json) {
 		(void)fprintf(d->out, "{\"check\":\"%s\",\"result\":\"%s\",\"saw\":", check, words[r]);

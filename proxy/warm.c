@@ -43,14 +43,15 @@ PRINTF_LIKE(2, 3)
 static int
 warm_fail(int status, const char *fmt, ...)
 {
+	char text[2 * WARM_URL_BYTES];
 	va_list ap;
 
 	(void)fflush(stdout);
-	(void)fputs("apt-depot: ", stderr);
 	va_start(ap, fmt);
-	(void)vfprintf(stderr, fmt, ap);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	(void)fputc('\n', stderr);
+	cmd_clean(text);
+	(void)fprintf(stderr, "apt-depot: %s\n", text);
 	return status;
 }
 
@@ -59,14 +60,16 @@ PRINTF_LIKE(2, 3)
 static void
 warm_say(const struct warm *w, const char *fmt, ...)
 {
+	char text[2 * WARM_URL_BYTES];
 	va_list ap;
 
 	if (w->conf.quiet)
 		return;
 	va_start(ap, fmt);
-	(void)vprintf(fmt, ap);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
-	(void)putchar('\n');
+	cmd_clean(text);
+	(void)puts(text);
 	(void)fflush(stdout);
 }
 
@@ -261,6 +264,7 @@ warm_add_file(struct warm *w, const char *target, const char *name, int64_t size
 	if (f->target == NULL)
 		return false;
 	(void)snprintf(f->name, sizeof(f->name), "%s", name);
+	cmd_clean(f->name);
 	f->size_bytes = size_bytes;
 	f->has_sha256 = sha256 != NULL;
 	if (sha256 != NULL)

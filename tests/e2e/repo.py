@@ -255,9 +255,9 @@ class _Repo:
 
     # -- publishing ------------------------------------------------------------------------------
 
-    def publish(self):
-        """Serves the current packages with fresh indexes."""
-        for path, (data, date) in self.make_edition().files.items():
+    def publish(self, **changes):
+        """Serves the current packages with fresh indexes; changes: as make_edition takes them."""
+        for path, (data, date) in self.make_edition(**changes).files.items():
             for name in self.names_of(path):
                 self._serve(name, data, date)
         return self

@@ -176,6 +176,15 @@ def test_failures_are_named(env):
         assert run_command("warm", *args).returncode == 2, args
 
 
+def test_escapes_in_a_list(env):
+    """What a list says reaches the terminal in printable characters alone."""
+    repo = env.flat_repo(debs={"x": forge("x", "1", 5000, "gone\x1b[2J")})
+    repo.publish(stanzas=lambda text: text.replace(b"Version: 1", b"Version: 1\x1b]0;owned\x07"))
+    text = warm(env.depot(), f"https://{repo.host}{repo.root}", "x")
+    assert "x 1?]0;owned?" in text, text
+    assert "\x1b" not in text and "\x07" not in text, repr(text)
+
+
 def test_interrupted_run_is_continued(env):
     """Ctrl-C in the middle of the second of three files; run again, each was sent once."""
     repo = env.flat_repo(debs={f"file{n}": forge(f"file{n}", "1", 200000) for n in range(3)})

@@ -477,6 +477,18 @@ flight_readers(const struct flight *f)
 	return atomic_load(&f->readers_n);
 }
 
+bool
+flight_close_unread(struct flight *f)
+{
+	bool unread;
+
+	AZ(pthread_mutex_lock(&f->lock));
+	unread = f->readers_n == 0;
+	f->closed |= unread;
+	AZ(pthread_mutex_unlock(&f->lock));
+	return unread;
+}
+
 unsigned
 flight_waiting_readers(const struct flight *cf)
 {

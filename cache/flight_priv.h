@@ -91,6 +91,7 @@ struct flight {
 	bool begun, verified;
 	uint64_t withheld_bytes;	/* of a body that is expected: at its end, until its digest agrees */
 	bool ending;			/* somebody is failing it */
+	bool closed;			/* for want of readers: who comes now is late */
 	bool digested;			/* the verifier reads the ring, or the file before it */
 	enum reason reason;
 	int upstream_status;

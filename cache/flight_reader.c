@@ -63,6 +63,7 @@ flight_attach(struct flight *f, struct flight_reader *r, bool owner)
 	TAILQ_INSERT_TAIL(&f->readers, r, link);
 	r->body = flight_shown(f);
 	r->body->readers_n++;
+	r->late = f->closed;
 	atomic_store(&r->left_behind, !flight_ring_has_start(r->body));
 	news = f->readers_n == 0 || (!r->ahead && f->readers_n == f->ahead_n);
 	f->readers_n++;

@@ -91,6 +91,7 @@ struct flight_reader {
 	uint64_t seen_bytes;			/* flight's lock: it waits for more than these */
 	bool waiting;
 	bool owner;				/* the one whose request started the flight */
+	bool late;				/* it came when the flight was being called off */
 	_Atomic bool begun;			/* its client has a status line */
 	_Atomic uint64_t at;			/* nothing before it is needed */
 	uint64_t want_first, want_end;		/* the part that is asked for; set under flight's lock */
@@ -210,6 +211,8 @@ struct flight_driver {
 /* d NULL: the writer is done with it */
 void flight_drive(struct flight *f, const struct flight_driver *d);
 unsigned flight_readers(const struct flight *f);
+/* Nobody reads it, and who comes from now on is late: the writer calls it off. False: somebody does. */
+bool flight_close_unread(struct flight *f) MUSTCHECK;
 /* Of these, the ones whose turn it is. */
 unsigned flight_waiting_readers(const struct flight *f);
 

@@ -126,16 +126,19 @@ fetch_check_slow(struct fetch *ft)
 	return true;
 }
 
-/* Ends it because nobody wants it any more. */
-static void
+/* Ends it because nobody wants it any more. False: somebody came in this very moment. */
+static bool
 fetch_abandon(struct fetch *ft)
 {
+	if (!flight_close_unread(ft->f))
+		return false;
 	COUNT(flights_abandoned_total);
 	if (ft->curl != NULL)
 		curlev_remove(ft->u->curlev, ft->curl);
 	fetch_flush(ft);
 	fetch_fail(ft, REASON_CLIENT_GONE, 0, "the last reader left; %llu bytes had come",
 	    (unsigned long long)flight_committed(ft->f));
+	return true;
 }
 
 bool
@@ -152,20 +155,13 @@ fetch_check_lonely(struct fetch *ft)
 	total = ft->want_total;	/* the verifier's to write while it reads a kept part */
 	if (!ft->began_here && have == 0 && ft->check)
 		return false;	/* a check: the next client profits */
-	if (flight_is_private(ft->f) || flight_passes_through(ft->f)) {
-		fetch_abandon(ft);
-		return true;
-	}
-	if (total < 0 || have < (uint64_t)total / 10) {
-		if (now - ft->lonely_ms < FETCH_LONELY_DROP_MS)
-			return false;
-		fetch_abandon(ft);
-		return true;
-	}
+	if (flight_is_private(ft->f) || flight_passes_through(ft->f))
+		return fetch_abandon(ft);
+	if (total < 0 || have < (uint64_t)total / 10)
+		return now - ft->lonely_ms >= FETCH_LONELY_DROP_MS && fetch_abandon(ft);
 	left = (uint64_t)total - have;
 	rate = (have - ft->rate_from) * 1000 / (uint64_t)(now - ft->rate_ms + 1);
 	if (left <= FETCH_LONELY_LEFT_BYTES || left < rate * (FETCH_LONELY_LEFT_MS / 1000))
 		return false;
-	fetch_abandon(ft);
-	return true;
+	return fetch_abandon(ft);
 }

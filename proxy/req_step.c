@@ -308,6 +308,11 @@ req_step_follow(struct req *req)
 		return req_follow_confirmed(req);
 	case FLIGHT_STREAMING:
 	case FLIGHT_COMPLETE:
+		/* Its end is near, and no byte of it may be begun: then it is asked for anew. */
+		if (req->reader.late) {
+			conn_set_state(req->c, CONN_FLIGHT);
+			return flight_wait(&req->reader, UINT64_MAX, s) ? WAIT : GO_ON;
+		}
 		/*
 		 * What belongs to the one who asked first is not for others: they ask for
 		 * themselves.

@@ -422,6 +422,29 @@ START_TEST(test_slow_for_nobody)
 }
 END_TEST
 
+/* Called off only while nobody reads it; who comes after that begins no byte of it. */
+START_TEST(test_called_off)
+{
+	struct flight_reader early, late;
+
+	attach(&early, true);
+	begin(BODY_BYTES);
+	append(body, 1000);
+	ck_assert(!flight_close_unread(f));
+	attach(&late, false);
+	ck_assert(!late.late);
+	flight_detach(&late);
+	flight_detach(&early);
+	ck_assert(flight_close_unread(f));
+	attach(&late, false);
+	ck_assert(late.late);
+	ck_assert(flight_wait(&late, UINT64_MAX, flight_state(f)));
+	flight_fail(f, REASON_CLIENT_GONE, 0, false, "over");
+	ck_assert(!late.waiting);
+	flight_detach(&late);
+}
+END_TEST
+
 /* Whose client was told another length can't go on, whatever the bytes. */
 START_TEST(test_other_length)
 {
@@ -949,6 +972,7 @@ check_flight_suite(void)
 	tcase_add_test(tc, test_small_body_waits);
 	tcase_add_loop_test(tc, test_slow, 0, NELEM(slow_rows));
 	tcase_add_test(tc, test_slow_for_nobody);
+	tcase_add_test(tc, test_called_off);
 	tcase_add_test(tc, test_other_length);
 	tcase_add_test(tc, test_shorter);
 	tcase_add_test(tc, test_let_go);

@@ -9,6 +9,9 @@
  * directory of mode 0700. Whoever steals that key can sign for the listed
  * hosts only, since clients check the name constraints. A list that grows
  * beyond them needs a new authority, which clients must be told of.
+ *
+ * cache_dir is the depot's user's, and root opens what is in it: root follows
+ * no link there, and uses names only below the directory that it has open.
  */
 #include "proxy/ca.h"
 
@@ -179,11 +182,31 @@ ca_passphrase_cb(char *buf, int size, int writing, void *arg)
 	return -1;
 }
 
+/* Root follows no links in what is another user's. */
+static int
+ca_nofollow(void)
+{
+	return geteuid() == 0 ? O_NOFOLLOW : 0;
+}
+
+/* Opens our file in the directory dirfd, which path only names; -1: the file at path, as it is given. */
+static FILE *
+ca_fopen(int dirfd, const char *path)
+{
+	int fd = dirfd >= 0 ? openat(dirfd, CA_FILE, O_RDONLY | O_CLOEXEC | ca_nofollow()) :
+	    open(path, O_RDONLY | O_CLOEXEC);
+	FILE *f = fd >= 0 ? fdopen(fd, "r") : NULL;
+
+	if (f == NULL && fd >= 0)
+		(void)close(fd);
+	return f;
+}
+
 /* Reads the key, unless others may read or change it. False: *why is said. */
 static bool
-ca_read_key(struct ca *ca, const char *path, char **why)
+ca_read_key(struct ca *ca, int dirfd, const char *path, char **why)
 {
-	FILE *f = fopen(path, "re");
+	FILE *f = ca_fopen(dirfd, path);
 	struct stat st = {.st_mode = 0};
 	bool ok;
 
@@ -281,9 +304,9 @@ ca_check(struct ca *ca, const char *cert_path, const char *key_path, char **why)
 	return ca->pem != NULL;
 }
 
-/* Reads and checks, whatever the clock says. */
+/* Reads and checks, whatever the clock says. dirfd: see ca_fopen. */
 static struct ca *
-ca_read(const char *cert_path, const char *key_path, char **why)
+ca_read(int dirfd, const char *cert_path, const char *key_path, char **why)
 {
 	struct ca *ca;
 	FILE *f;
@@ -291,9 +314,9 @@ ca_read(const char *cert_path, const char *key_path, char **why)
 	OBJ_NEW(ca, CA_MAGIC);
 	if (ca == NULL)
 		return NULL;
-	if (!ca_read_key(ca, key_path, why))
+	if (!ca_read_key(ca, dirfd, key_path, why))
 		goto fail;
-	f = fopen(cert_path, "re");
+	f = ca_fopen(dirfd, cert_path);
 	if (f == NULL) {
 		ca_say(why, "%s can't be read (%s)", cert_path, strerror(errno));
 		goto fail;
@@ -318,7 +341,7 @@ ca_load(const char *cert_path, const char *key_path, char **why)
 	struct ca *ca;
 
 	*why = NULL;
-	ca = ca_read(cert_path, key_path != NULL ? key_path : cert_path, why);
+	ca = ca_read(-1, cert_path, key_path != NULL ? key_path : cert_path, why);
 	if (ca != NULL && ca->not_after_s <= clock_wall_s()) {
 		ca_say(why, "%s has expired: make a new one", cert_path);
 		ca_free(&ca);
@@ -540,16 +563,15 @@ ca_give(int fd, const char *owner)
 
 /* Writes both parts to the file, by way of another name. */
 static bool
-ca_store(const struct ca *ca, const char *path, const char *owner, char **why)
+ca_store(const struct ca *ca, int dirfd, const char *path, const char *owner, char **why)
 {
-	char part[CA_PATH_BYTES + 8];
+	static const char part[] = CA_FILE ".new";
 	FILE *f = NULL;
 	bool ok = false;
 	int fd;
 
-	(void)snprintf(part, sizeof(part), "%s.new", path);
-	(void)unlink(part);
-	fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	(void)unlinkat(dirfd, part, 0);
+	fd = openat(dirfd, part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd >= 0)
 		f = fdopen(fd, "w");
 	if (f != NULL) {
@@ -559,7 +581,7 @@ ca_store(const struct ca *ca, const char *path, const char *owner, char **why)
 		ok = fclose(f) == 0 && ok;
 	} else if (fd >= 0)
 		(void)close(fd);
-	ok = ok && rename(part, path) == 0;
+	ok = ok && renameat(dirfd, part, dirfd, CA_FILE) == 0;
 	if (!ok)
 		ca_say(why, "cannot write %s: %s", path, strerror(errno));
 	return ok;
@@ -567,21 +589,21 @@ ca_store(const struct ca *ca, const char *path, const char *owner, char **why)
 
 /* Takes an old authority out of the way, under the name of its last day. */
 static bool
-ca_set_aside(const char *path, char **why)
+ca_set_aside(int dirfd, const char *path, char **why)
 {
-	char aside[CA_PATH_BYTES + 64];
+	char aside[sizeof(CA_FILE) + 64];
 	time_t now = (time_t)clock_wall_s();
 	struct tm tm;
 	unsigned i;
 
 	(void)gmtime_r(&now, &tm);
 	for (i = 0; i < 100; i++) {
-		(void)snprintf(aside, sizeof(aside), "%s.old-%04d%02d%02d%s%.0u", path,
+		(void)snprintf(aside, sizeof(aside), CA_FILE ".old-%04d%02d%02d%s%.0u",
 		    tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, i > 0 ? "-" : "", i);
-		if (access(aside, F_OK) != 0)
+		if (faccessat(dirfd, aside, F_OK, AT_SYMLINK_NOFOLLOW) != 0)
 			break;
 	}
-	if (rename(path, aside) == 0 || errno == ENOENT)
+	if (renameat(dirfd, CA_FILE, dirfd, aside) == 0 || errno == ENOENT)
 		return true;
 	ca_say(why, "cannot rename %s: %s", path, strerror(errno));
 	return false;
@@ -595,11 +617,11 @@ ca_lock_dir(const char *dir, const char *owner, char **why)
 	int fd;
 
 	if (mkdir(dir, 0700) == 0) {
-		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 		if (fd >= 0)
 			ca_give(fd, owner);
 	} else
-		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | ca_nofollow());
 	if (fd < 0 || flock(fd, LOCK_EX) != 0) {
 		ca_say(why, "cannot use the directory %s: %s", dir, strerror(errno));
 		if (fd >= 0)
@@ -617,7 +639,7 @@ ca_lock_dir(const char *dir, const char *owner, char **why)
 
 /* Makes one, stores it, and says so. */
 static bool
-ca_replace(const char *path, const struct globset *hosts, const char *owner, bool again,
+ca_replace(int dirfd, const char *path, const struct globset *hosts, const char *owner, bool again,
     char **why)
 {
 	char fingerprint[CA_FINGERPRINT_BYTES];
@@ -631,7 +653,8 @@ ca_replace(const char *path, const struct globset *hosts, const char *owner, boo
 	if (!ok)
 		ca_say(why, "OpenSSL cannot make an authority: %s",
 		    ERR_error_string(ERR_peek_last_error(), NULL));
-	ok = ok && (!again || ca_set_aside(path, why)) && ca_store(ca, path, owner, why);
+	ok = ok && (!again || ca_set_aside(dirfd, path, why)) &&
+	    ca_store(ca, dirfd, path, owner, why);
 	if (ok) {
 		ca_fingerprint(ca, fingerprint);
 		log_warning("interception: a new authority was made, good for intercept_hosts only. "
@@ -661,10 +684,10 @@ ca_why_replace(const struct ca *ca, const struct globset *hosts, char *buf, size
 
 /* The one that is there, or the one that takes its place. */
 static struct ca *
-ca_open_stored(const char *path, const struct globset *hosts, const char *owner, bool may_replace,
-    char **why)
+ca_open_stored(int dirfd, const char *path, const struct globset *hosts, const char *owner,
+    bool may_replace, char **why)
 {
-	struct ca *ca = ca_read(path, path, why);
+	struct ca *ca = ca_read(dirfd, path, path, why);
 	const char *bad;
 	char text[400], *first;
 
@@ -683,7 +706,8 @@ ca_open_stored(const char *path, const struct globset *hosts, const char *owner,
 	if (!may_replace)
 		return ca;
 	ca_free(&ca);
-	return ca_replace(path, hosts, owner, true, why) ? ca_read(path, path, why) : NULL;
+	return ca_replace(dirfd, path, hosts, owner, true, why) ? ca_read(dirfd, path, path, why) :
+	    NULL;
 }
 
 struct ca *
@@ -702,10 +726,10 @@ ca_open(const char *dir, const struct globset *hosts, const char *owner, bool ma
 	lock = ca_lock_dir(dir, owner, why);
 	if (lock < 0)
 		return NULL;
-	if (access(path, F_OK) == 0)
-		ca = ca_open_stored(path, hosts, owner, may_replace, why);
-	else if (ca_replace(path, hosts, owner, false, why))
-		ca = ca_read(path, path, why);
+	if (faccessat(lock, CA_FILE, F_OK, 0) == 0)
+		ca = ca_open_stored(lock, path, hosts, owner, may_replace, why);
+	else if (ca_replace(lock, path, hosts, owner, false, why))
+		ca = ca_read(lock, path, path, why);
 	(void)close(lock);
 	return ca;
 }

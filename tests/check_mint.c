@@ -295,6 +295,29 @@ START_TEST(ca_is_replaced)
 }
 END_TEST
 
+/* A link in its place may be another user's: root does not follow it. */
+START_TEST(ca_is_no_link)
+{
+	char was[CA_FINGERPRINT_BYTES], now[CA_FINGERPRINT_BYTES], other[160], *why = NULL;
+	bool root = geteuid() == 0;
+
+	env_open("a.example");
+	ca_fingerprint(env.ca, was);
+	env_close();
+	(void)snprintf(other, sizeof(other), "%s.other", _i == 0 ? env.ca_dir : env.file);
+	ck_assert_int_eq(rename(_i == 0 ? env.ca_dir : env.file, other), 0);
+	ck_assert_int_eq(symlink(other, _i == 0 ? env.ca_dir : env.file), 0);
+	env.ca = ca_open(env.ca_dir, &env.hosts, NULL, true, &why);
+	ck_assert_int_eq(env.ca == NULL, root);
+	ck_assert_int_eq(why != NULL, root);
+	if (!root) {
+		ca_fingerprint(env.ca, now);
+		ck_assert_str_eq(was, now);
+	}
+	free(why);
+}
+END_TEST
+
 /* What is refused, and in which words. */
 START_TEST(ca_is_refused)
 {
@@ -444,6 +467,7 @@ check_mint_suite(void)
 	tcase_add_test(tc, leaves_are_bounded);
 	tcase_add_test(tc, ca_is_kept);
 	tcase_add_test(tc, ca_is_replaced);
+	tcase_add_loop_test(tc, ca_is_no_link, 0, 2);
 	tcase_add_loop_test(tc, ca_is_refused, 0, 4);
 	tcase_add_test(tc, ca_given_is_checked);
 	tcase_add_loop_test(tc, ca_given_must_serve, 0, 3);

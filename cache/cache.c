@@ -362,13 +362,6 @@ cache_view_tick(struct cache_view *v, int64_t now_ms)
 	repo_view_tick(v->repos);
 }
 
-void
-cache_scrub_now(struct cache *c)
-{
-	CHECK_OBJ(c, CACHE_MAGIC);
-	scrub_kick(c->parts.scrub);
-}
-
 /* ---- what the stage wants ---- */
 
 void

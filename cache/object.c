@@ -374,12 +374,6 @@ object_fields(const struct object *o)
 	return o->rec.fields;
 }
 
-struct slice
-object_url(const struct object *o)
-{
-	return o->rec.url;
-}
-
 const struct fresh_terms *
 object_terms(const struct object *o)
 {

@@ -2,7 +2,7 @@
  * Copyright (c) 2026 the apt-depot contributors */
 /*
  * A plan of what to fetch: Release, lists, closure, as the door to these for
- * proxy/warm_repo.c. Knows no network; what it is given was fetched through
+ * proxy/warm.c. Knows no network; what it is given was fetched through
  * the depot, which may have said nothing about its digests.
  *
  *   plan_new -> read_release -> (begin_list, feed*, end_list)* -> ready

@@ -7,9 +7,8 @@
 static const struct {
 	const char *name, *text, *advice;
 	int status;
-	bool client;
 } reason_table[REASON__N] = {
-#define R(n, s, c, t, a) [REASON_##n] = {#n, t, a, s, c},
+#define R(n, s, t, a) [REASON_##n] = {#n, t, a, s},
 #include "include/reason.def"
 #undef R
 };
@@ -40,11 +39,4 @@ reason_status(enum reason r)
 {
 	MUST((unsigned)r < REASON__N);
 	return reason_table[r].status;
-}
-
-bool
-reason_is_client(enum reason r)
-{
-	MUST((unsigned)r < REASON__N);
-	return reason_table[r].client;
 }

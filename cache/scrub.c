@@ -65,9 +65,8 @@ struct scrub {
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t news;
-	bool stop, kicked;
+	bool stop;
 	/* The thread's own. */
-	bool hurry;			/* this pass was asked for */
 	uint64_t debt_bytes;		/* read since the last pause */
 	uint64_t pass_blobs_n, pass_bytes, pass_damaged_n;
 	unsigned char *window;
@@ -79,7 +78,7 @@ enum scrub_verdict { SCRUB_GOOD, SCRUB_DAMAGED, SCRUB_UNKNOWN };
 
 /* ---- pace ---- */
 
-/* Sleeps for ms or until it is told to stop (false) or to hurry. */
+/* Sleeps for ms or until it is told to stop (false). */
 static bool
 scrub_sleep(struct scrub *s, int64_t ms)
 {
@@ -88,10 +87,9 @@ scrub_sleep(struct scrub *s, int64_t ms)
 	int rc = 0;
 
 	AZ(pthread_mutex_lock(&s->lock));
-	while (!s->stop && !s->kicked && rc == 0)
+	while (!s->stop && rc == 0)
 		rc = pthread_cond_timedwait(&s->news, &s->lock, &until);
 	MUST(rc == 0 || rc == ETIMEDOUT);
-	s->hurry |= s->kicked;
 	go_on = !s->stop;
 	AZ(pthread_mutex_unlock(&s->lock));
 	return go_on;
@@ -115,7 +113,7 @@ scrub_pay(struct scrub *s, uint64_t bytes)
 	uint64_t debt;
 
 	s->debt_bytes += bytes;
-	if (s->hurry || s->conf.rate_bytes == 0)
+	if (s->conf.rate_bytes == 0)
 		return !scrub_is_stopping(s);
 	if (s->debt_bytes < SCRUB_DEBT_BYTES)
 		return true;
@@ -360,16 +358,6 @@ scrub_step_back(void)
 	(void)syscall(SYS_ioprio_set, SCRUB_IOPRIO_PROCESS, 0, SCRUB_IOPRIO_IDLE);
 }
 
-/* Takes a wish for a pass, so that one that comes from here on is for the next one. */
-static void
-scrub_take_wish(struct scrub *s)
-{
-	AZ(pthread_mutex_lock(&s->lock));
-	s->hurry = s->kicked;
-	s->kicked = false;
-	AZ(pthread_mutex_unlock(&s->lock));
-}
-
 static void *
 scrub_main(void *arg)
 {
@@ -383,7 +371,6 @@ scrub_main(void *arg)
 	while (now_ms >= due_ms || scrub_sleep(s, due_ms - now_ms)) {
 		if (scrub_is_stopping(s))
 			break;
-		scrub_take_wish(s);
 		due_ms = clock_mono_ms() + s->conf.every_ms;
 		scrub_pass(s);
 		now_ms = clock_mono_ms();
@@ -437,14 +424,4 @@ scrub_stop(struct scrub **s_p)
 	AZ(pthread_mutex_unlock(&s->lock));
 	AZ(pthread_join(s->thread, NULL));
 	scrub_free(s);
-}
-
-void
-scrub_kick(struct scrub *s)
-{
-	CHECK_OBJ(s, SCRUB_MAGIC);
-	AZ(pthread_mutex_lock(&s->lock));
-	s->kicked = true;
-	AZ(pthread_cond_signal(&s->news));
-	AZ(pthread_mutex_unlock(&s->lock));
 }

@@ -30,7 +30,5 @@ struct scrub_conf {
 /* Starts the thread. NULL: out of memory or threads. */
 struct scrub *scrub_start(const struct scrub_conf *conf);
 void scrub_stop(struct scrub **s_p);
-/* One pass now, without the rate; where one is under way, it hurries, and is followed by this one. */
-void scrub_kick(struct scrub *s);
 
 #endif

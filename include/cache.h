@@ -63,9 +63,6 @@ void cache_set_conf(struct cache *c, const struct cache_conf *conf);
 /* Everything verified is committed when it returns. All views must be closed before. */
 void cache_close(struct cache **c_p);
 
-/* Reads every stored body again now, as fast as the disk can; scrub_passes_total tells the end. */
-void cache_scrub_now(struct cache *c);
-
 struct cache_view *cache_view_open(struct cache *c) MUSTCHECK;
 void cache_view_close(struct cache_view **v_p);
 /* Once a second or so, from the view's thread: lets go of objects that nobody used lately. */
@@ -82,7 +79,6 @@ void object_unref(struct object **o_p);
 uint64_t object_size(const struct object *o);
 struct slice object_etag(const struct object *o);
 struct slice object_fields(const struct object *o);
-struct slice object_url(const struct object *o);
 const struct fresh_terms *object_terms(const struct object *o);
 const uint8_t *object_digest(const struct object *o);
 /* Other bytes went out under its validators: an If-Range proves nothing. */

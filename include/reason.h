@@ -3,10 +3,8 @@
 #ifndef REASON_H
 #define REASON_H
 /* Reasons as an enum, from the table in reason.def. Functions that can fail return one. */
-#include <stdbool.h>
-
 enum reason {
-#define R(name, status, client, text, advice) REASON_##name,
+#define R(name, status, text, advice) REASON_##name,
 #include "include/reason.def"
 #undef R
 	REASON__N
@@ -16,6 +14,5 @@ const char *reason_name(enum reason r);		/* "UP_TIMEOUT" */
 const char *reason_text(enum reason r);		/* a sentence without its full stop */
 const char *reason_advice(enum reason r);	/* what to do; NULL: never told to a client */
 int reason_status(enum reason r);		/* HTTP status; 0: never told to a client */
-bool reason_is_client(enum reason r);		/* the client's doing */
 
 #endif

@@ -35,13 +35,6 @@ static const char *const conn_state_names[CONN_STATE_N] = {
 #undef S
 };
 
-const char *
-conn_state_name(enum conn_state s)
-{
-	MUST((unsigned)s < CONN_STATE_N);
-	return conn_state_names[s];
-}
-
 void
 conn_set_state(struct conn *c, enum conn_state to)
 {

@@ -223,7 +223,6 @@ bool conn_admit(struct conn *c) MUSTCHECK;
 uint64_t conn_allowance(struct conn *c);
 void conn_sent(struct conn *c, uint64_t bytes);
 void conn_peer_text(const struct conn *c, char *out, size_t cap);
-const char *conn_state_name(enum conn_state s);
 
 /* Does it still do what comes before requests (entry.h)? */
 static inline bool
@@ -250,7 +249,6 @@ conn_send(struct conn *c, const void *p, size_t n, int flags)
 struct req *req_new(struct conn *c, const char *head, size_t head_bytes, enum reason *r);
 /* Drops what it holds; frees now, or when a message under way has come. */
 void req_end(struct req *req);
-const char *req_step_name(enum req_step s);
 
 /* ---- the steps (req_step.c) ---- */
 enum step_result { STEP_AGAIN, STEP_WAIT, STEP_CLOSE };

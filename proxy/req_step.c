@@ -43,13 +43,6 @@ static const char *const req_step_names[REQ_STEP_N] = {
 #undef S
 };
 
-const char *
-req_step_name(enum req_step s)
-{
-	MUST((unsigned)s < REQ_STEP_N);
-	return req_step_names[s];
-}
-
 enum step
 req_go(struct req *req, enum req_step to)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause
  * Copyright (c) 2026 the apt-depot contributors */
 /*
- * The last words of a process: see panic.h. main calls panic_init; threads
- * say with panic_works_on what they are at; obj_fail and the signal handlers
+ * The last words of a process: see panic.h. main calls panic_init; workers
+ * say with panic_works_on which request they are at; obj_fail and the signal handlers
  * come here, and nobody comes back. The core dump follows from abort or from
  * the signal itself.
  */
@@ -92,15 +92,16 @@ panic_report(void)
 	prctl(PR_GET_NAME, name, 0, 0, 0);
 	panic_print("panic: apt-depot %s, process %d, thread %s\n", APT_DEPOT_VERSION,
 	    (int)getpid(), name);
+	n = backtrace(frames, PANIC_FRAMES);
+	backtrace_symbols_fd(frames, n, STDERR_FILENO);
+	if (panic_log_is_apart())
+		backtrace_symbols_fd(frames, n, log_panic_fd());
+	/* Behind the backtrace: where the object is broken, this may be the end. */
 	if (panic_work.kind != NULL) {
 		if (panic_work.describe != NULL)
 			panic_work.describe(panic_work.obj, what, sizeof(what));
 		panic_print("panic: working on %s %p %s\n", panic_work.kind, panic_work.obj, what);
 	}
-	n = backtrace(frames, PANIC_FRAMES);
-	backtrace_symbols_fd(frames, n, STDERR_FILENO);
-	if (panic_log_is_apart())
-		backtrace_symbols_fd(frames, n, log_panic_fd());
 	panic_print("panic: this is a bug in apt-depot: please report the lines above\n");
 	log_panic_flush();
 }

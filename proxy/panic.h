@@ -16,8 +16,8 @@ typedef void panic_describe_f(const void *obj, char *out, size_t cap);
 void panic_init(void);
 
 /*
- * What this thread works on until it says something else; kind is a literal.
- * describe may be NULL. Cheap enough for every event.
+ * What this thread works on until it says something else; kind is a literal,
+ * NULL: nothing. describe may be NULL. Cheap enough for every event.
  */
 void panic_works_on(const char *kind, const void *obj, panic_describe_f *describe);
 

@@ -27,6 +27,7 @@
 #include "proxy/deliver.h"
 #include "proxy/forward.h"
 #include "proxy/iopool.h"
+#include "proxy/panic.h"
 #include "proxy/req_priv.h"
 #include "proxy/tunnel.h"
 
@@ -561,8 +562,19 @@ req_step_done(struct req *req)
 	return FINISHED;
 }
 
-enum step_result
-req_run(struct req *req)
+/* For a panic's report. */
+static void
+req_describe(const void *obj, char *out, size_t cap)
+{
+	const struct req *req = obj;
+	struct slice url = answer_url(req);
+
+	(void)snprintf(out, cap, "%llu in step %s: %.*s", (unsigned long long)req->id,
+	    (unsigned)req->step < REQ_STEP_N ? req_step_names[req->step] : "?", SLICE_ARG(url));
+}
+
+static enum step_result
+req_run_steps(struct req *req)
 {
 	static enum step (*const steps[REQ_STEP_N])(struct req *) = {
 #define S(name, func) [REQ_##name] = req_step_##func,
@@ -570,7 +582,6 @@ req_run(struct req *req)
 #undef S
 	};
 
-	CHECK_OBJ(req, REQ_MAGIC);
 	for (;;) {
 		switch (steps[req->step](req)) {
 		case GO_ON:
@@ -583,6 +594,18 @@ req_run(struct req *req)
 			return STEP_AGAIN;
 		}
 	}
+}
+
+enum step_result
+req_run(struct req *req)
+{
+	enum step_result r;
+
+	CHECK_OBJ(req, REQ_MAGIC);
+	panic_works_on("request", req, req_describe);
+	r = req_run_steps(req);
+	panic_works_on(NULL, NULL, NULL);
+	return r;
 }
 
 void

@@ -29,6 +29,7 @@ enum {
 	/* over max_connections are told 503; the rest just closed */
 	LISTENER_TOLD_MAX = 128,
 	LISTENER_PAUSE_MS = 100,	/* when descriptors ran out */
+	LISTENER_WARN_MS = 60 * 1000,	/* and that is said again, if it lasts */
 };
 
 struct listener_sock {
@@ -47,6 +48,7 @@ struct listener {
 	enum conn_way way;		/* and what it makes of connections */
 	struct mail start_mail;
 	struct event *resume;		/* accepting goes on after a pause */
+	int64_t warned_ms;		/* when a pause was last logged; 0: never */
 	_Atomic bool stopped;
 	unsigned socks_n;
 	struct listener_sock socks[LISTENER_MAX];
@@ -302,9 +304,13 @@ static void
 listener_pause(struct listener *l, int err)
 {
 	struct timeval tv = {0, LISTENER_PAUSE_MS * 1000};
+	int64_t now_ms = l->depot->workers[0]->now_ms;
 	unsigned i;
 
-	log_warning("accept: %s: pausing for %d ms", strerror(err), LISTENER_PAUSE_MS);
+	if (l->warned_ms == 0 || now_ms - l->warned_ms >= LISTENER_WARN_MS) {
+		l->warned_ms = now_ms;
+		log_warning("accept: %s: trying again every %d ms", strerror(err), LISTENER_PAUSE_MS);
+	}
 	for (i = 0; i < l->socks_n; i++)
 		(void)event_del(l->socks[i].event);
 	(void)event_add(l->resume, &tv);

@@ -825,6 +825,25 @@ def test_body_that_can_not_be_read_ahead(env):
     assert (counters["cut_answers_total"], counters["client_aborts_total"]) == (1, 0)
 
 
+def test_no_descriptor_for_a_connection(env):
+    """Clients wait until there are some again; the log says so once, not at every look."""
+    depot = env.depot()
+    limit = resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE, (8, limit[1]))
+    with depot.conn() as conn:
+        conn.ask("/-/healthz")
+        wait_until(lambda: "accept: Too many open files" in depot.log_text(), "the log says so")
+        conn.sock.settimeout(0.5)
+        try:
+            raise AssertionError(f"there was one left: {conn.sock.recv(1)}")
+        except TimeoutError:
+            pass
+        conn.sock.settimeout(15)
+        resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE, limit)
+        assert conn.read_head().status == 200
+    assert depot.log_text().count("accept: Too many open files") == 1, depot.log_text()
+
+
 def test_many_idle_connections(env):
     """Three hundred silent clients cost nobody an answer."""
     depot = env.depot()

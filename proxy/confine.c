@@ -288,7 +288,7 @@ confine_allow_log(struct sandbox *sb, const char *path)
 static void
 confine_allow_cache(struct sandbox *sb, const char *dir)
 {
-	static const char *const parts[] = {"index", "blobs", "partial"};
+	static const char *const parts[] = {"index", "blobs", "partial", "tables", "ca"};
 	char path[4096];
 	char *real;
 	size_t i;

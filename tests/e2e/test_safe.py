@@ -196,6 +196,22 @@ def test_sandbox_off_and_on(env):
     assert status_of(depot.process.pid)["Seccomp"] == ["0"]
 
 
+def test_tables_on_another_disk(env):
+    """tables is a link out of the cache directory: the sandbox lets it be used."""
+    depot = env.new_depot()
+    elsewhere = os.path.join(env.path, "elsewhere")
+    os.mkdir(elsewhere, 0o750)
+    os.makedirs(depot.cache_dir, mode=0o750)
+    os.symlink(elsewhere, os.path.join(depot.cache_dir, "tables"))
+    depot.start()
+    repo = env.flat_repo()
+    for name in ("InRelease", "Packages.gz"):
+        assert depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}").status == 200
+    depot.wait_counter("tables_built_total", ">=", 1)
+    depot.wait_idle()
+    assert os.listdir(elsewhere)
+
+
 def test_gpgv_has_a_process_of_its_own(env):
     """It is forked before the rest, is as powerless as the daemon, and ends with it, however."""
     if shutil.which("gpgv") is None:

@@ -220,3 +220,9 @@ flight_drop_ahead(struct flight *f)
 	f->islands_n = 0;
 	AZ(pthread_mutex_unlock(&f->lock));
 }
+
+bool
+flight_had_ahead(const struct flight *f)
+{
+	return f->islands_cap > 0;
+}

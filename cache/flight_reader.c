@@ -135,11 +135,19 @@ bool
 flight_refresh(struct flight_reader *r)
 {
 	struct flight *f = r->f;
+	bool start;
 
 	CHECK_OBJ(f, FLIGHT_MAGIC);
 	MUST(!r->begun);
-	if (atomic_load(&r->left_behind))
+	if (atomic_load(&r->left_behind)) {
+		/* Who asks again is not to find this one again before its writer sees that, too. */
+		AZ(pthread_mutex_lock(&f->lock));
+		start = flight_ring_has_start(r->body);
+		AZ(pthread_mutex_unlock(&f->lock));
+		if (!start)
+			cache_unlist(f);
 		return false;
+	}
 	if (r->body == flight_shown(f))
 		return true;
 	AZ(pthread_mutex_lock(&f->lock));

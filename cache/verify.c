@@ -325,7 +325,7 @@ verify_step(struct verify *v, struct flight *f)
 		verify_partial_end(v, f);
 		return VERIFY_REST;	/* comes back when the writer has news */
 	}
-	if (!f->keep && !f->expected) {
+	if (!f->keep && !f->expected && !f->gated) {
 		flight_not_digested(f);
 		return VERIFY_REST;
 	}

@@ -255,6 +255,8 @@ enum reason flight_write_ahead(struct flight *f, uint64_t at, const void *data, 
 void flight_advance(struct flight *f, uint64_t upto);
 /* What was written ahead is of no use: it will be fetched again. */
 void flight_drop_ahead(struct flight *f);
+/* Were there ever any? Readers may have bytes that no comparison with the prefix sees. */
+bool flight_had_ahead(const struct flight *f);
 /*
  * Readers whose next byte lies beyond the prefix and is not there, or of whose part less than
  * `window` bytes is: those who came first, at most max_n.

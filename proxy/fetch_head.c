@@ -162,6 +162,23 @@ fetch_is_same_version(const struct fetch *ft, const struct httpresp *r)
 	return ft->want.last_modified_s != INT64_MIN && r->last_modified == ft->want.last_modified_s;
 }
 
+/*
+ * Do the validators of an answer that starts over say that it is another version? Its first bytes
+ * may be equal all the same. Edges of one network may not agree on ETags: equal dates are enough.
+ */
+static bool
+fetch_is_other_version(const struct fetch *ft, const struct httpresp *r)
+{
+	struct slice was = slice_of(ft->want.etag), now = slice_of(r->etag);
+	bool both = http_etag_is_strong(was) && http_etag_is_strong(now);
+
+	if (both && slice_eq(was, now))
+		return false;
+	if (ft->want.last_modified_s != INT64_MIN && r->last_modified != HTTP_NO_DATE)
+		return r->last_modified != ft->want.last_modified_s;
+	return both;
+}
+
 /* An answer that announces another length can't have the expected bytes: not one of them shows. */
 static bool
 fetch_refuse_length(struct fetch *ft, int64_t total)
@@ -249,6 +266,13 @@ fetch_judge_whole(struct fetch *ft)
 		if (ft->want_total >= 0 && r->length >= 0 && r->length != ft->want_total) {
 			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "
 			    "fetched (another length)");
+			return;
+		}
+		/* Where a digest is expected, that tells. */
+		if (flight_expected(ft->f) == NULL && (fetch_is_other_version(ft, r) ||
+		    (flight_had_ahead(ft->f) && !fetch_is_same_version(ft, r)))) {
+			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "
+			    "fetched (other validators than before)");
 			return;
 		}
 		ft->plan = PLAN_COMPARE;

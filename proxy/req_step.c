@@ -479,7 +479,9 @@ req_step_head(struct req *req)
 		if (req->source == SOURCE_FLIGHT && v.status == 206)
 			flight_reader_want(&req->reader, v.first, v.end);
 		if (req_range_too_far(req, &v)) {
-			if (w->now_ms - req->front_ms < REQ_RANGE_WAIT_MS) {
+			/* What is only passed on does not get there while we have not begun. */
+			if (w->now_ms - req->front_ms < REQ_RANGE_WAIT_MS &&
+			    !flight_passes_through(req->reader.f)) {
 				conn_set_state(req->c, CONN_FLIGHT);
 				return flight_wait(&req->reader, v.first, FLIGHT_STREAMING) ?
 				    WAIT : GO_ON;

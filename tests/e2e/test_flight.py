@@ -439,6 +439,22 @@ def test_last_reader_leaves_and_much_remains(env):
     assert depot.counter("partial_bytes_reused_total") == 8 << 20
 
 
+def test_other_version_that_begins_alike(env):
+    """Its first bytes are those that came before, its validators are not: one version, or a cut."""
+    old = Pattern(300000).bytes()
+    new = old[:200000] + bytes(100000)
+    env.origin.serve(PATH, Answer(old, etag='"v1"', stop_at=150000),
+                     Answer(new, etag='"v2"', last_modified="Fri, 05 Jan 2024 00:00:00 GMT"))
+    depot = env.depot()
+    with depot.conn() as conn:
+        response = conn.get(TARGET)
+        assert response.get("ETag") == '"v1"' and not response.complete, response
+        assert response.body == old[:len(response.body)]
+    depot.wait_idle()
+    response = expect_body(depot.fetch(URL), new)
+    assert response.get("ETag") == '"v2"', response
+
+
 @heavy(5)
 @patient
 def test_last_reader_leaves_an_unknown_length(env):

@@ -662,6 +662,12 @@ fetch_finish(struct fetch *ft)
 		fetch_again(ft, REASON_UP_CLOSED, 0, "the body ended before its announced length");
 		return;
 	}
+	/* One that was begun without a length, and a part of it. */
+	if (ft->want_total < 0 && ft->resp->status == 206 && ft->resp->range_total >= 0 &&
+	    (uint64_t)ft->resp->range_total != flight_committed(ft->f)) {
+		fetch_again(ft, REASON_UP_CLOSED, 0, "the part ended before the body does");
+		return;
+	}
 	fetch_complete(ft);
 }
 

@@ -455,6 +455,24 @@ def test_other_version_that_begins_alike(env):
     assert response.get("ETag") == '"v2"', response
 
 
+def test_part_that_ends_before_the_body_does(env):
+    """The first answer has no length, the next one is less than the rest: more is asked for."""
+    body = Pattern(300000)
+
+    def part(request):
+        first = int(request.get("Range")[len("bytes="):-1])
+        last = min(first + 99999, 299999)
+        return Answer(raw=(f'HTTP/1.1 206 Partial Content\r\nETag: "v1"\r\n'
+                           f"Content-Range: bytes {first}-{last}/300000\r\n"
+                           f"Content-Length: {last + 1 - first}\r\n\r\n").encode()
+                      + body.slice(first, last + 1))
+    env.origin.serve(PATH, Answer(body, length="chunked", stop_at=60000, etag='"v1"'), part)
+    depot = env.depot()
+    expect_body(depot.fetch(URL), body)
+    depot.wait_idle()
+    assert expect_body(depot.fetch(URL), body).is_hit
+
+
 @heavy(5)
 @patient
 def test_last_reader_leaves_an_unknown_length(env):

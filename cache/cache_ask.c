@@ -222,8 +222,11 @@ cache_ask_plain(struct cache_view *v, const struct cache_ask *ask, const struct 
     struct cache_answer *out)
 {
 	struct flight_expect named = ra->expect;
-	bool is_named = ra->by_digest;
+	bool is_named = ra->by_digest, is_judged;
 
+	/* In this order: what was judged by now has its generation. */
+	is_judged = ask->af->class != APTFILE_RELEASE || ask->alone || ask->fresh.only_if_cached ||
+	    !cache_is_being_judged(v->cache, ask->key);
 	if (!ask->object_bad && !ask->alone)
 		out->object = object_find(v->objects, ask->key, ask->now_ms, ask->now_s);
 	if (!is_named && ask->af->class == APTFILE_BYHASH && ask->af->hash == APTFILE_SHA256) {
@@ -237,7 +240,8 @@ cache_ask_plain(struct cache_view *v, const struct cache_ask *ask, const struct 
 		out->gen = repo_of_release(v->repos, ask->url, object_digest(out->object));
 	if (out->object != NULL) {
 		out->verdict = cache_judge(v, out->object, ask, ra->role);
-		if (out->verdict == FRESH_HIT)
+		/* A Release that is stored and no generation yet is its flight's to show. */
+		if (out->verdict == FRESH_HIT && (is_judged || out->gen != NULL))
 			return true;
 		out->strict = out->verdict == FRESH_CHECK_STRICT;
 		out->insisted = cache_is_insisted(v, out->object, ask, ra->role);

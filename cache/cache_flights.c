@@ -34,6 +34,20 @@ cache_find_flight(struct cache_shard *sh, const struct key *k)
 	return NULL;
 }
 
+bool
+cache_is_being_judged(struct cache *c, const struct key *key)
+{
+	struct cache_shard *sh = cache_shard(c, key);
+	const struct flight *f;
+	bool yes;
+
+	AZ(pthread_mutex_lock(&sh->lock));
+	f = cache_find_flight(sh, key);
+	yes = f != NULL && f->gated;
+	AZ(pthread_mutex_unlock(&sh->lock));
+	return yes;
+}
+
 void
 cache_unlist(struct flight *f)
 {

@@ -61,6 +61,8 @@ struct cache_view {
 enum memo_kind cache_memo_get(struct cache *c, const struct key *k, int64_t now_ms, int *status);
 
 /* ---- cache_flights.c ---- */
+/* Does a Release under this key wait for its verdict? */
+bool cache_is_being_judged(struct cache *c, const struct key *key);
 /* A flight of the client's own, outside the table. */
 void cache_fly_alone(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out);
 /*

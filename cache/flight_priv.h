@@ -73,7 +73,7 @@ struct flight {
 	 * A Release: nothing of it is shown before stage.c has judged it. Set before it is
 	 * listed.
 	 */
-	bool gated;
+	_Atomic bool gated;
 	bool expected;			/* the body must be this one */
 	struct flight_expect expect;
 	char *alternate;		/* malloced: a URL to be tried first; or NULL */

@@ -66,6 +66,33 @@ def check_new_inrelease_with_old_indexes(env, cdn):
     assert depot.counter("errors_sent_total") == 0 == depot.counter("cut_answers_total")
 
 
+def test_first_release_is_not_shown_before_it_is_judged(env):
+    """Clients that come while it is stored and not adopted yet keep its generation as others do."""
+    cdn = env.dists_cdn(*small_debs())
+    depot = env.depot(index_max_age="1s")
+    path = cdn.repo.path_of("lib")
+    clients = [AptLike(cdn, depot.port, source=f"127.0.1.{n + 1}").connect() for n in range(40)]
+
+    def first(client, n):
+        # One after the other, so that some come in the moment before it is adopted.
+        for _ in range(n):
+            client.kept.get("/-/healthz")
+        client.update_release()
+    together(*(lambda c=client, n=n: first(c, n) for n, client in enumerate(clients)))
+    clients[0].fetch_index()
+    old = clients[0].get(path).body
+    assert old == cdn.repo.debs["lib"].data
+    depot.wait_idle()
+    cdn.publish(*small_debs("2", 2))
+    other = AptLike(cdn, depot.port, source="127.0.2.1")
+    wait_until(lambda: other.update() and other.edition == 1, "the second edition")
+    assert other.get(path).body != old
+    wrong = [n for n, client in enumerate(clients) if client.get(path).body != old]
+    for client in clients:
+        client.close()
+    assert not wrong, f"{wrong} have the first InRelease and get packages of the second"
+
+
 def test_new_inrelease_with_old_indexes_flat(env):
     """CUDA's shape, where no by-hash name could help."""
     check_new_inrelease_with_old_indexes(env, env.flat_cdn(*small_debs()))

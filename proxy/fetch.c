@@ -37,6 +37,7 @@ enum {
 	FETCH_PATIENCE_S = 10,		/* a Retry-After up to this is waited for, once */
 	FETCH_STUCK_MS = 20000,		/* in the middle of a body: tried again for so long */
 	FETCH_REST_MS = 1000,		/* a body that nobody wants may take so long */
+	FETCH_NO_OTHER_MS = 10000,	/* all addresses are avoided: believed for so long */
 };
 static const int64_t fetch_pause_ms[] = {20, 200, 400, 1000, 2000, 4000};
 
@@ -526,8 +527,13 @@ fetch_prereq_cb(void *arg, char *peer_ip, char *own_ip, int peer_port, int own_p
 	if (ft->way.choice.addrs == NULL)
 		return CURL_PREREQFUNC_OK;
 	upstream_note_peer(ft->u, ft->host, &ft->way.choice, peer_ip);
-	/* A kept-alive connection to an address that did badly meanwhile: as if it had died. */
-	return ft->reused && upaddr_is_avoided(&ft->host->addrs, peer_ip, ft->u->now_ms) ?
+	/*
+	 * A kept-alive connection to an address that did badly meanwhile: as if it had died, but not
+	 * where there is no other.
+	 */
+	return ft->reused && upaddr_is_avoided(&ft->host->addrs, peer_ip, ft->u->now_ms) &&
+	    (ft->host->addrs.none_ms == 0 ||
+	    ft->u->now_ms - ft->host->addrs.none_ms >= FETCH_NO_OTHER_MS) ?
 	    CURL_PREREQFUNC_ABORT : CURL_PREREQFUNC_OK;
 }
 
@@ -740,6 +746,8 @@ fetch_broke(struct fetch *ft, CURLcode result, int64_t waited_ms)
 	if (ft->way.choice.skipped && !ft->way.allowed && !ft->any_address) {
 		/* Every address is avoided: any is better than none. */
 		ft->any_address = ft->same_try = true;
+		if (ft->host != NULL)
+			ft->host->addrs.none_ms = ft->u->now_ms;
 		fetch_end_try(ft);
 		upstream_queue(ft);
 		return;

@@ -29,6 +29,7 @@ struct upaddrs {
 	struct upaddr v[UPADDR_MAX];
 	unsigned n;
 	int64_t listed_ms;		/* when v was all there is; 0: never */
+	int64_t none_ms;		/* when all there are were avoided; 0: never */
 };
 
 /* What one connection attempt wants, and what it met. All zero: any address will do. */

@@ -505,6 +505,20 @@ def test_silent_address_is_avoided(env):
     assert [r.address == silent[0] for r in env.origin.requests()] == [True, False, False]
 
 
+def test_only_address_is_avoided(env):
+    """It stalled once, and there is no other: its connections are kept alive all the same."""
+    body = Pattern(MIB)
+    env.origin.serve("/s.deb", Answer(body, stop_at=MIB // 2, stop="stall"), body)
+    depot = env.depot(read_timeout="1s")
+    expect_body(depot.fetch("http://cuda.example/s.deb"), body)
+    retries = depot.counter("upstream_retries_total")
+    for n in range(20):
+        env.origin.serve(f"/{n}.deb", b"small")
+        expect_body(depot.fetch(f"http://cuda.example/{n}.deb"), b"small")
+    used = {env.origin.requests(f"/{n}.deb")[-1].connection for n in range(20)}
+    assert len(used) <= 4 and depot.counter("upstream_retries_total") <= retries + 2, len(used)
+
+
 def test_address_that_lags_is_avoided(env):
     """One address shows an older Release than there was: clients keep theirs, others are asked."""
     cdn = env.flat_cdn(*small_debs("1", 2))

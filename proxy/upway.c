@@ -175,9 +175,21 @@ upway_store(const struct upway *way)
 }
 
 /*
+ * OpenSSL: the handshake is over. The connection may outlive the transfer that made it, and TLS 1.3
+ * lets a server ask for a certificate at any time: from here on nobody is told.
+ */
+static void
+upway_handshake_cb(const SSL *ssl, int where, int unused)
+{
+	(void)unused;
+	if (where == SSL_CB_HANDSHAKE_DONE)
+		(void)SSL_CTX_set_app_data(SSL_get_SSL_CTX(ssl), NULL);
+}
+
+/*
  * libcurl has made the TLS context of a new connection, to a parent proxy or
- * to an origin: give it our store. The context outlives the transfer, but
- * without renegotiation certificates are only judged while that still runs.
+ * to an origin: give it our store. What our callbacks note in the transfer's
+ * way they note until the handshake is over.
  */
 static CURLcode
 upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
@@ -202,6 +214,7 @@ upway_ssl_ctx_cb(CURL *curl, void *ssl_ctx, void *arg)
 	    "TLS_CHACHA20_POLY1305_SHA256");
 	SSL_CTX_set_verify(ssl_ctx, SSL_VERIFY_PEER, upway_verify_cb);
 	SSL_CTX_set_client_cert_cb(ssl_ctx, upway_client_cert_cb);
+	SSL_CTX_set_info_callback(ssl_ctx, upway_handshake_cb);
 	return CURLE_OK;
 }
 

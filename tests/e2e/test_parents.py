@@ -419,6 +419,25 @@ def test_handshakes_that_fail(env):
     expect_body(shown.fetch("https://mirror.example/x.deb"), b"data")
 
 
+def test_certificate_wanted_after_the_handshake(env):
+    """A kept-alive TLS 1.3 server that asks for one before its second answer (make asan sees it)."""
+    context = strict_context(env, ssl.TLSVersion.TLSv1_3)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.post_handshake_auth = True
+    made = []
+
+    def answer(tls):
+        made.append(tls)
+        while (head := tls.recv(65536)):
+            if b"/second.deb" in head:
+                tls.verify_client_post_handshake()
+            tls.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ndata")
+    depot = env.depot(connect_to=to("mirror.example", tls_server(answer, context)))
+    for name in ("first", "second", "third"):
+        expect_body(depot.fetch(f"https://mirror.example/{name}.deb"), b"data")
+    assert len(made) == 1
+
+
 @patient
 def test_handshakes_that_are_right_again(env):
     """TLS 1.1 alone, then a stall, then as it should be: served at once, nothing is remembered."""

@@ -544,28 +544,33 @@ object_job_new(struct object *o)
 	return job;
 }
 
-/* Reads the whole body: is it what its name says? */
-static bool
-object_job_hash_ok(const struct object_job *job)
+/* Reads the whole body: is it what its name says? NO_MEMORY says nothing about it. */
+static enum reason
+object_job_hash(const struct object_job *job)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	size_t cap = 256 << 10;
 	unsigned char *buf = malloc(cap), digest[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
 	uint64_t at = 0;
-	bool ok = ctx != NULL && buf != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
+	ssize_t k = 1;
+	enum reason r = ctx != NULL && buf != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1 ?
+	    REASON_OK : REASON_NO_MEMORY;
 
-	while (ok && at < job->size_bytes) {
-		ssize_t k = pread(job->fd, buf, cap, (off_t)at);
-
-		ok = k > 0 && EVP_DigestUpdate(ctx, buf, (size_t)k) == 1;
+	while (r == REASON_OK && k > 0 && at < job->size_bytes) {
+		k = pread(job->fd, buf, cap, (off_t)at);
+		if (k > 0 && EVP_DigestUpdate(ctx, buf, (size_t)k) != 1)
+			r = REASON_NO_MEMORY;
 		at += k > 0 ? (uint64_t)k : 0;
 	}
-	ok = ok && at == job->size_bytes && EVP_DigestFinal_ex(ctx, digest, &n) == 1 && n == 32 &&
-	    memcmp(digest, job->digest, 32) == 0;
+	if (r == REASON_OK && EVP_DigestFinal_ex(ctx, digest, &n) != 1)
+		r = REASON_NO_MEMORY;
+	if (r == REASON_OK && (at != job->size_bytes || n != 32 ||
+	    memcmp(digest, job->digest, 32) != 0))
+		r = REASON_DAMAGED;
 	EVP_MD_CTX_free(ctx);
 	free(buf);
-	return ok;
+	return r;
 }
 
 void
@@ -582,7 +587,9 @@ object_job_run(struct object_job *job)
 	}
 	job->hash |= st.mtime_ns != job->mtime_ns;
 	job->mtime_ns = st.mtime_ns;
-	if (job->hash && !object_job_hash_ok(job))
+	if (job->hash)
+		job->r = object_job_hash(job);
+	if (job->r == REASON_DAMAGED)
 		job->damage = "has another digest";
 }
 
@@ -601,11 +608,11 @@ object_job_finish(struct object_job **job_p)
 			out = OBJECT_GONE;
 	} else if (job->r == REASON_NO_DESCRIPTORS || job->r == REASON_NO_MEMORY)
 		out = OBJECT_MUST_WAIT;
+	else if (job->damage != NULL)
+		out = object_condemn(o, job->damage);
 	else if (job->r != REASON_OK)
 		out = object_condemn(o, job->r == REASON_NOT_FOUND ? "is missing" :
 		    "can't be opened");
-	else if (job->damage != NULL)
-		out = object_condemn(o, job->damage);
 	else {
 		if (job->hash)
 			index_clear_suspect(o->table->ix, o->rec.digest, job->mtime_ns);

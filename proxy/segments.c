@@ -365,7 +365,9 @@ segments_settle(struct segments *all)
 static void
 segments_note_failure(struct segments *all, const char *why)
 {
-	all->retry_ms = all->ft->u->now_ms + (SEGMENT_RETRY_MS << all->failures_n);
+	/* Up to 64 may break in one tick, before segments_settle gives up: no doubling beyond that. */
+	all->retry_ms = all->ft->u->now_ms + (SEGMENT_RETRY_MS << (all->failures_n <
+	    SEGMENT_FAILURES_MAX ? all->failures_n : SEGMENT_FAILURES_MAX));
 	all->failures_n++;
 	log_info("flight=%llu one of %u ranges broke (%u in a row): %s",
 	    (unsigned long long)flight_id(all->ft->f), all->running_n + all->lead,

@@ -171,9 +171,8 @@ ca_free(struct ca **ca_p)
 
 /* ---- reading ---- */
 
-/* Never asks on the terminal. */
-static int
-ca_passphrase_cb(char *buf, int size, int writing, void *arg)
+int
+ca_no_passphrase_cb(char *buf, int size, int writing, void *arg)
 {
 	(void)buf;
 	(void)size;
@@ -214,7 +213,7 @@ ca_read_key(struct ca *ca, int dirfd, const char *path, char **why)
 		ca_say(why, "%s can't be read (%s)", path, strerror(errno));
 		return false;
 	}
-	ca->key = PEM_read_PrivateKey(f, NULL, ca_passphrase_cb, NULL);
+	ca->key = PEM_read_PrivateKey(f, NULL, ca_no_passphrase_cb, NULL);
 	ok = ca->key == NULL || (fstat(fileno(f), &st) == 0 &&
 	    (st.st_mode & (S_IROTH | S_IWOTH | S_IWGRP)) == 0);
 	(void)fclose(f);
@@ -230,7 +229,7 @@ ca_read_certs(struct ca *ca, FILE *f)
 {
 	X509 *x;
 
-	ca->cert = PEM_read_X509(f, NULL, ca_passphrase_cb, NULL);
+	ca->cert = PEM_read_X509(f, NULL, ca_no_passphrase_cb, NULL);
 	if (ca->cert == NULL)
 		return;
 	/* A root is what clients have already; one that was signed by another must be shown. */
@@ -239,7 +238,7 @@ ca_read_certs(struct ca *ca, FILE *f)
 		ca->chain[ca->chain_n++] = ca->cert;
 	}
 	while (ca->chain_n < CA_CHAIN_MAX &&
-	    (x = PEM_read_X509(f, NULL, ca_passphrase_cb, NULL)) != NULL)
+	    (x = PEM_read_X509(f, NULL, ca_no_passphrase_cb, NULL)) != NULL)
 		ca->chain[ca->chain_n++] = x;
 	ERR_clear_error();
 }

@@ -199,17 +199,6 @@ config_secret_ok(const char *path, const struct stat *st, char *why)
 	    (st->st_mode & S_IWOTH) != 0 ? "written" : "read");
 }
 
-/* Never asks on the terminal: a key with a passphrase is refused. */
-static int
-config_passphrase_cb(char *buf, int size, int writing, void *arg)
-{
-	(void)buf;
-	(void)size;
-	(void)writing;
-	(void)arg;
-	return -1;
-}
-
 /* How many certificates the PEM file has; -1: one of them can't be read. */
 static int
 config_certs_count(FILE *in)
@@ -219,7 +208,7 @@ config_certs_count(FILE *in)
 	int n = 0;
 
 	ERR_clear_error();
-	while ((cert = PEM_read_X509_AUX(in, NULL, config_passphrase_cb, NULL)) != NULL) {
+	while ((cert = PEM_read_X509_AUX(in, NULL, ca_no_passphrase_cb, NULL)) != NULL) {
 		X509_free(cert);
 		n++;
 	}
@@ -267,7 +256,7 @@ config_check_key_file(const char *text, char *why)
 
 	if (in == NULL)
 		return CONFIG_BAD;
-	key = PEM_read_PrivateKey(in, NULL, config_passphrase_cb, NULL);
+	key = PEM_read_PrivateKey(in, NULL, ca_no_passphrase_cb, NULL);
 	ERR_clear_error();
 	fclose(in);
 	if (key == NULL)
@@ -391,11 +380,11 @@ config_pair_ok(const char *cert_path, const char *key_path, char *why)
 	bool ok;
 
 	if ((in = config_file_open(cert_path, &st, why)) != NULL) {
-		cert = PEM_read_X509_AUX(in, NULL, config_passphrase_cb, NULL);
+		cert = PEM_read_X509_AUX(in, NULL, ca_no_passphrase_cb, NULL);
 		fclose(in);
 	}
 	if ((in = config_file_open(key_path, &st, why)) != NULL) {
-		key = PEM_read_PrivateKey(in, NULL, config_passphrase_cb, NULL);
+		key = PEM_read_PrivateKey(in, NULL, ca_no_passphrase_cb, NULL);
 		fclose(in);
 	}
 	ok = cert != NULL && key != NULL && X509_check_private_key(cert, key) == 1;

@@ -38,17 +38,6 @@ tlsconf_error(void)
 	return text != NULL ? text : "out of memory";
 }
 
-/* Never asks on the terminal. */
-static int
-tlsconf_passphrase_cb(char *buf, int size, int writing, void *arg)
-{
-	(void)buf;
-	(void)size;
-	(void)writing;
-	(void)arg;
-	return -1;
-}
-
 /* A context as all of ours are. */
 static SSL_CTX *
 tlsconf_new_context(void)
@@ -60,7 +49,7 @@ tlsconf_new_context(void)
 		ctx = NULL;
 	}
 	if (ctx != NULL)
-		SSL_CTX_set_default_passwd_cb(ctx, tlsconf_passphrase_cb);
+		SSL_CTX_set_default_passwd_cb(ctx, ca_no_passphrase_cb);
 	return ctx;
 }
 

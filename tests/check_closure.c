@@ -342,7 +342,8 @@ START_TEST(test_ordinary)
 		n = (size_t)sprintf(out, "Package: p%u\nVersion: 1.%u-1\nFilename: p%u.deb\nSize: 1\n"
 		    "SHA256: %064x\nDepends: libc6 (>= 2.34)", i, i % 7, i, i);
 		for (unsigned k = 1; k <= 9; k++)
-			n += (size_t)sprintf(out + n, ", p%u (>= 1.%u) | v%u", i * k % DEBIAN_N, k % 3, i % 30);
+			n += (size_t)sprintf(out + n, ", p%u (>= 1.%u) | v%u", i * k % DEBIAN_N,
+			    k % 3, i % 30);
 		n += (size_t)sprintf(out + n, "\nProvides: v%u, q%u (= 1)\n\n", i % 4000, i);
 		ck_assert_int_eq(closure_feed(c, out, n), REASON_OK);
 	}

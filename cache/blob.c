@@ -24,7 +24,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-
 #define BLOBSTORE_MAGIC 0x5d1b70a1u
 
 enum {

@@ -74,7 +74,7 @@ cache_judge(const struct cache_view *v, const struct object *o, const struct cac
 	return cache_judge_terms(v->cache, object_terms(o), ask, role);
 }
 
-/* Would it be served, if the request said nothing of freshness? */
+/* Is it the request alone that asks for a check: would it be a hit without its Cache-Control? */
 static bool
 cache_is_insisted(const struct cache_view *v, const struct object *o, const struct cache_ask *ask,
     enum repo_role role)
@@ -224,7 +224,7 @@ cache_ask_plain(struct cache_view *v, const struct cache_ask *ask, const struct 
 	struct flight_expect named = ra->expect;
 	bool is_named = ra->by_digest, is_judged;
 
-	/* In this order: what was judged by now has its generation. */
+	/* Before the look-up: what is judged in between has its generation when we look. */
 	is_judged = ask->af->class != APTFILE_RELEASE || ask->alone || ask->fresh.only_if_cached ||
 	    !cache_is_being_judged(v->cache, ask->key);
 	if (!ask->object_bad && !ask->alone)
@@ -311,7 +311,7 @@ cache_ask_release(struct cache_view *v, const struct cache_ask *ask,
 	return cache_get(v, ask, &ra->version_key, out);
 }
 
-/* What is not held under a generation, when one was asked for by name or time. */
+/* A generation was asked for by name or time: may only that answer, and it has nothing of the path? */
 static bool
 cache_not_then(const struct cache_ask *ask, enum repo_role role)
 {
@@ -341,7 +341,7 @@ static bool
 cache_ask_once(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out)
 {
 	struct repo_answer ra = {.role = REPO_ROLE_NONE};
-	/* In this order: what was read by now is found. */
+	/* Before repo_ask: an index that is settled in between is found there. */
 	bool early = cache_ask_is_early(v, ask);
 	struct repo_ask q = {
 		.url = ask->url, .key = ask->key, .af = ask->af, .client = ask->client,

@@ -107,7 +107,7 @@ cache_set_by_hash(struct flight *f, const struct release *r)
 	}
 }
 
-/* A flight of the client's own, outside the table. */
+/* Makes a private flight, which is in no table: nobody else joins it. */
 void
 cache_fly_alone(struct cache_view *v, const struct cache_ask *ask, struct cache_answer *out)
 {

@@ -8,8 +8,8 @@
  * the budget, so that a full cache does not walk for each body that arrives.
  * Blobs that somebody reads (index_is_held) are passed over, and so is what a
  * pinned generation refers to; Releases and indexes of kept generations go
- * last. When nothing
- * else is left, the keeper waits for its next look instead of trying again.
+ * last. When nothing else is left, the keeper waits for its next look instead
+ * of trying again.
  *
  * Who met a full disk asks for room (evict_want), whatever the budget says; a
  * body that is still in memory waits for it (evict_wait_for_room). A run for
@@ -47,7 +47,7 @@ enum {
 	EVICT_TIDY_MS = 3600 * 1000,
 	EVICT_TIDY_DROPS = 1000,	/* fewer dangling URLs are not worth a walk */
 	EVICT_PARTIAL_S = 7 * 86400,
-	EVICT_KEEP_LONG_S = 365 * 86400,	/* as much younger than they are: what generations list */
+	EVICT_KEEP_LONG_S = 365 * 86400,	/* what generations list counts as younger by this */
 };
 
 /* A blob that might go. */

@@ -4,8 +4,8 @@
  * The bytes of a flight: where its body is put, how it grows, and what is
  * kept of it when it ends early. Called by the upstream thread, which writes,
  * and by flight.c at a flight's turns. A body is born in flight_begin (in
- * partial/ or unnamed; a short one in memory, since making a file and renaming
- * it costs more than all the rest), grows in flight_append, moves to a ring in
+ * partial/ or unnamed; a short one in memory, since making and renaming a file
+ * costs more than all the rest), grows in flight_append, moves to a ring in
  * memory where there is no room for it (flight_ring.c), and goes with the
  * flight, after the index writer renamed its file into blobs/ or wrote it
  * there; or before, as the wrong one of two (struct flight_body).

@@ -287,7 +287,7 @@ flight_verify_failed(struct flight *f, enum reason r)
 	}
 }
 
-/* The index has it, or could not take it: either way the flight has done its work. */
+/* The index has the body or could not take it: either way the flight's work is done. */
 static void
 flight_store_end(struct flight *f, enum reason r)
 {

@@ -144,7 +144,7 @@ conn_reap(struct worker *w)
 	}
 }
 
-/* Keeps bytes that are no whole request yet. */
+/* Keeps bytes for later: the beginning of a request, or more requests than may be queued. */
 static bool
 conn_keep_input(struct conn *c, const char *p, size_t n)
 {
@@ -274,7 +274,7 @@ conn_fill(struct conn *c)
 	conn_parse(c, w->in, had + (size_t)k);
 }
 
-/* May more be queued? Not for each answer anew when there is a lot: what is kept is copied then. */
+/* May more be queued? Where bytes are kept, only once the queue is half empty: each look copies them. */
 static bool
 conn_has_room(const struct conn *c)
 {
@@ -311,7 +311,7 @@ conn_is_held(struct conn *c)
 	return true;
 }
 
-/* No request is waiting: for the next one, for the rest of one, or not at all. */
+/* No request is queued: waits for the next one, or for the rest of one, or closes. */
 static void
 conn_rest(struct conn *c)
 {
@@ -368,7 +368,7 @@ conn_run_linger(struct conn *c)
 		conn_close(c, REASON_CLIENT_DONE);
 }
 
-/* Those that wait are not answered any more. */
+/* Drops requests that wait: they are not answered any more. */
 static void
 conn_drop_requests(struct conn *c)
 {

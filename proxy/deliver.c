@@ -65,7 +65,7 @@ deliver_count_body(struct req *req, uint64_t n)
 	COUNT_ADD(sent_body_bytes_total, n);
 	if (req->sent_bytes - req->fast_at < DELIVER_FAST_BYTES)
 		return;
-	/* More than a send buffer holds: of what came first none was known to be taken. */
+	/* The first bytes may only have filled the send buffer; this many are more than it holds. */
 	req->fast = now_ms - (req->fast_at > 0 ? req->fast_ms : req->first_byte_ms) <= DELIVER_FAST_MS;
 	req->fast_at = req->sent_bytes;
 	req->fast_ms = now_ms;
@@ -182,7 +182,7 @@ deliver_limit(const struct req *req, bool *final)
 	n = flight_readable(&req->reader, req->at);
 	if (s == FLIGHT_HELD) {
 		*final = false;
-		return req->at;		/* what there is would be wrong */
+		return req->at;		/* the bytes that there are turned out to be wrong */
 	}
 	if (s == FLIGHT_COMPLETE)
 		return req->end_known >= 0 && req->end < n ? req->end : n;
@@ -284,7 +284,7 @@ deliver_piece(struct req *req, uint64_t n, uint64_t *budget)
 		/* short: the buffer is full */
 		k = send(c->fd, span.p, (size_t)span.n, MSG_NOSIGNAL);
 	else {
-		/* And that is all for this turn. */
+		/* By sendfile a turn is short: nothing more of it is left. */
 		if (span.n > DELIVER_SENDFILE_BYTES)
 			span.n = *budget = DELIVER_SENDFILE_BYTES;
 		k = sendfile(c->fd, span.fd, &at, (size_t)span.n);

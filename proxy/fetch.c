@@ -36,8 +36,8 @@ enum {
 	FETCH_TIMEOUTS_MAX = 2,
 	FETCH_PATIENCE_S = 10,		/* a Retry-After up to this is waited for, once */
 	FETCH_STUCK_MS = 20000,		/* in the middle of a body: tried again for so long */
-	FETCH_REST_MS = 1000,		/* a body that nobody wants may take so long */
-	FETCH_NO_OTHER_MS = 10000,	/* all addresses are avoided: believed for so long */
+	FETCH_REST_MS = 1000,		/* for a body that is only read to keep its connection */
+	FETCH_NO_OTHER_MS = 10000,	/* that a host has no better address is believed for so long */
 };
 static const int64_t fetch_pause_ms[] = {20, 200, 400, 1000, 2000, 4000};
 
@@ -80,7 +80,7 @@ fetch_free(struct fetch *ft)
 	OBJ_FREE(ft);
 }
 
-/* Over, and no message is under way to it any more? */
+/* The fetch is over: frees it, now or with the last message that is still under way to it. */
 void
 fetch_free_when_quiet(struct fetch *ft)
 {
@@ -90,7 +90,7 @@ fetch_free_when_quiet(struct fetch *ft)
 		fetch_free(ft);
 }
 
-/* There may be room for more again; if not, it pauses again. */
+/* Readers may have made room: libcurl offers its bytes again, and pauses again if there is none. */
 void
 fetch_unpause(struct fetch *ft)
 {
@@ -120,7 +120,7 @@ fetch_crowd_mail(struct mail *m)
 	}
 }
 
-/* The flight's call, under its lock, from any thread: the mail looks what there is by then. */
+/* The flight calls this under its lock, from any thread: it only posts; the mail looks for itself. */
 static void
 fetch_crowd(void *arg)
 {
@@ -315,7 +315,6 @@ void
 fetch_go_home(struct fetch *ft)
 {
 	struct arena a;
-
 	const char *alternate = ft->alternate_gone ? NULL : flight_alternate(ft->f);
 
 	arena_init(&a, ft->url_text, FETCH_URL_BYTES);
@@ -328,7 +327,7 @@ fetch_go_home(struct fetch *ft)
 	ft->abroad = false;
 }
 
-/* The digest's own name was asked for and is not there: the file's name then. False: no more. */
+/* The by-hash name is not there: asks for the file's own name. False: there is no other name. */
 static bool
 fetch_try_plain(struct fetch *ft)
 {
@@ -343,8 +342,8 @@ fetch_try_plain(struct fetch *ft)
 }
 
 /*
- * Before a client has bytes quickly or never; afterwards as long as it waits. Where segments bring
- * the rest they take over.
+ * Before a client has bytes there are a few quick tries; afterwards they go on until FETCH_STUCK_MS
+ * have brought nothing new. Where segments can bring the rest, they take over instead.
  */
 void
 fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
@@ -450,7 +449,8 @@ fetch_head_complete(struct fetch *ft)
 	    ft->resp->length < 0 && !ft->resp->chunked)
 		upway_await_goodbye(&ft->way, ft->curl);
 	/*
-	 * Other files' heads go out at once; a repository file's first bytes are looked at before.
+	 * A repository file's head waits for its first bytes (fetch_sniff); those of others go out at
+	 * once.
 	 */
 	if (ft->plan == PLAN_BODY && ft->begun) {
 		ft->sniffed = ft->began_here = true;
@@ -484,7 +484,7 @@ fetch_header_cb(char *p, size_t one, size_t n, void *arg)
 	return n;
 }
 
-/* Who answers: for words, and for the record of what comes. */
+/* Notes who answers: for messages, and for the body's record. */
 static void
 fetch_note_peer(struct fetch *ft, const char *ip, int port)
 {
@@ -629,8 +629,8 @@ fetch_complete(struct fetch *ft)
 }
 
 /*
- * It ended by itself before the length that an index gives: not by an accident, if it is chunked,
- * or ended there before.
+ * The body ended before the length that an index gives. Is that all there is of it, and no accident?
+ * Yes, if it was chunked, or ended with its connection where the try before had ended, too.
  */
 static bool
 fetch_is_shorter(const struct fetch *ft)
@@ -668,7 +668,7 @@ fetch_finish(struct fetch *ft)
 		fetch_again(ft, REASON_UP_CLOSED, 0, "the body ended before its announced length");
 		return;
 	}
-	/* One that was begun without a length, and a part of it. */
+	/* The body was begun without a length, and this part of it tells one. */
 	if (ft->want_total < 0 && ft->resp->status == 206 && ft->resp->range_total >= 0 &&
 	    (uint64_t)ft->resp->range_total != flight_committed(ft->f)) {
 		fetch_again(ft, REASON_UP_CLOSED, 0, "the part ended before the body does");
@@ -692,7 +692,7 @@ fetch_restart(struct fetch *ft)
 	upstream_queue(ft);
 }
 
-/* An index says how long it is, and it is. */
+/* Is its length known, and has as much come? */
 static bool
 fetch_has_all(struct fetch *ft)
 {

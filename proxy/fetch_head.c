@@ -109,7 +109,7 @@ fetch_flight_head(const struct fetch *ft)
 		.shareable = true, .keep = true,
 	};
 
-	/* Last-Modified that can't be repeated to apt is none. */
+	/* A Last-Modified that apt could not be told word for word counts as none. */
 	if (r->last_modified_text[0] == '\0')
 		h.terms.last_modified_s = INT64_MIN;
 	if (flight_is_private(ft->f) || fetch_is_for_one(ft, r))
@@ -118,7 +118,7 @@ fetch_flight_head(const struct fetch *ft)
 	if (ft->head_only || ft->no_store || (h.total_bytes < 0 && !r->chunked &&
 	    e == NULL))
 		h.keep = false;
-	/* What ends too early is then cut, not ended, and can be gone on with. */
+	/* So that a body that ends too early is known to be cut, and can be continued. */
 	if (h.total_bytes < 0 && e != NULL && !ft->head_only)
 		h.total_bytes = e->size_bytes;
 	return h;
@@ -204,7 +204,7 @@ fetch_judge_partial(struct fetch *ft)
 		    "without a readable Content-Range");
 		return;
 	}
-	/* Not the rest of this version, nor a word of another one. */
+	/* Neither what was asked for nor a sign of another version: a broken answer, asked for again. */
 	if (ft->begun && (r->range_first != (int64_t)ft->resume_at || fetch_is_encoded(ft, r) ||
 	    (r->etag[0] == '\0' && r->last_modified == HTTP_NO_DATE))) {
 		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream sent part of the file (206) %s",
@@ -268,7 +268,7 @@ fetch_judge_whole(struct fetch *ft)
 			    "fetched (another length)");
 			return;
 		}
-		/* Where a digest is expected, that tells. */
+		/* Where a digest is expected, it will tell; else the validators must. */
 		if (flight_expected(ft->f) == NULL && (fetch_is_other_version(ft, r) ||
 		    (flight_had_ahead(ft->f) && !fetch_is_same_version(ft, r)))) {
 			fetch_plan_fail(ft, REASON_UP_CHANGED, "the file changed upstream while it was being "

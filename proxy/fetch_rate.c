@@ -102,7 +102,7 @@ fetch_check_slow(struct fetch *ft)
 		s->since_ms = 0;
 		return false;
 	}
-	/* Nothing at all is read_timeout's business. */
+	/* One that brings nothing at all is left to read_timeout. */
 	if (!fetch_measure(ft, &rate) || rate == 0 || rate >= FETCH_SLOW_BYTES)
 		return false;
 	usual = uphost_rate(ft->host, ft->u->now_ms);

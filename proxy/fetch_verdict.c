@@ -55,7 +55,10 @@ fetch_start_over(struct fetch *ft, int64_t pause_ms)
 {
 	flight_restart(ft->f);
 	fetch_end_try(ft);
-	/* A digest's own name that lies: the file's name then. What was not there may be by now. */
+	/*
+	 * A by-hash name that gave wrong bytes is not asked for again: the file's own name is. One that
+	 * was missing may be there after a pause.
+	 */
 	ft->alternate_bad |= !ft->alternate_gone;
 	ft->alternate_gone = ft->alternate_bad || pause_ms == 0;
 	fetch_go_home(ft);
@@ -121,8 +124,8 @@ fetch_check_look(struct fetch *ft)
 }
 
 /*
- * What came is wrong in the way of ft->wrong[ft->wrong_n], ft->wrong_text says it in words: again,
- * or is that all?
+ * What came is wrong: ft->wrong[ft->wrong_n] tells the kind, ft->wrong_text says it in words. Asks
+ * again, at once or later, or fails.
  */
 static void
 fetch_judge_wrong(struct fetch *ft)
@@ -140,7 +143,7 @@ fetch_judge_wrong(struct fetch *ft)
 	flight_expected_text(ft->f, want, sizeof(want));
 	/* What was passed on without being kept can't be compared with anything. */
 	late |= flight_passes_through(ft->f) && flight_state(ft->f) != FLIGHT_WAITING;
-	/* Looks are repeated by who wants them, twice a second at most: one request each for a name. */
+	/* A look makes one request for each name: who wants more repeats it, twice a second at most. */
 	enough = ft->look && (ft->alternate_gone || flight_alternate(ft->f) == NULL);
 	again = !same && !late && !enough && ft->wrong_n < FETCH_WRONG_MAX && ft->wait_until_ms == 0;
 	wait = !again && !late && fetch_may_wait(ft, REASON_UP_DIGEST);

@@ -38,7 +38,7 @@ req_serve_page(struct req *req)
 	return req_go(req, REQ_HEAD);
 }
 
-/* Sends the flight on its way, with the fields that belong to it. */
+/* Has upstream fetch the flight. alone: with the client's own fields, credentials included. */
 static void
 req_launch(struct req *req, bool alone)
 {
@@ -89,7 +89,7 @@ req_may_serve_stale(const struct req *req)
 enum step
 req_serve_stale(struct req *req, const char *why)
 {
-	/* It may be known already why the newest one is not to be had. */
+	/* Perhaps it is known by now why the newest publication can't be had. */
 	if (req->gen != NULL && strstr(why, "generation") == NULL &&
 	    cache_gen_is_held(req->c->w->view, req->gen)) {
 		COUNT(generation_held_total);
@@ -144,7 +144,7 @@ req_question(struct req *req)
 	};
 }
 
-/* The repository was not as it is asked for: what there is, in words. */
+/* There is no generation of the name or time asked for: says which there are. */
 static enum step
 req_fail_then(struct req *req)
 {
@@ -182,7 +182,7 @@ req_fail_incomplete(struct req *req)
 	return req_fail(req, REASON_REPO_INCOMPLETE, NULL);
 }
 
-/* What comes after this package may be fetched ahead: behind its own request, never before. */
+/* Tells ahead.c of this package, after its own request: what follows may be fetched ahead. */
 static void
 req_note_asked(struct req *req, const struct cache_ask *ask, bool started)
 {
@@ -328,7 +328,7 @@ req_find_target(struct req *req)
 	return req_ask_in_turn(req);
 }
 
-/* A CONNECT: may it be, and is it a tunnel or played by us? */
+/* A CONNECT: is it allowed, and does it become a tunnel, or is its host intercepted? */
 static enum step
 req_start_connect(struct req *req)
 {

@@ -253,7 +253,7 @@ req_follow_confirmed(struct req *req)
 	return req_go(req, REQ_OPEN);
 }
 
-/* A Release has come: served from its generation, which is the newest by now. */
+/* A gated Release may be shown: served from its generation, by now the newest, if there is one. */
 static enum step
 req_follow_gated(struct req *req)
 {
@@ -290,7 +290,7 @@ req_step_follow(struct req *req)
 		conn_set_state(req->c, CONN_FLIGHT);
 		return flight_wait(&req->reader, UINT64_MAX, s) ? WAIT : GO_ON;
 	case FLIGHT_FAILED:
-		/* Called off before we came, for want of readers. */
+		/* It was called off before we came, for want of readers. */
 		if (flight_reason(f) == REASON_CLIENT_GONE)
 			return req_ask(req, false);
 		if (flight_reason(f) == REASON_REPO_ANEW) {
@@ -302,7 +302,7 @@ req_step_follow(struct req *req)
 		return req_follow_confirmed(req);
 	case FLIGHT_STREAMING:
 	case FLIGHT_COMPLETE:
-		/* Its end is near, and no byte of it may be begun: then it is asked for anew. */
+		/* Called off for want of readers before we came: it fails in a moment, and we ask anew. */
 		if (req->reader.late) {
 			conn_set_state(req->c, CONN_FLIGHT);
 			return flight_wait(&req->reader, UINT64_MAX, s) ? WAIT : GO_ON;
@@ -364,7 +364,7 @@ req_range_too_far(const struct req *req, const struct httpcond_verdict *v)
 	    flight_readable(&req->reader, v->first) <= v->first;
 }
 
-/* Its answer ends in the middle, for no fault of its client. */
+/* The answer ends in the middle, through no fault of its client. */
 static enum step
 req_cut(struct req *req, enum reason r)
 {
@@ -453,7 +453,7 @@ req_step_head(struct req *req)
 	int64_t total;
 	bool ok;
 
-	/* Small answers go out whole: what they took too much is waited for before the next one. */
+	/* Small answers go out whole: what they took beyond the share is waited for before the next one. */
 	if (conn_allowance(req->c) == 0) {
 		conn_set_state(req->c, CONN_PACE);
 		return WAIT;

@@ -56,10 +56,9 @@ struct segments {
 	unsigned running_n, limit_n;	/* limit_n: the lead included */
 	unsigned held_n;		/* slots without a transfer */
 	bool lead;			/* the fetch's own stream runs */
-	/* It brings all but what readers far ahead ask for. */
-	bool on_demand;
+	bool on_demand;			/* the lead brings all but what readers far ahead ask for */
 	bool in_order;			/* the body only grows at its end: one at a time */
-	bool met;			/* it has come to a piece with bytes, and takes no more */
+	bool met;			/* the lead has come to a piece with bytes, and takes no more */
 	bool landing;			/* little is on its way to the lead */
 	/* The lead is paused for one segment that is to replace it; limit_was: for afterwards. */
 	bool relief;
@@ -68,7 +67,7 @@ struct segments {
 	enum reason broken;		/* the body itself can't be written */
 	unsigned failures_n;
 	int64_t retry_ms;		/* none is started before */
-	struct uprate front;		/* of the prefix: replaced_n and again_ms of the foremost */
+	struct uprate front;		/* of the foremost segment: only replaced_n and again_ms */
 
 	enum segments_trial trial;
 	int64_t trial_ms, started_ms, far_ms;	/* far_ms: of the last part for a reader far ahead */

@@ -83,8 +83,8 @@ segments_drop_piece(struct segments *all, struct piece *p)
 }
 
 /*
- * Is it the lead's after all, which has come to it? It is there first, or there is so little in it
- * that bringing it again costs less than the lead's connection.
+ * The lead has come to this piece: may it go on over it? Yes, if nobody has brought a byte of it yet,
+ * or if it is so short that fetching it twice costs less than the lead's connection.
  */
 static bool
 segments_is_leads(const struct piece *p)
@@ -134,7 +134,7 @@ segments_flush(struct segments *all)
 		segments_advance(all);
 }
 
-/* How many bytes more the origin may send before it hears of us. */
+/* Limits how many more bytes the origin may send before it hears from us. */
 static void
 segments_set_window(const struct segments *all, uint32_t bytes)
 {
@@ -192,7 +192,7 @@ segments_room(struct segments *all, size_t n)
 
 /* ---- all of them ---- */
 
-/* Gives slots back that nothing runs on; one stays with a fetch that has no other connection. */
+/* Gives back all but `keep` of the slots on which nothing runs. */
 static void
 segments_drop_slots(struct segments *all, unsigned keep)
 {
@@ -398,7 +398,7 @@ segments_shrink(struct segments *all, const struct segment *sg)
 	    sg->resp->status, all->limit_n);
 }
 
-/* The answer was as it should be, or none came: what does that say of the next ones? */
+/* One that was good, or got no answer, is over: was it a failure, and how fast is its host? */
 static void
 segment_note_end(struct segment *sg, CURLcode result)
 {
@@ -533,7 +533,7 @@ segments_would_help(struct fetch *ft)
 	    unread < SEGMENT_UNREAD_BYTES;
 }
 
-/* So many ticks in a row? */
+/* Have they looked worth it for enough ticks in a row? */
 static bool
 segments_look(struct fetch *ft)
 {
@@ -696,7 +696,10 @@ segments_make_way(struct segments *all)
 	all->held_n++;
 }
 
-/* Are several connections faster than one? Looked at once; a no is checked the other way round. */
+/*
+ * Are several connections faster than one? Measured once. If they seem to be slower, one alone is
+ * measured too, before that is believed.
+ */
 static void
 segments_judge_trial(struct segments *all)
 {
@@ -741,7 +744,7 @@ segments_judge_trial(struct segments *all)
 	}
 }
 
-/* Where there are none yet: are there to be? As segments_settle. */
+/* There are none yet: begins them if they would help. Returns as segments_settle does. */
 static bool
 segments_consider(struct fetch *ft)
 {
@@ -803,7 +806,7 @@ segments_yield(struct upstream *u, const struct uphost *h, bool ahead_only)
 
 	if (all == NULL)
 		return false;
-	/* Only what somebody waits for could take it back at once. */
+	/* A body that somebody waits for could take the slot back at once. */
 	if (!segments_is_ahead(all->ft))
 		all->retry_ms = u->now_ms + SEGMENT_YIELD_MS;
 	COUNT(segments_yielded_total);

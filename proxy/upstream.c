@@ -124,7 +124,7 @@ upstream_count_slot(struct upstream *u, struct uphost *h, enum upclass class, in
 	h->bulk_n += bulk ? (unsigned)n : 0;
 	u->bulk_n += bulk ? (unsigned)n : 0;
 	counter_add(COUNTER_upstream_active, n);
-	/* Who waits is started from the loop, not from inside this one's end. */
+	/* Those that wait are started from the loop, not from inside the end of this one. */
 	if (n < 0 && u->waiting_n > 0)
 		event_active(u->start_event, EV_TIMEOUT, 0);
 }
@@ -325,7 +325,7 @@ upstream_flush_cb(evutil_socket_t fd, short what, void *arg)
 
 /* ---- the thread ---- */
 
-/* Whose transfer it was stands at the start of its owner. */
+/* An owner begins with its magic number, which tells what kind of transfer this was. */
 static void
 upstream_done(void *owner, CURL *curl, CURLcode result)
 {
@@ -455,7 +455,7 @@ upstream_note_peer(struct upstream *u, struct uphost *h, const struct upaddr_cho
 			upstream_avoid(u, h, c->tried[i], "did not answer");
 }
 
-/* Origins nobody asks at the moment are forgotten, but for a few. */
+/* Forgets origins that nobody asks, but for a few. */
 static void
 upstream_forget_hosts(struct upstream *u)
 {

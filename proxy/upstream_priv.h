@@ -35,7 +35,7 @@ enum {
 	FETCH_REDIRECTS_MAX = 10,
 	UPHOST_NO_RANGES_MS = 600000,	/* ranges are of no use there */
 	FETCH_WRONG_MAX = 3,		/* wrong bodies until it fails */
-	FETCH_HELD_MS = 20000,		/* so long are readers held while it is fetched again */
+	FETCH_HELD_MS = 20000,		/* readers of wrong bytes are held for so long, then cut */
 	FETCH_LOOK_MS = 500,		/* between two looks whether upstream has an index by now */
 	FETCH_BUFFER_BYTES = 512 << 10,	/* received bytes are written in pieces of this size */
 	FETCH_URL_BYTES = 3 * 8192 + 256,
@@ -54,7 +54,7 @@ enum upclass {
 /* One origin: how much of it is in use, who waits. Gone when nobody does. */
 struct uphost {
 	TAILQ_ENTRY(uphost) link;
-	bool old;			/* of a configuration before: nobody finds it any more */
+	bool old;			/* of an earlier configuration: it is not found any more */
 	char authority[300];		/* scheme and authority */
 	const struct config_upstream *conf;
 	struct upway_host way;		/* how it is reached */
@@ -64,7 +64,7 @@ struct uphost {
 	struct upaddrs addrs;		/* what is known of its addresses */
 	uint64_t rate;			/* bytes per second that one connection gave lately */
 	int64_t rate_ms;		/* when that was noted */
-	/* More parallel ranges than this did not help here, until then. */
+	/* More parallel ranges than this are not tried here until then (monotonic clock). */
 	unsigned segments_max;
 	int64_t segments_max_until_ms;
 };
@@ -157,7 +157,7 @@ struct fetch {
 	_Atomic bool verdict_posted;
 	struct event pause;
 	bool partial_pending;		/* `partial` is under way, or will be */
-	bool dead;			/* waits only for its mail; then it is freed */
+	bool dead;			/* over: only mail under way keeps it from being freed */
 
 	/* What is asked for. */
 	bool head_only, no_cache, no_store, check;	/* check: conditional */
@@ -205,13 +205,13 @@ struct fetch {
 	bool begun;			/* the flight has its head: from now on one version only */
 	bool fresh;			/* no kept-alive connection is trusted */
 	bool any_address;		/* all are avoided: take what there is */
-	bool same_try;			/* for that reason the same try again: not counted twice */
+	bool same_try;			/* repeated for that reason: one try, and counted as one */
 	struct segments *segments;	/* NULL: one stream */
 	bool no_segments;		/* tried, and not again for this one */
 	unsigned behind_n;		/* ticks in a row in which more connections would have helped */
-	bool look;			/* at what upstream has: the next one will tell more than this */
+	bool look;			/* only to see what upstream has: its asker repeats it if need be */
 	bool alternate_gone;		/* the flight's other URL has not got it */
-	bool alternate_bad;		/* or has something else: it is not asked any more */
+	bool alternate_bad;		/* it gave wrong bytes: not asked any more */
 	unsigned tries_n, timeouts_n;	/* since the last byte */
 	int64_t retry_after_s;		/* what the last 429 or 503 asked for; 0: nothing */
 	bool waited;			/* for that, once */
@@ -226,16 +226,17 @@ struct fetch {
 	bool wrong_answer;		/* doubted for its head; wrong_text is known */
 	bool let_go;			/* readers of wrong bytes were cut */
 	char wrong_text[512];
-	/* An index that upstream has not yet: looked for until then, and why. 0: it is not. */
-	int64_t wait_until_ms, wait_ms;	/* wait_ms: revalidate_wait of its host */
-	enum reason wait_reason;
+	/* An index that upstream does not have yet is looked for again and again. */
+	int64_t wait_until_ms;		/* until then; 0: it is not */
+	int64_t wait_ms;		/* revalidate_wait of its host */
+	enum reason wait_reason;	/* why the first answer was no good */
 };
 
 /* ---- upstream.c ---- */
 /* Waits for a slot at its host, then fetch_start. */
 void upstream_queue(struct fetch *ft);
 void upstream_unqueue(struct fetch *ft);
-/* It is queued, and somebody waits for it now. */
+/* Its readers have changed: one that is queued may belong in another class. */
 void upstream_requeue(struct fetch *ft);
 void upstream_leave_slot(struct fetch *ft);
 /*
@@ -277,9 +278,9 @@ void fetch_done(struct fetch *ft, CURLcode result);
 void fetch_tick(struct fetch *ft);	/* time-outs, loneliness */
 void fetch_abort(struct fetch *ft, enum reason why);	/* the depot stops */
 
-/* As ft->plan says; but what another answer may mend is asked for again. */
+/* The plan is to fail: fails, unless another answer may mend it; then it is asked for again. */
 void fetch_fail_planned(struct fetch *ft, int status);
-/* One try broke: again, or is that all? detail in words. The fetch may be gone afterwards. */
+/* One try broke, for reason r and in words: tries again or fails. The fetch may be gone then. */
 void fetch_again(struct fetch *ft, enum reason r, int status, const char *detail);
 /* Every byte is in the flight: the fetch is over, or waits for the verdict. */
 void fetch_complete(struct fetch *ft);
@@ -291,7 +292,7 @@ void fetch_end_try(struct fetch *ft);
 void fetch_over(struct fetch *ft);
 void fetch_free_when_quiet(struct fetch *ft);
 void fetch_go_home(struct fetch *ft);
-/* Waits so long before the next try. */
+/* The next try begins after ms milliseconds. */
 void fetch_pause(struct fetch *ft, int64_t ms);
 /* A transfer that is paused goes on. */
 void fetch_unpause(struct fetch *ft);

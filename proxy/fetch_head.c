@@ -316,11 +316,39 @@ fetch_judge_refusal(struct fetch *ft)
 		    s == 403 ? "Forbidden" : "to this request");
 }
 
+/* An answer that has none of the object: worth another try, or not. */
+static void
+fetch_judge_error(struct fetch *ft)
+{
+	const struct httpresp *r = ft->resp;
+	int n;
+
+	if (r->status == 429 || ft->retry_after_s > 0) {
+		ft->plan = PLAN_RETRY;
+		ft->fail_reason = REASON_UP_BUSY;
+		if (ft->retry_after_s > FETCH_RETRY_AFTER_MAX_S)
+			ft->retry_after_s = FETCH_RETRY_AFTER_MAX_S;
+		n = snprintf(ft->fail_detail, sizeof(ft->fail_detail), "%.*s answered %d: it asks for "
+		    "patience", SLICE_ARG(ft->url.authority), r->status);
+		if (ft->retry_after_s > 0)
+			(void)snprintf(ft->fail_detail + n, sizeof(ft->fail_detail) - (size_t)n,
+			    ", for %lld s", (long long)ft->retry_after_s);
+	} else if (r->status >= 500) {
+		ft->plan = PLAN_RETRY;
+		ft->fail_reason = REASON_UP_STATUS;
+		(void)snprintf(ft->fail_detail, sizeof(ft->fail_detail), "%.*s answered %d",
+		    SLICE_ARG(ft->url.authority), r->status);
+	} else if (r->status >= 400)
+		fetch_judge_refusal(ft);
+	else
+		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream answered %d, which is no answer to "
+		    "this request", r->status);
+}
+
 void
 fetch_judge_head(struct fetch *ft)
 {
 	const struct httpresp *r = ft->resp;
-	int n;
 
 	if (r->too_large) {
 		fetch_plan_too_large(ft);
@@ -375,26 +403,7 @@ fetch_judge_head(struct fetch *ft)
 	default:
 		break;
 	}
-	if (r->status == 429 || ft->retry_after_s > 0) {
-		ft->plan = PLAN_RETRY;
-		ft->fail_reason = REASON_UP_BUSY;
-		if (ft->retry_after_s > FETCH_RETRY_AFTER_MAX_S)
-			ft->retry_after_s = FETCH_RETRY_AFTER_MAX_S;
-		n = snprintf(ft->fail_detail, sizeof(ft->fail_detail), "%.*s answered %d: it asks for "
-		    "patience", SLICE_ARG(ft->url.authority), r->status);
-		if (ft->retry_after_s > 0)
-			(void)snprintf(ft->fail_detail + n, sizeof(ft->fail_detail) - (size_t)n,
-			    ", for %lld s", (long long)ft->retry_after_s);
-	} else if (r->status >= 500) {
-		ft->plan = PLAN_RETRY;
-		ft->fail_reason = REASON_UP_STATUS;
-		(void)snprintf(ft->fail_detail, sizeof(ft->fail_detail), "%.*s answered %d",
-		    SLICE_ARG(ft->url.authority), r->status);
-	} else if (r->status >= 400)
-		fetch_judge_refusal(ft);
-	else
-		fetch_plan_fail(ft, REASON_UP_GARBAGE, "the upstream answered %d, which is no answer to "
-		    "this request", r->status);
+	fetch_judge_error(ft);
 }
 
 int

@@ -155,7 +155,8 @@ closure_provides(const struct closure *c, const struct closure_provided *p,
 	    closure_relation_allows(r, closure_slice(c, p->version)));
 }
 
-uint64_t
+/* The cost of looking at these candidates: how many, and a long version takes as long for each. */
+static uint64_t
 closure_cost(const struct closure_relation *r, uint32_t from, uint32_t to)
 {
 	return (uint64_t)(to - from) * (1 + r->version.n / 32);

@@ -96,7 +96,8 @@ closure_wanted_arch(const struct closure_entry *e)
 
 /* ---- memory ---- */
 
-bool
+/* Room for one more element of elem_bytes; false: no memory, or beyond max_bytes. */
+static bool
 closure_grow(struct closure *c, void **v_p, uint32_t n, uint32_t *cap, size_t elem_bytes)
 {
 	uint32_t more = *cap < 64 ? 64 : *cap + *cap / 2;

@@ -74,11 +74,6 @@ void closure_provided_range(const struct closure *c, struct slice name, uint32_t
  */
 uint32_t closure_resolve(const struct closure *c, const struct closure_relation *r, uint16_t arch,
     uint64_t *steps_n);
-/* The cost of looking at these candidates: how many, and a long version takes as long for each. */
-uint64_t closure_cost(const struct closure_relation *r, uint32_t from, uint32_t to);
 /* The architecture that a package's dependencies are wanted in. */
 uint16_t closure_wanted_arch(const struct closure_entry *e);
-
-/* Room for one more element of elem_bytes; false: no memory, or beyond max_bytes. */
-bool closure_grow(struct closure *c, void **v_p, uint32_t n, uint32_t *cap, size_t elem_bytes);
 #endif

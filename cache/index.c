@@ -87,6 +87,14 @@ index_assert_cb(MDB_env *env, const char *what)
 	WRONG(what);
 }
 
+static void
+index_env_close(struct index *ix)
+{
+	if (ix->env != NULL)
+		mdb_env_close(ix->env);
+	ix->env = NULL;
+}
+
 /* One attempt with a given map size. */
 static int
 index_env_try(struct index *ix, const char *path, uint64_t map_bytes)
@@ -112,15 +120,8 @@ index_env_try(struct index *ix, const char *path, uint64_t map_bytes)
 	return rc;
 }
 
-void
-index_env_close(struct index *ix)
-{
-	if (ix->env != NULL)
-		mdb_env_close(ix->env);
-	ix->env = NULL;
-}
-
-int
+/* Opens env and dbs, making what is missing; on failure env is NULL. 0, an LMDB code or errno. */
+static int
 index_env_open(struct index *ix)
 {
 	uint64_t map_bytes = index_map_max_bytes;

@@ -28,7 +28,6 @@ struct index;
 struct index_view;
 
 enum {
-	OBJECT_FIELDS_MAX = 8192,	/* bytes of kept response fields */
 	OBJECT_TEXT_MAX = 8192 + 8192 + 512,	/* buffer that holds any record's text */
 	PARTIAL_MARK_BYTES = 8 << 20,	/* between prefix digests; the first are closer */
 	INDEX_REPO_KEY_MAX = 48,

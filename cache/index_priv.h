@@ -37,7 +37,6 @@ enum {
 	INDEX_TOUCH_TICK_MS = 1000,	/* from a touch to its drain */
 	INDEX_TOUCH_WRITE_MS = 60000,	/* from a drain to the records */
 	INDEX_TOUCH_WRITE_S = 60,	/* smaller differences wait for index_flush */
-	INDEX_FORMAT_TEXT = 4,		/* bytes of meta's "format" */
 	INDEX_WRONG_KEY_BYTES = 7,	/* meta's "wrong" and a slot: one of 65536 URLs */
 };
 
@@ -189,9 +188,6 @@ struct index {
 
 /* index.c */
 enum reason index_rc_reason(int rc);
-/* Opens env and dbs, making what is missing; on failure env is NULL. 0, an LMDB code or errno. */
-int index_env_open(struct index *ix) MUSTCHECK;
-void index_env_close(struct index *ix);
 /* Takes disk ahead of what the env has, so that a full disk can still be told of evictions. Writer thread. */
 void index_env_reserve(struct index *ix);
 /* Replaces an environment that LMDB declared dead, under all views. Writer thread. */

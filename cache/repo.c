@@ -22,7 +22,8 @@ const struct slice repo_file_names[REPO_FILE_N] = {
 
 /* ---- the registry (lock held) ---- */
 
-struct repo *
+/* NULL: there is none. */
+static struct repo *
 repo_find(struct repos *rs, struct slice root)
 {
 	for (uint32_t i = 0; i < rs->repos_n; i++)

@@ -283,7 +283,8 @@ repo_gen_take(const struct pkgtable_entry *e, struct flight_expect *out)
 	out->size_bytes = (int64_t)e->size_bytes;
 }
 
-enum pkgtable_found
+/* What its lists of packages say of the path; AMBIGUOUS where they differ, which is counted. */
+static enum pkgtable_found
 repo_gen_find(const struct repo_gen *g, struct slice rel, struct flight_expect *out)
 {
 	uint32_t n = atomic_load_explicit(&g->tables_n, memory_order_acquire);

@@ -181,7 +181,6 @@ void repo_unref(struct repo **repo_p);
 /* Somebody uses it: it is not the first to go. Any thread. */
 void repo_touch(struct repo *repo, int64_t now_s);
 /* All with the registry's lock held. */
-struct repo *repo_find(struct repos *rs, struct slice root);
 /* NULL: no room, or no memory. A new one is used since now_s. */
 struct repo *repo_find_or_add(struct repos *rs, struct slice root, int64_t now_s);
 /* Makes a new snapshot of what the registry says now, and moves the epoch. */
@@ -247,8 +246,6 @@ const struct release_file *repo_gen_by_digest(const struct repo_gen *g, enum apt
 const struct release_file *repo_gen_by_name(const struct repo_gen *g, const struct aptfile *af);
 /* With the registry's lock: adds the table to the generation, once. */
 void repo_gen_add_table(struct repo_gen *g, struct repo_table *t);
-enum pkgtable_found repo_gen_find(const struct repo_gen *g, struct slice rel,
-    struct flight_expect *out);
 /* What it says of a path, as index or as package; false: nothing. */
 bool repo_gen_says(const struct repo_gen *g, struct slice rel, bool package,
     struct flight_expect *out) MUSTCHECK;

@@ -26,24 +26,6 @@ struct sign_tally {
 	char own[SIGN_WORDS_BYTES];		/* what the helper had to say */
 };
 
-const char *
-sign_verdict_name(enum sign_verdict v)
-{
-	static const char *const names[SIGN__N] = {
-		[SIGN_GOOD] = "good",
-		[SIGN_EXPIRED_KEY] = "expired-key",
-		[SIGN_EXPIRED_SIG] = "expired-signature",
-		[SIGN_REVOKED] = "revoked-key",
-		[SIGN_BAD] = "bad",
-		[SIGN_NO_KEY] = "unknown-key",
-		[SIGN_NO_SIGNATURE] = "unsigned",
-		[SIGN_UNAVAILABLE] = "unavailable",
-	};
-
-	MUST((unsigned)v < SIGN__N);
-	return names[v];
-}
-
 /* Takes the next word off a line. */
 static struct slice
 sign_word(struct slice *rest)

@@ -71,7 +71,6 @@ void sign_stop(struct sign **s_p);
 /* Any thread that may wait, for SIGN_TIMEOUT_MS and a little; one request at a time. */
 enum sign_verdict sign_verify(struct sign *s, const struct sign_input *in,
     struct sign_result *out);
-const char *sign_verdict_name(enum sign_verdict v);
 
 /* What to do with a generation whose signatures were looked at. */
 enum sign_action { SIGN_ADOPT, SIGN_ADOPT_REPORT, SIGN_HOLD };

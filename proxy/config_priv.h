@@ -126,8 +126,6 @@ enum config_verdict config_check_tls(const struct config *c, char *why);
 /* Adds a section with this glob; *match is taken over. NULL: out of memory. */
 struct config_section *config_section_add(struct config *c, struct slice glob, struct globset *match,
 	unsigned line);
-/* Lays what the section sets over *u. */
-void config_section_lay(struct config_section *s, struct config_upstream *u);
 /* Makes what config_for_upstream hands out, once all is read. */
 void config_sections_resolve(struct config *c);
 bool config_sections_init(struct config *c) MUSTCHECK;

@@ -45,7 +45,8 @@ config_section_add(struct config *c, struct slice glob, struct globset *match, u
 	return s;
 }
 
-void
+/* Lays what the section sets over *u. */
+static void
 config_section_lay(struct config_section *s, struct config_upstream *u)
 {
 	const struct config_option *o = config_options();

@@ -426,6 +426,10 @@ class Origin:
         if answer.length == "close" or isinstance(answer.length, int):
             raise _Stop
 
+    def _count_bytes(self, path, n):
+        with self.lock:
+            self._bytes[path] = self._bytes.get(path, 0) + n
+
     def _send_body(self, sock, path, answer, first, end):
         at, started = first, time.monotonic()
         stop = end if answer.stop_at is None else min(end, answer.stop_at)
@@ -445,10 +449,14 @@ class Origin:
                 if ahead > 0:
                     time.sleep(ahead)
             piece = answer.body.slice(at, at + n)
-            sock.sendall(b"%x\r\n%b\r\n" % (n, piece) if answer.length == "chunked" else piece)
+            # Before it is sent: who has received bytes finds them counted.
+            self._count_bytes(path, n)
+            try:
+                sock.sendall(b"%x\r\n%b\r\n" % (n, piece) if answer.length == "chunked" else piece)
+            except OSError:
+                self._count_bytes(path, -n)
+                raise
             at += n
-            with self.lock:
-                self._bytes[path] = self._bytes.get(path, 0) + n
         if answer.stop_at is not None and stop < end:
             if answer.stop == "stall":
                 gate = self.gate()

@@ -268,6 +268,11 @@ class Depot:
         """Waits until nothing is being fetched or stored: what was fetched is committed then."""
         self.wait_counter("flights_open", "==", 0)
 
+    def wait_tables(self, n=1):
+        """Waits until n indexes have been read: their packages are known. No client would wait
+        longer than a second for that, and the table is written to the disk first."""
+        self.wait_counter("tables_built_total", ">=", n)
+
     def wait_access(self, part, n=1, deadline_s=10):
         """Waits until the access log has n lines with this part in them; returns those."""
         return wait_until(lambda: self._find_access(part, n),

@@ -361,6 +361,7 @@ def test_private_package_that_no_index_names(env):
     assert depot.blob_paths() == []
     for name in ("InRelease", "Packages"):
         assert depot.fetch("https://cuda.example/repo/" + name).status == 200
+    depot.wait_tables()
     for hit in (False, True):
         assert expect_body(depot.fetch("https://cuda.example/repo/x.deb"), b"data").is_hit == hit
 

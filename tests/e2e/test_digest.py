@@ -108,6 +108,7 @@ def test_listed_body_has_its_length(env):
     depot = env.depot()
     apt = AptLike(cdn, depot.port)
     apt.update()
+    depot.wait_tables()
     for n, (options, ranges) in enumerate((
             ({"length": "close"}, 1), ({"length": "chunked"}, 1),
             ({"length": "close", "etag": None, "last_modified": None}, 0))):
@@ -130,6 +131,7 @@ def test_listed_body_of_another_length(env):
     depot = env.depot()
     apt = AptLike(cdn, depot.port)
     apt.update()
+    depot.wait_tables()
     for n in range(4):
         path = apt.path_of(f"p{n}")
         data = debs[n].data

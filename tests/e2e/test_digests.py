@@ -13,7 +13,7 @@ from client import expect_error
 from depot import target_of
 from origin import Answer
 from repo import compress, forge_deb, small_debs
-from support import Later, heavy
+from support import Later, Skip, heavy
 
 NEEDS_PACKAGES = True
 BIG = 400000
@@ -32,6 +32,7 @@ def start(env, **options):
     client = AptLike(cdn, depot.port)
     client.update()
     depot.wait_counter("generations_current", "==", 1)
+    depot.wait_tables()
     depot.wait_idle()
     return cdn, depot, client
 
@@ -116,7 +117,7 @@ def test_apt_and_wrong_bytes(env):
     depot = env.depot()
     root = env.apt(depot, cdn.repo.source())
     root.update().expect_success()
-    depot.wait_counter("generations_current", "==", 1)
+    depot.wait_tables()
     small, big = (cdn.repo.debs[name].data for name in ("small", "big"))
     serve(cdn, "small", flip(small))
     serve(cdn, "big", flip(big), big)
@@ -167,7 +168,7 @@ def test_index_that_came_before_its_release(env):
         assert client.get(early).status == 200
         depot.wait_idle()
         client.update()
-        depot.wait_counter("tables_built_total", "==", 1)
+        depot.wait_tables()
         serve(cdn, "small", Answer(flip(cdn.repo.debs["small"].data)))
         expect_refused(client, "small")
         unserve(cdn, "small")
@@ -183,8 +184,9 @@ def test_package_asked_for_with_its_index(env):
     serve(cdn, "small", Answer(flip(cdn.repo.debs["small"].data)))
     index, package = (target_of(cdn.url(path)) for path in (cdn.repo.index_path(),
                                                             cdn.repo.path_of("small")))
-    waited = 0
-    for pipelined in (True, False):
+
+    def waits(pipelined):
+        """Has the package waited for its index? None: for longer than any does."""
         depot = env.depot(revalidate_wait="1s")
         with AptLike(cdn, depot.port).connect() as client:
             client.update_release()
@@ -194,10 +196,22 @@ def test_package_asked_for_with_its_index(env):
             assert client.kept.read().status == 200
             if not pipelined:
                 client.kept.ask(package)
-            expect_error(client.kept.read(), 502)
+            response = client.kept.read()
+        early = depot.counter("packages_early_total") > 0
+        if early and response.status == 200:
+            line, = depot.wait_access("small_1_all.deb")
+            assert int(line.split(" wait_ms=")[1].split()[0]) >= 1000, line
+            return None
+        expect_error(response, 502)
         assert depot.counter("packages_expected_total") == 1
-        waited += depot.counter("packages_early_total")
-    assert waited >= 1      # unless reading the index took no time, twice
+        return early
+    results = [waits(pipelined) for pipelined in (True, False)]
+    for _ in range(2):
+        if None in results:
+            results = [waits(pipelined) for pipelined in (True, False)]
+    if None in results:
+        raise Skip("the disk is slower than the second that a package waits")
+    assert any(results)     # unless reading the index took no time, twice
 
 
 def test_package_outside_of_any_repository(env):
@@ -308,6 +322,7 @@ def two_hosts(env, **options):
     for client in clients:
         client.update()
     depot.wait_counter("generations_current", "==", 2)
+    depot.wait_tables(2)
     depot.wait_idle()
     return cdns, depot, clients
 
@@ -487,7 +502,7 @@ def test_apt_and_all_kinds_of_lists(env):
         root.expect_packages(debs)
     build()
     depot.wait_counter("generations_current", "==", len(cdns))
-    depot.wait_counter("tables_built_total", ">=", len(cdns))
+    depot.wait_tables(len(cdns))
     # All of lib's are published anew under their names: no new client may get the old bytes.
     expected = depot.counter("packages_expected_total")
     for n, cdn in enumerate(cdns[:-1]):
@@ -531,7 +546,7 @@ def test_scale_of_digests(env):
     depot = env.depot()
     client = AptLike(cdn, depot.port)
     client.update()
-    depot.wait_counter("generations_current", "==", 1)
+    depot.wait_tables()
     before = depot.counter("packages_expected_total")
     for n in (0, 1999, 3999):
         serve(cdn, f"p{n}", flip(many[n].data), many[n].data)

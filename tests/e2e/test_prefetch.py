@@ -32,7 +32,7 @@ def begin(env, names, **options):
     depot = env.depot(prefetch="closure", **options)
     for name in ("InRelease", "Packages.gz"):
         depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}")
-    wait_until(lambda: depot.counter("tables_built_total") >= 1, "the list is read")
+    depot.wait_tables()
     depot.wait_idle()
     conn = depot.conn()
     ask(conn, repo, names)
@@ -85,7 +85,7 @@ def test_client_that_turns_to_another_repository(env):
     two = "http://HTTPS///deb.example/two/"
     for name in ("InRelease", "Packages", "Sources"):
         assert conn.get(two + name).status == 200
-    wait_until(lambda: depot.counter("tables_built_total") >= 3, "the lists are read")
+    depot.wait_tables(3)
     depot.wait_idle()
     for leaf in LEAVES:
         conn.send("".join(f"GET {url} HTTP/1.1\r\nHost: HTTPS\r\n\r\n" for url in (
@@ -121,7 +121,7 @@ def test_stops_when_the_client_goes(env):
     depot = env.depot(prefetch="closure")
     for name in ("InRelease", "Packages.gz"):
         depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}")
-    wait_until(lambda: depot.counter("tables_built_total") >= 1, "the list is read")
+    depot.wait_tables()
     depot.wait_idle()
     conn = depot.conn()
     ask(conn, repo, LEAVES[:3])

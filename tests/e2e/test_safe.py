@@ -207,7 +207,7 @@ def test_tables_on_another_disk(env):
     repo = env.flat_repo()
     for name in ("InRelease", "Packages.gz"):
         assert depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}").status == 200
-    depot.wait_counter("tables_built_total", ">=", 1)
+    depot.wait_tables()
     depot.wait_idle()
     assert os.listdir(elsewhere)
 

@@ -353,6 +353,7 @@ def test_body_that_ends_without_goodbye(env):
     cdn = env.flat_cdn(forge_deb("whole", "1", 200000), host="two.example")
     apt = AptLike(cdn, depot.port)
     apt.update()
+    depot.wait_tables()
     path, data = apt.path_of("whole"), cdn.editions[0].debs["whole"].data
     for name in cdn.repo.names_of(cdn.repo.path_of("whole")):
         env.origin.serve(name, Answer(raw=b"HTTP/1.1 200 OK\r\n\r\n" + data, goodbye=False),

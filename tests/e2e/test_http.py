@@ -806,7 +806,7 @@ def test_body_that_can_not_be_read_ahead(env):
     path, = depot.blob_paths()
     limit = resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE)
     with open(path, "rb") as blob, depot.conn() as conn:
-        # The body is open, nobody reads it, its first part is in memory, the rest is not.
+        # The body is open, nobody reads it, its first part may be in memory, the rest is not.
         assert conn.get("http://cuda.example/x.deb", "Range: bytes=0-0").status == 206
         os.fsync(blob.fileno())
         os.posix_fadvise(blob.fileno(), len(body) // 4, 0, os.POSIX_FADV_DONTNEED)
@@ -818,8 +818,9 @@ def test_body_that_can_not_be_read_ahead(env):
         resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE, (8, limit[1]))
         conn.ask("http://cuda.example/x.deb")
         assert conn.read_head().status == 200
-        assert conn.read_exactly(1) == body.slice(0, 1)
-        assert len(conn.read_exactly(len(body) - 1)) < len(body) - 1
+        # Down to none, where others on this machine needed the memory.
+        start = conn.read_exactly(len(body))
+        assert start == body.slice(0, len(start)) and len(start) < len(body)
         resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE, limit)
     line = depot.wait_access("x.deb", 3)[2]
     assert "end=NO_DESCRIPTORS" in line, line

@@ -72,13 +72,14 @@ def test_the_way_upstream(env):
     auth = os.path.join(env.path, "auth.conf")
     with open(auth, "w", encoding="utf-8", opener=lambda p, f: os.open(p, f, 0o600)) as out:
         out.write("machine cuda.example login ann password word\n")
-    depot.sections = f'\n[upstream "cuda.example"]\nauth = {auth}\nread_timeout = 100ms\n'
+    depot.sections = f'\n[upstream "cuda.example"]\nauth = {auth}\n' \
+        '\n[upstream "one.example"]\nread_timeout = 100ms\n'
     depot.reload()
     depot.wait_log("in effect: [upstream] sections")
     expect_body(depot.fetch(guarded), b"secret")
     want = "Basic " + base64.b64encode(b"ann:word").decode()
     assert env.origin.requests("/guarded.deb")[-1].get("Authorization") == want
-    expect_error(depot.fetch("https://cuda.example/silent.deb"), 504)
+    expect_error(depot.fetch("https://one.example/silent.deb"), 504)
     depot.reload(https_upgrade="cuda.example", offline="yes")
     expect_body(depot.fetch("http://cuda.example/x.deb"), b"data")
     expect_error(depot.fetch("https://cuda.example/new.deb"), 504, words=["offline"])
@@ -112,9 +113,10 @@ def test_limits_and_budget(env):
     depot.wait_idle()
     depot.reload(client_rate=1)
     with depot.conn(source="127.0.0.7") as conn:
-        conn.send(make_request("http://HTTPS///cuda.example/x.deb") * 3)
-        answers = [conn.read().status for _ in range(3)]
-    assert answers == [200, 429, 429], answers
+        conn.send(make_request("http://HTTPS///cuda.example/x.deb") * 20)
+        answers = [conn.read().status for _ in range(20)]
+    # More than one is let through only where the machine stood still for a second.
+    assert answers[0] == 200 and 429 in answers and set(answers) == {200, 429}, answers
     depot.options["client_rate"] = None
     depot.use_file(max_connections=1)
     depot.process.send_signal(signal.SIGHUP)

@@ -116,17 +116,17 @@ def test_bandwidth(env):
 @patient
 def test_a_slowed_client_slows_nobody(env):
     """While one address waits for its share, others get theirs at once."""
-    body = Pattern(1 << 20)
-    env.origin.serve("/x.deb", body)
-    depot = env.depot(client_bandwidth="200K")
-    slow = Later(lambda: depot.conn(source="127.0.0.20").get(TARGET))
-    wait_until(lambda: depot.counter("client_paced_total") > 0, "it is slowed down")
+    env.origin.serve("/x.deb", Pattern(32 << 20))
     env.origin.serve("/small.deb", b"data")
-    started = time.monotonic()
-    with depot.conn(source="127.0.0.21") as conn:
-        expect_body(conn.get("http://HTTPS///cuda.example/small.deb"), b"data")
-    assert time.monotonic() - started < 3
-    expect_body(slow.result(), body)
+    depot = env.depot(client_bandwidth="200K")
+    with depot.conn(source="127.0.0.20") as slow:
+        slow.ask(TARGET)
+        depot.wait_counter("client_paced_total", ">=", 1)
+        # In a fraction of the minutes that the other one has to wait.
+        with depot.conn(source="127.0.0.21") as conn:
+            expect_body(conn.get("http://HTTPS///cuda.example/small.deb"), b"data")
+        response = slow.read_head()
+        assert response.status == 200 and len(slow.read_exactly(300000)) == 300000
 
 
 def test_off_by_default(env):

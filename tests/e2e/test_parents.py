@@ -183,7 +183,7 @@ def test_parents_in_turn(env):
     assert len([head for head in refusing.heads if "Basic dXM6d3Jvbmc=" in head]) == before + 1
     counters = depot.counters()
     assert counters["parent_failures_total"] == 2 and counters["parent_switches_total"] == 2
-    assert "can't be used" in depot.log_text()
+    depot.wait_log("can't be used")
 
 
 def test_parents_in_turn_for_plain_http(env):
@@ -405,7 +405,10 @@ def test_handshakes_that_fail(env):
              to("three.example", silent.getsockname()[1]),
              to("four.example", clear.getsockname()[1]),
              to("mirror.example", tls_server(answer_ok, strict_context(env, ssl.TLSVersion.TLSv1_3)))]
-    depot = env.depot(connect_to=names, connect_timeout="1s")
+    depot = env.new_depot(connect_to=names)
+    depot.sections = '\n[upstream "three.example"]\nconnect_timeout = 1s\n'
+    depot.use_file()
+    depot.start()
     answers = together(*[lambda host=host: depot.fetch(f"https://{host}.example/x.deb")
                          for host in ("one", "two", "three", "four", "mirror")])
     expect_error(answers[0], 502, words=["TLS 1.0 or 1.1", "TLS 1.2"])
@@ -508,15 +511,11 @@ def test_own_address_is_never_a_way_back(env):
 def test_ipv6_listener_and_upstream(env):
     """[::1] on both sides, in a URL and behind a name; address_family picks one."""
     try:
-        probe = socket.socket(socket.AF_INET6)
-        probe.bind(("::1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
+        listener = socket.socket(socket.AF_INET6)
+        listener.bind(("::1", 0))
     except OSError:
         raise Skip("this machine has no IPv6") from None
-    listener = socket.socket(socket.AF_INET6)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("::1", port))
+    port = listener.getsockname()[1]
     listener.listen(16)
 
     def serve():

@@ -50,7 +50,7 @@ def test_small_body_is_right_in_the_end(env):
     counters = depot.counters()
     assert counters["digest_mismatches_total"] == counters["digest_healed_total"] == 3
     assert counters["cut_answers_total"] == 0
-    line = next(line for line in depot.log_text().splitlines() if "asking again" in line)
+    line = depot.wait_log("asking again")
     assert thing.path in line or "by-hash" in line
     assert "127.0.0.1" in line and line.count("SHA256:") == 2
 

@@ -41,7 +41,7 @@ def test_scrubber_finds_a_flipped_bit(env):
     assert counters["scrubbed_blobs_total"] == 2, counters
     assert counters["scrubbed_bytes_total"] == (3 << 20) + 5000, counters
     assert counters["blobs_damaged_total"] == 1, counters
-    assert os.path.basename(path) in depot.log_text()
+    depot.wait_log(os.path.basename(path))
     expect_body(depot.fetch("https://cuda.example/x.deb"), BODY)
     expect_body(depot.fetch("https://cuda.example/y.deb"), Pattern(5000, seed=2))
     assert len(env.origin.requests("/x.deb")) == 2
@@ -167,7 +167,7 @@ def test_unsafe_files_are_refused(env):
     refused(depot, depot.cache_dir, "chmod o-w")
     os.chmod(depot.cache_dir, 0o770)
     depot.start()
-    assert "chmod g-w" in depot.log_text()
+    depot.wait_log("chmod g-w")
     with open_place(env) as place:
         other = depot_in(env, place)
         os.makedirs(other.cache_dir)

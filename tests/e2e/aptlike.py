@@ -217,7 +217,7 @@ class Crowd:
                     self.errors.append(error)
                 self._cond.notify_all()
 
-    def more(self, n, deadline_s=20):
+    def more(self, n, deadline_s=60):
         """Waits until n more runs have ended."""
         with self._cond:
             until = self.runs + n

@@ -10,7 +10,7 @@ import struct
 
 import body as bodies
 
-TIMEOUT_S = 25
+TIMEOUT_S = 60
 
 
 class Response:

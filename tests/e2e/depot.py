@@ -41,7 +41,7 @@ TROUBLE = re.compile(r"(?i)\bpanic\b|assertion .*failed|(Address|Leak|Thread|Und
                      r"Sanitizer|runtime error:")
 
 
-def wait_until(truth, what, deadline_s=15):
+def wait_until(truth, what, deadline_s=45):
     """Waits for a condition outside the daemon; returns its value."""
     until = time.monotonic() + deadline_s * SLOW
     pause = 0.005
@@ -55,7 +55,7 @@ def wait_until(truth, what, deadline_s=15):
         pause = min(pause * 1.3, 0.05)
 
 
-def run_command(*args, timeout=15, env=None):
+def run_command(*args, timeout=45, env=None):
     """Runs the binary to its end: a CompletedProcess with text, errors included in stdout."""
     return subprocess.run([BINARY, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, timeout=timeout * SLOW, env=env,
@@ -132,7 +132,7 @@ class Depot:
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, preexec_fn=limit)
-        wait_until(self._is_up, "the depot answers /-/healthz", 25)
+        wait_until(self._is_up, "the depot answers /-/healthz")
         return self
 
     def _is_up(self):
@@ -152,11 +152,11 @@ class Depot:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            status = process.wait(20 * SLOW)
+            status = process.wait(45 * SLOW)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError("the depot did not stop within 20 s of SIGTERM") from None
+            raise AssertionError("the depot did not stop within 45 s of SIGTERM") from None
         assert status == 0, f"the depot ended with {status}:\n{self.log_text()[-4000:]}"
 
     def kill(self):
@@ -193,7 +193,7 @@ class Depot:
                 return line
         return None
 
-    def command(self, *args, timeout=15):
+    def command(self, *args, timeout=45):
         """Runs a command that talks to this depot; its output, when it ends well."""
         done = run_command(args[0], "-o", f"cache_dir={self.cache_dir}", *args[1:],
                            timeout=timeout)
@@ -201,7 +201,7 @@ class Depot:
             f"{done.returncode}:\n{done.stdout}"
         return done.stdout
 
-    def try_command(self, name, *args, timeout=20, **options):
+    def try_command(self, name, *args, timeout=45, **options):
         """The same, however it ends: a CompletedProcess with bytes."""
         return subprocess.run([BINARY, name, "-o", f"cache_dir={self.cache_dir}", *args],
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -237,7 +237,7 @@ class Depot:
         """One counter."""
         return self.counters()[name]
 
-    def wait_counter(self, name, op, value, deadline_s=15):
+    def wait_counter(self, name, op, value, deadline_s=45):
         """Waits until the counter is ==, >= or <= value."""
         test = {"==": lambda v: v == value, ">=": lambda v: v >= value,
                 "<=": lambda v: v <= value}[op]
@@ -253,7 +253,7 @@ class Depot:
             raise AssertionError(f"{name} is {last}, expected {op} {value} "
                                  f"within {deadline_s} s") from None
 
-    def wait_log(self, *parts, deadline_s=10):
+    def wait_log(self, *parts, deadline_s=45):
         """Waits for a line of the log that has all the parts, in any letter case; returns it."""
         return wait_until(lambda: self._find_log(parts),
                           f"a line with {', '.join(parts)} in the log", deadline_s)
@@ -273,7 +273,7 @@ class Depot:
         longer than a second for that, and the table is written to the disk first."""
         self.wait_counter("tables_built_total", ">=", n)
 
-    def wait_access(self, part, n=1, deadline_s=10):
+    def wait_access(self, part, n=1, deadline_s=45):
         """Waits until the access log has n lines with this part in them; returns those."""
         return wait_until(lambda: self._find_access(part, n),
                           f"{n} lines with {part} in the access log", deadline_s)

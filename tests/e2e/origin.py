@@ -51,7 +51,7 @@ class Gate:
             self._cond.notify_all()
             self._cond.wait_for(lambda: self._open, DEADLINE_S)
 
-    def wait_for(self, n, deadline_s=15):
+    def wait_for(self, n, deadline_s=45):
         """Called by a test: waits until n answers have come to the gate."""
         with self._cond:
             if not self._cond.wait_for(lambda: self.waiting >= n, deadline_s):
@@ -245,7 +245,7 @@ class Origin:
         with self.lock:
             return self._active.get(path, 0)
 
-    def wait_requests(self, path, n, deadline_s=15):
+    def wait_requests(self, path, n, deadline_s=45):
         """Waits until n requests for the path have been received."""
         until = time.monotonic() + deadline_s
         while len(self.requests(path)) < n:

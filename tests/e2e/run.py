@@ -6,7 +6,7 @@
     tests/e2e/run.py [-j N] [-k PATTERN] [--list] [--keep] [NAME ...]
 
 A test is a function test_*(env) in a test_*.py file beside this one.  Each runs in a process, a
-directory and on ports of its own, for at most a minute; Env below is what it gets.  NAME and
+directory and on ports of its own, for at most three minutes; Env below is what it gets.  NAME and
 PATTERN select tests whose name (file:function) contains them.  The last line says how many passed
 and failed; the exit status is 1 when any failed.
 
@@ -43,7 +43,7 @@ import relay as relays  # noqa: E402  pylint: disable=wrong-import-position
 import repo as repos  # noqa: E402  pylint: disable=wrong-import-position
 from support import Skip  # noqa: E402  pylint: disable=wrong-import-position
 
-TEST_LIMIT_S = 60
+TEST_LIMIT_S = 180
 LOG_TAIL_LINES = 60
 
 

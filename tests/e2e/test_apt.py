@@ -87,7 +87,7 @@ def test_plain_name_with_https_upgrade(env):
     assert all(request.tls for request in env.origin.requests())
 
 
-@heavy(8, limit_s=60)
+@heavy(8)
 def test_eight_clients_cold(env):
     """Eight image builds at once: upstream bytes are 1.00x, everybody gets every byte."""
     repo = env.flat_repo()
@@ -99,7 +99,7 @@ def test_eight_clients_cold(env):
         assert len(env.origin.requests(path)) == 1, path
 
 
-@heavy(7, limit_s=60)
+@heavy(7)
 def test_eight_clients_that_wait_for_the_same_package(env):
     """All eight are in the middle of the same download when it goes on."""
     repo = env.flat_repo()
@@ -243,7 +243,7 @@ def test_missing_package(env):
     assert result.status != 0 and "404" in result.text, result.text
     assert time.monotonic() - started < TIMEOUT_S
     repo.serve_deb("libcudnn8", Answer(repo.debs["libcudnn8"].data))
-    wait_until(lambda: root.install("cuda").status == 0, "the package is found again", 10)
+    wait_until(lambda: root.install("cuda").status == 0, "the package is found again")
     root.expect_packages(packages(repo))
 
 

@@ -261,10 +261,10 @@ def test_stop_in_the_middle(env):
             depot.wait_counter("connections_open", ">=", 4)
             started = time.monotonic()
             depot.process.send_signal(number)
-            status = depot.process.wait(20)
+            status = depot.process.wait(45 * SLOW)
             took = time.monotonic() - started
             assert status == 0, status
-            assert took < 8 * SLOW, took     # 5 s, and what a busy machine takes to tidy up
+            assert took < 15 * SLOW, took    # 5 s, and what a busy disk takes to tidy up
         depot.process = None
         depot.start()
 
@@ -285,7 +285,7 @@ def test_stop_finishes_what_is_short(env):
                 return False
             except OSError:
                 return True
-        wait_until(refused, "new connections are refused", 3)
+        wait_until(refused, "new connections are refused")
         gate.open()
         expect_body(conn.read_body(response), body)
 
@@ -371,7 +371,7 @@ def test_access_log_has_one_line_per_request(env):
             assert response.status == status, (path, response)
         depot.wait_idle()
     wait_until(lambda: sum(".deb" in line for line in depot.access_lines()) >= len(asked),
-               "a line per request", 10)
+               "a line per request")
     lines = [line for line in depot.access_lines() if ".deb" in line]
     assert len(lines) == len(asked), lines
     # Two workers write: their lines may change places.
@@ -393,7 +393,7 @@ def test_log_is_safe_against_its_input(env):
                 'User-Agent: evil" status=999 \xff\xfe "')
     depot.get("http://HTTPS///cuda.example/\xff\xfe%0d%0aFake:%20line%1b[31m")
     wait_until(lambda: sum("cuda.example" in line for line in depot.access_lines()) >= 2,
-               "two lines", 10)
+               "two lines")
     with open(depot.access_path, "rb") as log:
         data = log.read()
     assert b"\x1b" not in data and b"\r" not in data

@@ -335,7 +335,7 @@ def test_object_that_changes_in_the_middle(env):
     assert depot.counter("digest_healed_total") == 1
 
 
-@heavy(20, limit_s=90)
+@heavy(20)
 @patient
 def test_readers_are_not_held_for_ever(env):
     """After 20 s whoever has wrong bytes is cut; the fetch goes on for others."""
@@ -350,7 +350,7 @@ def test_readers_are_not_held_for_ever(env):
         conn.read_exactly(700000)
         begun.open()
         depot.wait_counter("digest_refetches_total", "==", 1)
-        depot.wait_counter("cut_answers_total", "==", 1, 40)
+        depot.wait_counter("cut_answers_total", "==", 1)
         assert len(conn.read_exactly(1 << 20)) < len(thing.data) - 700000
     second = Later(lambda: depot.fetch(thing.url))
     depot.wait_counter("joins_total", "==", 1)

@@ -468,7 +468,7 @@ def only_sha512(text):
     return text[:text.index(b"MD5Sum:")] + text[text.index(b"SHA512:"):]
 
 
-@heavy(4, limit_s=60)
+@heavy(4)
 def test_apt_and_all_kinds_of_lists(env):
     """Real apt-get, retries off: each compression, SHA512 alone, Release beside Release.gpg."""
     def only(end):

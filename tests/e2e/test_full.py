@@ -273,7 +273,7 @@ def test_broken_transfer_of_what_is_passed_on(env):
     assert env.origin.requests("/x.deb")[1].get("Range") is not None
 
 
-@heavy(25, limit_s=120)
+@heavy(25)
 @patient
 def test_memory_for_passing_on_is_bounded(env):
     """32 MiB in all: who finds none waits for it, up to 20 s, then is told so."""

@@ -696,7 +696,7 @@ def test_sizes_at_the_edges(env):
     sizes_of(env, [0, 1, 65535, 65536, 65537, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
 
 
-@heavy(10, limit_s=60)
+@heavy(10, limit_s=400)
 def test_object_beyond_4_gib(env):
     """Streams through, is stored, and a Range beyond 4 GiB is right."""
     size = (4 << 30) + (64 << 20) + 5
@@ -708,7 +708,7 @@ def test_object_beyond_4_gib(env):
     depot = env.depot(cache_min_free=0, cache_max="20G", segments=1)
     response = depot.fetch("http://cuda.example/nvhpc.deb", expect=body)
     assert response.status == 200 and response.complete, response.received
-    depot.wait_counter("flights_open", "==", 0, 25)
+    depot.wait_counter("flights_open", "==", 0)
     for first, end in [(4 << 30, (4 << 30) + 100), ((4 << 30) - 50, (4 << 30) + 50),
                        (size - 1000, size), (5 << 20, (5 << 20) + 70000)]:
         response = depot.fetch("http://cuda.example/nvhpc.deb", f"Range: bytes={first}-{end - 1}")
@@ -736,9 +736,6 @@ def test_nobody_waits_longer_than_apt(env):
         gate.open()
         assert "collapsed" in expect_body(again.result(), b"late").cache_status
     assert len(env.origin.requests()) == 1
-
-
-test_nobody_waits_longer_than_apt.limit_s = 60
 
 
 @patient

@@ -19,7 +19,7 @@ def only_without_sanitizers():
         raise Skip("memory is measured without sanitizers only")
 
 
-@heavy(8, limit_s=90)
+@heavy(8)
 def test_slow_readers_of_a_stored_object(env):
     """Three hundred, all over an object of 200 MiB, and a fast one: 64 MiB, 11 KiB for each."""
     only_without_sanitizers()
@@ -50,7 +50,7 @@ def test_slow_readers_of_a_stored_object(env):
         assert depot.memory_kib() < RSS_MAX_KIB
 
 
-@heavy(8, limit_s=90)
+@heavy(8)
 def test_slow_readers_of_a_running_fetch(env):
     """The same while the object comes."""
     only_without_sanitizers()

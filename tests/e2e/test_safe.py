@@ -96,7 +96,7 @@ def expect_powerless(depot, pid):
     """Another user, nobody's groups, no capabilities, no way to get any."""
     nobody = pwd.getpwnam("nobody")
     status = status_of(pid)
-    wait_until(lambda: "sandbox: " in depot.log_text(), "a line about the sandbox", 10)
+    wait_until(lambda: "sandbox: " in depot.log_text(), "a line about the sandbox")
     assert status["Uid"] == [str(nobody.pw_uid)] * 4, status["Uid"]
     assert status["Gid"] == [str(nobody.pw_gid)] * 4, status["Gid"]
     assert set(status["Groups"]) <= {str(g) for g in
@@ -146,7 +146,7 @@ def rotate(depot):
     depot.process.send_signal(signal.SIGUSR1)
     # Until the signal has arrived, a request is logged into the old file.
     wait_until(lambda: depot.get("/-/healthz").status == 200 and depot.access_lines(),
-               "a line in the new log", 10)
+               "a line in the new log")
 
 
 def refused(depot, *words):
@@ -186,13 +186,13 @@ def test_sandbox_off_and_on(env):
     """auto says what is on, off turns it off; capabilities of a root that stays are few."""
     depot = env.depot()
     status = status_of(depot.process.pid)
-    wait_until(lambda: "sandbox: " in depot.log_text(), "a line about the sandbox", 10)
+    wait_until(lambda: "sandbox: " in depot.log_text(), "a line about the sandbox")
     assert status["NoNewPrivs"] == ["1"]
     assert int(status["CapEff"][0], 16) & ~0xe == 0, status["CapEff"]
     depot.stop()
     depot.options["sandbox"] = "off"
     depot.start()
-    wait_until(lambda: "sandbox: off" in depot.log_text(), "a line about the sandbox", 10)
+    wait_until(lambda: "sandbox: off" in depot.log_text(), "a line about the sandbox")
     assert status_of(depot.process.pid)["Seccomp"] == ["0"]
 
 
@@ -231,4 +231,4 @@ def test_gpgv_has_a_process_of_its_own(env):
             helper, = children_of(depot.process.pid)
             expect_powerless(depot, helper)
             end()
-            wait_until(lambda h=helper: not os.path.exists(f"/proc/{h}"), "the helper ends", 10)
+            wait_until(lambda h=helper: not os.path.exists(f"/proc/{h}"), "the helper ends")

@@ -104,7 +104,7 @@ def update_and_install(root, repo):
     root.install("cuda").expect_success()
 
 
-@heavy(8, limit_s=90)
+@heavy(8)
 def test_eight_apts_with_https_sources(env):
     """Cold, all at once, intercepted: upstream bytes are 1.00x. Then warm, origin gone."""
     repo = env.flat_repo()

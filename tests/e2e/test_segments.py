@@ -441,8 +441,8 @@ def test_dripping_connection_is_replaced(env):
 @patient
 def test_dripping_connection_of_an_origin_without_ranges(env):
     """It is left as it is: another one is dropped at its head, and the host is not asked again."""
-    body = Pattern(45000)
-    depot = env.depot(read_timeout="1s")
+    body = Pattern(60000)
+    depot = env.depot(read_timeout="2s")
     for n, (host, n_asked, answer) in enumerate((
             ("one.example", 2, {"etag": None}),
             ("two.example", 1, {"headers": [("Accept-Ranges", "none")]}),
@@ -462,8 +462,8 @@ def test_dripping_connection_of_an_origin_without_ranges(env):
 @patient
 def test_dripping_connection_goes_on_when_another_one_fails(env):
     """The second one is refused, or breaks: the first has lost nothing."""
-    body = Pattern(45000)
-    depot = env.depot(read_timeout="1s")
+    body = Pattern(60000)
+    depot = env.depot(read_timeout="2s")
     for host, second in (("one.example", Answer(b"busy", 503)), ("two.example", Answer(drop="close")),
                          ("three.example", Answer(b"no", 404))):
         path = f"/{host}.deb"

@@ -180,11 +180,11 @@ fetch_new(struct upstream *u, struct flight *f, const struct upstream_ask *ask)
 	return ft;
 }
 
-/* Lets go of the handle and the slot of one try. */
-void
-fetch_end_try(struct fetch *ft)
+/* Lets go of the handle of one try, and of what was known of its answer. */
+static void
+fetch_end_transfer(struct fetch *ft)
 {
-	if (ft->host != NULL && ft->began_here && !flight_passes_through(ft->f))
+	if (ft->curl != NULL && ft->host != NULL && ft->began_here && !flight_passes_through(ft->f))
 		uphost_note_rate(ft->host, ft->body_bytes, ft->u->now_ms - ft->rate_ms,
 		    ft->u->now_ms);
 	curlev_release(ft->u->curlev, &ft->curl);
@@ -193,6 +193,12 @@ fetch_end_try(struct fetch *ft)
 	ft->headers = NULL;
 	free(ft->resp);
 	ft->resp = NULL;
+}
+
+void
+fetch_end_try(struct fetch *ft)
+{
+	fetch_end_transfer(ft);
 	upstream_leave_slot(ft);
 }
 
@@ -362,7 +368,7 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	    segments_take_over(ft, detail))
 		return;
 	segments_free(&ft->segments);
-	fetch_end_try(ft);
+	fetch_end_transfer(ft);
 	fetch_go_home(ft);
 	if (r == REASON_UP_TIMEOUT)
 		ft->timeouts_n++;
@@ -384,6 +390,9 @@ fetch_again(struct fetch *ft, enum reason r, int status, const char *detail)
 	log_info("flight=%llu trying again (%u) at byte %llu: %s: %s",
 	    (unsigned long long)flight_id(ft->f), ft->tries_n,
 	    (unsigned long long)flight_committed(ft->f), reason_name(r), detail);
+	/* Clients that have a part of it would wait for as long as the bodies of newcomers take. */
+	if (!ft->begun)
+		upstream_leave_slot(ft);
 	fetch_pause(ft, at_once ? 0 : fetch_next_pause_ms(ft));
 }
 
@@ -414,7 +423,9 @@ fetch_switch_way(struct fetch *ft, enum upway_blame blame, const char *detail)
 		return false;
 	log_info("flight=%llu trying another way: %s", (unsigned long long)flight_id(ft->f), detail);
 	segments_free(&ft->segments);
-	fetch_end_try(ft);
+	fetch_end_transfer(ft);
+	if (!ft->begun)
+		upstream_leave_slot(ft);
 	fetch_go_home(ft);
 	fetch_pause(ft, 0);
 	return true;

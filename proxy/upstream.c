@@ -182,9 +182,13 @@ upstream_queue(struct fetch *ft)
 	struct uphost *h = upstream_host(u, &ft->url);
 
 	fetch_set_state(ft, FETCH_QUEUED);
+	if (ft->host != NULL && ft->host == h) {	/* kept since the last try */
+		fetch_start(ft);
+		return;
+	}
+	upstream_leave_slot(ft);
 	ft->class = upstream_class(ft);
-	ft->host = NULL;
-	if (h != NULL && TAILQ_EMPTY(&h->waiting[ft->class]) &&
+	if (h != NULL && (ft->begun || TAILQ_EMPTY(&h->waiting[ft->class])) &&
 	    upstream_has_slot(u, h, ft->class)) {
 		upstream_take_slot(u, h, ft);
 		return;
@@ -194,7 +198,10 @@ upstream_queue(struct fetch *ft)
 		return;
 	}
 	ft->waiting_at = h;
-	TAILQ_INSERT_TAIL(&h->waiting[ft->class], ft, wait_link);
+	if (ft->begun)		/* clients have a part of it: before those that have nothing yet */
+		TAILQ_INSERT_HEAD(&h->waiting[ft->class], ft, wait_link);
+	else
+		TAILQ_INSERT_TAIL(&h->waiting[ft->class], ft, wait_link);
 	u->waiting_n++;
 	COUNT(upstream_queued);
 	/* One more connection of somebody else's file is worth less than the first of this one. */

@@ -154,6 +154,24 @@ def test_body_cut_again_and_again_is_resumed(env):
     assert env.origin.body_bytes() <= len(BODY) + 5 * 4096
 
 
+def test_resume_goes_before_those_that_wait(env):
+    """The connection of a body that broke is its own: newcomers don't make its clients wait."""
+    gate, later = env.origin.gate(), env.origin.gate()
+    env.origin.serve("/x.deb", Answer(BODY, gate=gate, held_at=CUT_AT, stop_at=CUT_AT), BODY)
+    env.origin.serve("/next.deb", Answer(b"next", gate=later))
+    depot = env.depot(upstream_connections=1)
+    with depot.conn() as first, depot.conn() as second:
+        first.ask("http://HTTPS///cuda.example/x.deb")
+        gate.wait_for(1)
+        second.ask("http://HTTPS///cuda.example/next.deb")
+        depot.wait_counter("upstream_queued", "==", 1)
+        gate.open()
+        expect_body(first.read(), BODY)
+        later.open()
+        expect_body(second.read(), b"next")
+    assert [r.path for r in env.origin.requests()] == ["/x.deb", "/x.deb", "/next.deb"]
+
+
 def test_resume_where_the_origin_has_no_ranges(env):
     """A 200 from the start is compared with what is there and goes on behind it."""
     env.origin.serve("/x.deb", Answer(BODY, stop_at=CUT_AT, ranges=False),

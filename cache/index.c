@@ -36,6 +36,7 @@ const char *const index_db_names[INDEX_DB__N] = {
 
 enum {
 	INDEX_READERS = 512,
+	INDEX_LOCK_BYTES = INDEX_READERS * 64 + 4096,	/* LMDB's table of readers and its head */
 	INDEX_RESERVE_BYTES = 1 << 20,	/* disk that is the index's before it needs it: eviction writes too */
 	INDEX_DIR_MODE = 0750,
 	INDEX_FILE_MODE = 0640,
@@ -95,6 +96,31 @@ index_env_close(struct index *ix)
 	ix->env = NULL;
 }
 
+/*
+ * LMDB maps lock.mdb and writes into it, page by page as more threads read: one that found the disk
+ * full then would end the process. So it gets all its room while that can still be said in words.
+ */
+static int
+index_lock_reserve(const char *path)
+{
+	struct stat st;
+	char *file;
+	int fd, rc = 0;
+
+	if (asprintf(&file, "%s/lock.mdb", path) < 0)
+		return ENOMEM;
+	fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, INDEX_FILE_MODE);
+	free(file);
+	if (fd < 0)
+		return errno;
+	/* What is there already served so far; not every file system can do this. */
+	if (fstat(fd, &st) != 0 || (fallocate(fd, 0, 0, INDEX_LOCK_BYTES) != 0 &&
+	    st.st_size == 0 && errno != EOPNOTSUPP))
+		rc = errno;
+	(void)close(fd);
+	return rc;
+}
+
 /* One attempt with a given map size. */
 static int
 index_env_try(struct index *ix, const char *path, uint64_t map_bytes)
@@ -113,6 +139,8 @@ index_env_try(struct index *ix, const char *path, uint64_t map_bytes)
 		rc = mdb_env_set_maxreaders(ix->env, INDEX_READERS);
 	if (rc == 0)
 		rc = mdb_env_set_mapsize(ix->env, map_bytes);
+	if (rc == 0)
+		rc = index_lock_reserve(path);
 	if (rc == 0)
 		rc = mdb_env_open(ix->env, path, flags, INDEX_FILE_MODE);
 	if (rc != 0)

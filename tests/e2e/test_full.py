@@ -13,6 +13,7 @@ from origin import Answer
 from repo import compress
 from support import Later, Skip, heavy, patient
 from test_cache import hash_path
+from test_daemon import expect_refusal
 
 MIB = 1 << 20
 RING = MIB
@@ -300,3 +301,22 @@ def test_memory_for_passing_on_is_bounded(env):
     assert waits.result().complete
     for one in held:
         assert one.result().complete
+
+
+def test_start_on_a_full_disk(env):
+    """In words where there is no index yet, and served where there is one, with whatever workers."""
+    with small_disk(env, 8, workers=2) as depot:
+        env.origin.serve("/x.deb", Pattern(100000))
+        expect_body(depot.fetch(url("/x.deb")), Pattern(100000))
+        depot.wait_idle()
+        depot.stop()
+        disk = os.path.dirname(depot.cache_dir)
+        with contextlib.suppress(OSError), open(os.path.join(disk, "fill"), "wb", buffering=0) as f:
+            while True:
+                f.write(bytes(1024))
+        depot.options["workers"] = 64
+        depot.start()
+        response = depot.fetch(url("/x.deb"))
+        assert expect_body(response, Pattern(100000)).is_hit
+        new = env.new_depot(cache_dir=os.path.join(disk, "new"))
+        expect_refusal(new.arguments()[1:], "the cache's disk is full")

@@ -468,7 +468,10 @@ build_merge(struct build *b)
 	return r;
 }
 
-/* Writes the sorted entries and the head, and waits for the disk. */
+/*
+ * Writes the sorted entries and the head. Does not wait for the disk: packages would be served
+ * without their digests meanwhile, and what a power cut leaves of it fails its CRC and is made again.
+ */
 static enum reason
 build_write_table(struct build *b)
 {
@@ -492,8 +495,6 @@ build_write_table(struct build *b)
 	head.ambiguous_n = b->stats.ambiguous_n;
 	head.crc = pkgtable_head_crc(b->crc, &head);
 	r = build_write(b, b->fd, b->tmp, (const uint8_t *)&head, sizeof(head), 0);
-	if (r == REASON_OK && fdatasync(b->fd) != 0)
-		r = build_refuse_errno(b, "syncing", b->tmp);
 	b->stats.table_bytes = b->out_at;
 	return r;
 }

@@ -70,6 +70,14 @@ ca_say(char **why, const char *fmt, ...)
 	va_end(ap);
 }
 
+const char *
+ca_openssl_words(void)
+{
+	const char *text = ERR_reason_error_string(ERR_peek_last_error());
+
+	return text != NULL ? text : "out of memory";
+}
+
 /* ---- what a loaded one says ---- */
 
 X509 *
@@ -289,7 +297,7 @@ ca_check(struct ca *ca, const char *cert_path, const char *key_path, char **why)
 	if (!ca_can_sign(ca)) {
 		ca_say(why, "OpenSSL can't serve with the authority in %s (%s): give one that has an EC "
 		    "key or RSA of 2048 bits or more, and nothing weaker above it", cert_path,
-		    ERR_reason_error_string(ERR_peek_last_error()));
+		    ca_openssl_words());
 		return false;
 	}
 	if (ASN1_TIME_to_tm(X509_get0_notAfter(ca->cert), &tm) != 1)
@@ -651,7 +659,7 @@ ca_replace(int dirfd, const char *path, const struct globset *hosts, const char 
 	ok = ca_make(ca, hosts);
 	if (!ok)
 		ca_say(why, "OpenSSL cannot make an authority: %s",
-		    ERR_error_string(ERR_peek_last_error(), NULL));
+		    ca_openssl_words());
 	ok = ok && (!again || ca_set_aside(dirfd, path, why)) &&
 	    ca_store(ca, dirfd, path, owner, why);
 	if (ok) {

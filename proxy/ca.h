@@ -51,6 +51,8 @@ void ca_fingerprint(const struct ca *ca, char out[CA_FINGERPRINT_BYTES]);
  * other clients and images trust it. url: the depot's. What is no certificate is a comment.
  */
 void ca_print(FILE *out, const struct ca *ca, const struct globset *hosts, const char *url);
+/* OpenSSL's words for what went wrong last in this thread. Static text. */
+const char *ca_openssl_words(void);
 /* OpenSSL's pem_password_cb: refuses a key with a passphrase instead of asking on the terminal. */
 int ca_no_passphrase_cb(char *buf, int size, int writing, void *arg);
 /* Is there one already: given, or made at an earlier start? */

@@ -154,7 +154,6 @@ static X509 *
 mint_make(const struct mint *m, struct slice host, int64_t now_s, int64_t end_s)
 {
 	X509 *x = X509_new();
-	char why[256];
 
 	if (x != NULL && mint_fill(m, x, host, now_s, end_s) &&
 	    X509_add_ext(x, m->constraints, -1) == 1 && X509_add_ext(x, m->usage, -1) == 1 &&
@@ -164,8 +163,7 @@ mint_make(const struct mint *m, struct slice host, int64_t now_s, int64_t end_s)
 		COUNT(certificates_minted_total);
 		return x;
 	}
-	ERR_error_string_n(ERR_peek_last_error(), why, sizeof(why));	/* other workers mint, too */
-	log_error("interception: no certificate for %.*s: %s", SLICE_ARG(host), why);
+	log_error("interception: no certificate for %.*s: %s", SLICE_ARG(host), ca_openssl_words());
 	ERR_clear_error();
 	X509_free(x);
 	return NULL;

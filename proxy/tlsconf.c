@@ -29,15 +29,6 @@ struct tlsconf {
 	struct mint *mint;
 };
 
-/* OpenSSL's words for what went wrong last. */
-static const char *
-tlsconf_error(void)
-{
-	const char *text = ERR_reason_error_string(ERR_peek_last_error());
-
-	return text != NULL ? text : "out of memory";
-}
-
 /* A context as all of ours are. */
 static SSL_CTX *
 tlsconf_new_context(void)
@@ -71,7 +62,7 @@ tlsconf_load_server(const struct config *c, char **why)
 			return ctx;
 	}
 	(void)!asprintf(why, "listen_tls: %s can't be used: %s: check tls_cert and tls_key", what,
-	    tlsconf_error());
+	    ca_openssl_words());
 	ERR_clear_error();
 	SSL_CTX_free(ctx);
 	return NULL;
@@ -85,7 +76,7 @@ tlsconf_begin_interception(struct tlsconf *t, char **why)
 	t->mint = t->intercept != NULL ? mint_new(t->ca) : NULL;
 	if (t->mint != NULL)
 		return true;
-	(void)!asprintf(why, "interception: OpenSSL: %s", tlsconf_error());
+	(void)!asprintf(why, "interception: OpenSSL: %s", ca_openssl_words());
 	return false;
 }
 

@@ -32,6 +32,7 @@
 enum {
 	CACHE_FLOCK_MIN = 4,		/* readers of a flight who share copies of its bytes */
 	CACHE_HOT_MAX = 1024,
+	CACHE_LOCK_TRIES = 10,		/* 10 ms apart */
 	CACHE_AHEAD_PART = 10,		/* of the cache, what one client's prefetching may take */
 };
 
@@ -96,6 +97,20 @@ cache_partial_bytes(void *arg)
 
 /* ---- opening and closing ---- */
 
+/* Tries a few times: a command that looks whether a depot is running has it for an instant. */
+static bool
+cache_lock_file(int fd)
+{
+	const struct timespec instant = {.tv_nsec = 10000000};
+
+	for (unsigned n = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; n++)
+		if (errno != EWOULDBLOCK || n == CACHE_LOCK_TRIES)
+			return false;
+		else
+			(void)nanosleep(&instant, NULL);
+	return true;
+}
+
 /* Takes cache_dir/lock; names the holder when another process has it. */
 static enum reason
 cache_lock(struct cache *c, char **why)
@@ -110,7 +125,7 @@ cache_lock(struct cache *c, char **why)
 		    "or set cache_dir", path, strerror(errno));
 		return REASON_DISK_ERROR;
 	}
-	if (flock(c->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+	if (!cache_lock_file(c->lock_fd)) {
 		n = read(c->lock_fd, pid, sizeof(pid) - 1);
 		if (n > 0)
 			pid[strcspn(pid, "\n")] = '\0';

@@ -315,7 +315,7 @@ admin_serve(struct admin_conn *conn)
 	FILE *out, *errors;
 	uint8_t status = CMD_FAILED;
 
-	if (words_n == 0)
+	if (words_n == 0 || !admin_send_frame(conn, 'b', NULL, 0))
 		return;
 	out = fopencookie(conn, "w", to_out);
 	errors = fopencookie(conn, "w", to_errors);

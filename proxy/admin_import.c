@@ -142,7 +142,7 @@ cmd_import(const struct cmd_call *call)
 	int status = CMD_OK;
 
 	if (c == NULL)
-		return CMD_FAILED;
+		return CMD_USAGE;
 	memset(&import_walk, 0, sizeof(import_walk));
 	import_walk.call = call;
 	import_walk.cache_dir = c->cache_dir;

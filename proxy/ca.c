@@ -630,7 +630,8 @@ ca_lock_dir(const char *dir, const char *owner, char **why)
 	} else
 		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | ca_nofollow());
 	if (fd < 0 || flock(fd, LOCK_EX) != 0) {
-		ca_say(why, "cannot use the directory %s: %s", dir, strerror(errno));
+		ca_say(why, "cannot use the directory %s: %s%s", dir, strerror(errno), errno == ENOENT ?
+		    ": start the depot once, or name its cache_dir" : "");
 		if (fd >= 0)
 			(void)close(fd);
 		return -1;

@@ -10,6 +10,7 @@
  */
 #include "proxy/cmd.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -320,6 +321,11 @@ cmd_main(int argc, char **argv, cmd_run_f *serve)
 		break;
 	}
 	cmd_call_fini(&call);
+	/* An empty file must not look like an answer. */
+	if ((fflush(stdout) != 0 || ferror(stdout)) && status == CMD_OK) {
+		(void)fprintf(stderr, "apt-depot: cannot write: %s\n", strerror(errno));
+		return CMD_FAILED;
+	}
 	return status;
 }
 
@@ -370,25 +376,44 @@ cmd_version(const struct cmd_call *call)
 	return CMD_OK;
 }
 
-/* The port that clients most likely use: the first TCP one that is listened on. */
+/* The port of the first address of the list that has one; 0: none has. */
 static unsigned
-cmd_first_port(const struct config *c)
+cmd_first_port(const struct strlist *addresses)
 {
 	struct slice host;
 	uint16_t port;
 	size_t i;
 
-	for (i = 0; i < c->listen.n; i++) {
-		const char *colon = strrchr(c->listen.v[i], ':');
+	for (i = 0; i < addresses->n; i++) {
+		const char *colon = strrchr(addresses->v[i], ':');
 
-		if (strncmp(c->listen.v[i], "unix:", 5) == 0)
+		if (strncmp(addresses->v[i], "unix:", 5) == 0)
 			continue;
-		if (url_split_authority(slice_of(c->listen.v[i]), &host, &port) && port != 0)
+		if (url_split_authority(slice_of(addresses->v[i]), &host, &port) && port != 0)
 			return port;
 		if (colon != NULL && atoi(colon + 1) > 0)
 			return (unsigned)atoi(colon + 1);
 	}
-	return 3142;
+	return 0;
+}
+
+bool
+cmd_guess_self(const struct config *c, char *out, size_t cap, bool *tls)
+{
+	unsigned port = cmd_first_port(&c->listen);
+	char host[256] = "";
+
+	*tls = port == 0;
+	if (*tls)
+		port = cmd_first_port(&c->listen_tls);
+	if (port == 0)
+		return false;
+	if (c->names.n > 0)
+		(void)snprintf(host, sizeof(host), "%s", c->names.v[0]);
+	else if (gethostname(host, sizeof(host) - 1) != 0 || host[0] == '\0')
+		(void)strcpy(host, "localhost");
+	(void)snprintf(out, cap, "%s:%u", host, port);
+	return true;
 }
 
 int
@@ -396,17 +421,20 @@ cmd_apt_conf(const struct cmd_call *call)
 {
 	const char *proxy = cmd_option(call, "proxy");
 	struct slice rest = slice_of(proxy), userinfo, authority, path, h;
-	char host[512], name[256] = "";
+	char host[512];
 	struct config *c = cmd_config(call);
 	uint16_t port;
 	bool tls = false;
 
 	if (c == NULL)
-		return CMD_FAILED;
+		return CMD_USAGE;
 	if (proxy == NULL) {
-		if (gethostname(name, sizeof(name) - 1) != 0 || name[0] == '\0')
-			(void)strcpy(name, "localhost");
-		(void)snprintf(host, sizeof(host), "%s:%u", name, cmd_first_port(c));
+		if (!cmd_guess_self(c, host, sizeof(host), &tls)) {
+			(void)fputs("apt-depot: the configuration listens on no address that clients could "
+			    "be told: say with --proxy http://host:port how they reach the depot\n", stderr);
+			config_free(&c);
+			return CMD_USAGE;
+		}
 	} else {
 		if (!url_take_scheme(&rest, &tls)) {
 			rest = slice_of(proxy);	/* a bare host:port will do */

@@ -63,6 +63,11 @@ int cmd_main(int argc, char **argv, cmd_run_f *serve) MUSTCHECK;
 const char *cmd_config_file(const struct cmd_call *call);
 /* The configuration as a command finds it: that file and -o. */
 struct config *cmd_config(const struct cmd_call *call) MUSTCHECK;
+/*
+ * The host:port by which clients are likely to know this depot, and whether it is TLS there: the first
+ * of names or this machine's, the first port of listen, else of listen_tls. False: it has neither.
+ */
+bool cmd_guess_self(const struct config *c, char *out, size_t cap, bool *tls) MUSTCHECK;
 
 /* A peer's text for a terminal and for JSON: what is not printable ASCII becomes '?'. */
 void cmd_clean(char *text);

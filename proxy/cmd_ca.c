@@ -8,24 +8,10 @@
 #include "proxy/cmd.h"
 
 #include <stdio.h>
-#include <unistd.h>
+#include <string.h>
 
 #include "include/config.h"
 #include "proxy/ca.h"
-
-/* The name by which clients are likely to know this machine, and the port. */
-static void
-cmd_ca_guess_url(const struct config *c, char *out, size_t cap)
-{
-	char host[256] = "depot";
-	const char *port = c->listen.n > 0 ? strrchr(c->listen.v[0], ':') : NULL;
-
-	if (c->names.n > 0)
-		(void)snprintf(host, sizeof(host), "%s", c->names.v[0]);
-	else
-		(void)gethostname(host, sizeof(host) - 1);
-	(void)snprintf(out, cap, "http://%s%s", host, port != NULL ? port : ":3142");
-}
 
 /* One JSON object on a line; PEM text and fingerprint need no escapes but for line ends. */
 static void
@@ -47,11 +33,12 @@ int
 cmd_ca(const struct cmd_call *call)
 {
 	struct config *c = cmd_config(call);
-	char fingerprint[CA_FINGERPRINT_BYTES], url[512], *why = NULL;
+	char fingerprint[CA_FINGERPRINT_BYTES], url[512], self[480], *why = NULL;
 	struct ca *ca;
+	bool tls = false;
 
 	if (c == NULL)
-		return CMD_FAILED;
+		return CMD_USAGE;
 	ca = ca_of_config(c, false, &why);
 	if (ca == NULL) {
 		(void)fprintf(stderr, "apt-depot: %s\n", why != NULL ? why : "out of memory");
@@ -63,7 +50,9 @@ cmd_ca(const struct cmd_call *call)
 		ca_fingerprint(ca, fingerprint);
 		cmd_ca_print_json(ca, fingerprint);
 	} else {
-		cmd_ca_guess_url(c, url, sizeof(url));
+		if (!cmd_guess_self(c, self, sizeof(self), &tls))
+			(void)strcpy(self, "DEPOT:3142");
+		(void)snprintf(url, sizeof(url), "http%s://%s", tls ? "s" : "", self);
 		ca_print(stdout, ca, &c->intercept_hosts, url);
 	}
 	ca_free(&ca);

@@ -11,11 +11,15 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "include/clock.h"
 #include "include/config.h"
 
 bool
@@ -41,12 +45,15 @@ control_address(const char *cache_dir, struct sockaddr_un *sa, int *dir_fd)
 int
 control_connect(const char *cache_dir)
 {
+	const struct timeval patience = {.tv_sec = CONTROL_PATIENCE_MS / 1000};
 	struct sockaddr_un sa;
 	int dir_fd, err, fd;
 
 	if (!control_address(cache_dir, &sa, &dir_fd))
 		return -1;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)	/* where as many wait as may: EAGAIN in the end */
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	if (fd >= 0 && connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) != 0) {
 		err = errno;
 		(void)close(fd);
@@ -60,11 +67,76 @@ control_connect(const char *cache_dir)
 	return fd;
 }
 
+/*
+ * The process that has cache_dir/lock, as decimal digits. False: none, or that can't be seen. The lock
+ * is tried for that, so that a number which another process has by now is not taken for the depot's.
+ */
+static bool
+control_holder(const char *cache_dir, char pid[32])
+{
+	char path[4096];
+	bool held;
+	ssize_t n;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "%s/lock", cache_dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return false;
+	held = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+	n = read(fd, pid, 31);
+	(void)close(fd);
+	pid[n > 0 ? n : 0] = '\0';
+	pid[strcspn(pid, "\n")] = '\0';
+	return held;
+}
+
+/* The depot has its directory, and no words for us. */
+static void
+control_explain_silence(const char *cache_dir)
+{
+	char pid[32] = "";
+
+	(void)control_holder(cache_dir, pid);
+	(void)fprintf(stderr, "apt-depot: the depot of %s, process %s, has not answered for %d s: it is "
+	    "starting, stopping, or was stopped (SIGSTOP, a frozen container); its log says more\n",
+	    cache_dir, pid[0] != '\0' ? pid : "(unknown)", CONTROL_PATIENCE_MS / 1000);
+}
+
+/* As control_connect, but a depot that is starting is waited for, and the end of one that stops. */
+static int
+control_find(const char *cache_dir)
+{
+	const struct timeval patience = {.tv_sec = CONTROL_PATIENCE_MS / 1000};
+	const struct timespec instant = {.tv_nsec = 50000000};
+	int64_t until_ms = clock_mono_ms() + CONTROL_PATIENCE_MS;
+	char pid[32];
+	int fd, err;
+
+	while ((fd = control_connect(cache_dir)) < 0) {
+		err = errno;
+		if ((err != ENOENT && err != ECONNREFUSED) || !control_holder(cache_dir, pid)) {
+			errno = err;
+			return -1;
+		}
+		if (clock_mono_ms() >= until_ms) {
+			errno = EAGAIN;
+			return -1;
+		}
+		(void)nanosleep(&instant, NULL);
+	}
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	return fd;
+}
+
 /* Why there is no depot to talk to, and what to do. */
 static int
 control_explain_connect(const char *cache_dir, int err)
 {
 	switch (err) {
+	case EAGAIN:
+		control_explain_silence(cache_dir);
+		break;
 	case EACCES:
 	case EPERM:
 		(void)fprintf(stderr, "apt-depot: %s/" CONTROL_SOCKET " is not yours: run this as "
@@ -180,14 +252,18 @@ control_send_request(int fd, const struct cmd_call *call, int passed)
 	return true;
 }
 
-/* Copies frames until the exit status; CMD_FAILED when there is none. */
+/* Copies frames until the exit status; CMD_FAILED when there is none, CMD_USAGE when nothing came. */
 static int
-control_copy_reply(int fd, FILE *out)
+control_copy_reply(int fd, const char *cache_dir, FILE *out)
 {
+	const struct timeval for_ever = {0};
 	static uint8_t buf[CONTROL_FRAME_MAX];
 	uint8_t head[CONTROL_FRAME_HEAD];
 	uint32_t n;
 
+	if (recv(fd, head, 1, MSG_PEEK) < 0 && errno == EAGAIN)
+		return control_explain_connect(cache_dir, errno);
+	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever));
 	while (control_recv(fd, head, sizeof(head))) {
 		n = control_get_u32(head + 1);
 		if (n > sizeof(buf) || !control_recv(fd, buf, n))
@@ -213,16 +289,12 @@ control_copy_reply(int fd, FILE *out)
 static int
 control_ask_into(const struct cmd_call *call, const char *cache_dir, int passed, FILE *out)
 {
-	int status = CMD_FAILED, fd = control_connect(cache_dir);
+	int status = CMD_FAILED, fd = control_find(cache_dir);
 
 	if (fd < 0)
 		return control_explain_connect(cache_dir, errno);
 	if (control_send_request(fd, call, passed))
-		status = control_copy_reply(fd, out);
-	if (fflush(out) != 0 && status == CMD_OK) {
-		(void)fprintf(stderr, "apt-depot: cannot write: %s\n", strerror(errno));
-		status = CMD_FAILED;
-	}
+		status = control_copy_reply(fd, cache_dir, out);
 	(void)close(fd);
 	return status;
 }
@@ -285,7 +357,7 @@ control_run(const struct cmd_call *call)
 	int status;
 
 	if (c == NULL)
-		return CMD_FAILED;
+		return CMD_USAGE;
 	/* What the depot measures takes it a second: this loop needs no pause. */
 	do
 		status = watch && screen ? control_show(call, c->cache_dir) :

@@ -9,6 +9,7 @@
  *   request   4 bytes: length, high byte first; then the command's words, a NUL behind each.
  *             The length may carry a descriptor (SCM_RIGHTS), for commands that read a file
  *   reply     frames of 1 byte kind, 4 bytes length, bytes:
+ *               'b' nothing: the request was read. Comes first, within CONTROL_PATIENCE_MS
  *               'o' for standard output, 'e' for standard error,
  *               'x' one byte, the exit status; nothing follows
  *
@@ -23,6 +24,7 @@ enum {
 	CONTROL_WORDS_MAX = 256,
 	CONTROL_FRAME_MAX = 1 << 20,
 	CONTROL_FRAME_HEAD = 5,
+	CONTROL_PATIENCE_MS = 10000,	/* for a depot that starts or stops, and for its first frame */
 };
 #define CONTROL_SOCKET "admin.sock"
 

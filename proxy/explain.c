@@ -642,7 +642,7 @@ admin_explain(struct admin_call *a)
 	status = e->understood ? CMD_OK : CMD_USAGE;
 	if (a->cmd->json)
 		explain_print_json(e, a->out);
-	else
+	if (!a->cmd->json || !e->understood)
 		explain_print_text(e, e->understood ? a->out : a->errors);
 	explain_free(&e);
 	return status;

@@ -367,6 +367,13 @@ warm_get(struct warm *w, struct slice path, int64_t size_bytes, const uint8_t *s
 	return ok;
 }
 
+static int
+warm_no_depot(const struct warm *w, const char *why)
+{
+	return warm_fail(CMD_USAGE, "no depot answers at %s: %s: start it, or give --depot "
+	    "http://host:port", w->conf.depot, why);
+}
+
 /* InRelease, or where there is none, Release. */
 static int
 warm_read_release(struct warm *w)
@@ -379,8 +386,7 @@ warm_read_release(struct warm *w)
 
 	if (!ok && status == 0) {
 		free(text.p);
-		return warm_fail(CMD_USAGE, "no depot answers at %s: %s: start it, or give --depot "
-		    "http://host:port", w->conf.depot, why);
+		return warm_no_depot(w, why);
 	}
 	if (!ok && status == 404) {
 		text.n = 0;
@@ -553,7 +559,7 @@ warm_go(struct warm *w)
 {
 	bool dry_run = cmd_option(w->call, "dry-run") != NULL;
 	uint64_t bytes = 0, got = 0;
-	unsigned failed_n = 0, cached_n = 0, i;
+	unsigned failed_n = 0, cached_n = 0, unreached_n = 0, i;
 	char text[24];
 
 	for (i = 0; i < w->files_n; i++) {
@@ -572,11 +578,16 @@ warm_go(struct warm *w)
 	for (i = 0; i < w->files_n; i++) {
 		got += w->files[i].got_bytes;
 		cached_n += w->files[i].cached && w->files[i].ok;
+		unreached_n += w->files[i].unreached;
 	}
 	warm_size_text(got, text);
 	if (w->conf.quiet)
 		warm_print_json(w, dry_run);
-	else if (failed_n > 0)
+	if (unreached_n > 0 && unreached_n == w->files_n)
+		return warm_no_depot(w, w->files[0].why);
+	if (w->conf.quiet)
+		return failed_n > 0 ? CMD_FAILED : CMD_OK;
+	if (failed_n > 0)
 		(void)warm_fail(CMD_FAILED, "%u of %u files failed; run it again to continue", failed_n,
 		    w->files_n);
 	else if (!dry_run)

@@ -111,6 +111,7 @@ warm_judge(struct warm_job *job, CURLcode result, long *status)
 
 	*status = 0;
 	(void)curl_easy_getinfo(job->curl, CURLINFO_RESPONSE_CODE, status);
+	f->unreached = result == CURLE_COULDNT_CONNECT || result == CURLE_COULDNT_RESOLVE_HOST;
 	if (result != CURLE_OK)
 		(void)snprintf(f->why, sizeof(f->why), "%s", job->error[0] != '\0' ? job->error :
 		    curl_easy_strerror(result));

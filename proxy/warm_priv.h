@@ -42,6 +42,7 @@ struct warm_file {
 	uint64_t got_bytes;
 	int64_t started_ms;
 	bool done, ok, cached;
+	bool unreached;			/* no depot took the connection */
 	char why[320];
 };
 

@@ -20,6 +20,7 @@ from support import Skip, patient
 NEEDS_PACKAGES = True
 URL = "https://cuda.example/repo/x_1.0+git_amd64.deb"
 BODY = Pattern(3 << 20)
+BEGUN = b"b\0\0\0\0"
 DEPOT_COMMANDS = [("status",), ("top",), ("ls",), ("cat", URL), ("explain", URL), ("evict", URL),
                   ("verify", "--all")]
 
@@ -68,6 +69,58 @@ def test_without_a_depot(env):
     ok(depot.try_command("status"))
     depot.stop()
     assert not os.path.exists(path), "the socket outlives the depot"
+
+
+def test_while_the_depot_starts_and_stops(env):
+    """Commands wait for a depot that is not ready yet, and for the end of one that stops."""
+    gate = env.origin.gate()
+    env.origin.serve("/slow", Answer(b"slow", gate=gate, close=True))
+    depot = env.new_depot()
+    for _ in range(5):
+        process = subprocess.Popen(depot.arguments(), stderr=subprocess.DEVNULL)
+        def is_bound():
+            with socket.socket() as sock:
+                return sock.connect_ex(("127.0.0.1", depot.port)) == 0
+        wait_until(is_bound, "the port is bound")
+        ok(depot.try_command("status"))
+        with depot.conn() as conn:
+            conn.ask("http://cuda.example/slow")
+            gate.wait_for(1)
+            process.send_signal(signal.SIGTERM)
+            failed(depot.try_command("status"), 2, "no depot is running")
+            process.wait()
+
+
+@patient
+def test_a_depot_that_does_not_answer(env):
+    """Stopped by a signal, as by a frozen container: said after ten seconds, naming the process."""
+    depot = env.depot()
+    depot.process.send_signal(signal.SIGSTOP)
+    try:
+        failed(depot.try_command("status"), 2, f"process {depot.process.pid}", "not answered for 10 s")
+    finally:
+        depot.process.send_signal(signal.SIGCONT)
+    ok(depot.try_command("status"))
+
+
+def test_output_that_can_not_be_written(env):
+    """A full device is no success, whatever the command."""
+    env.depot()
+    for args in (["version"], ["help"], ["help", "--sample"], ["apt-conf", "-o", "cache_max=1G"]):
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            done = subprocess.run([BINARY, *args], stdout=full, stderr=subprocess.PIPE, check=False)
+        failed(done, 1, "cannot write")
+
+
+def test_apt_conf_says_what_is_listened_on(env):
+    """TLS where nothing else is; in words where clients can't be told anything."""
+    done = run_command("apt-conf", "-o", "listen=", "-o", "listen_tls=:3143", "-o",
+                       "names=depot.example", "-o", "tls_cert=" + env.certificates.leaf(None))
+    assert done.returncode == 0 and '"https://depot.example:3143"' in done.stdout, done.stdout
+    done = run_command("apt-conf", "-o", f"listen=unix:{env.path}/x")
+    assert done.returncode == 2 and "--proxy" in done.stdout, done.stdout
+    done = run_command("apt-conf", "-o", "nonsense=1")
+    assert done.returncode == 2 and "nonsense" in done.stdout, done.stdout
 
 
 def test_the_socket_is_its_owners(env):
@@ -387,6 +440,15 @@ def send(depot, *words, raw=None):
     return sock
 
 
+def first_frame(sock):
+    """The kind of what comes first behind the word that the command has begun."""
+    data = b""
+    while len(data) <= len(BEGUN):
+        data += sock.recv(len(BEGUN) + 1 - len(data))
+    assert data.startswith(BEGUN), data
+    return data[-1:]
+
+
 def read_all(sock):
     """Until the end of the connection."""
     parts = []
@@ -411,7 +473,7 @@ def test_garbage_on_the_socket(env):
     for words in (("dance",), ("ls", "--all"), ("serve",), ("apt-conf",), ("ls", "a", "b"), ("",)):
         with send(depot, *words) as sock:
             answer = read_all(sock)
-            assert answer[:1] == b"e" and answer[-1:] == b"\x02", (words, answer)
+            assert answer[:6] == BEGUN + b"e" and answer[-1:] == b"\x02", (words, answer)
     assert depot.get("/-/healthz").status == 200
 
 
@@ -440,7 +502,7 @@ def test_stop_while_commands_run(env):
     """A client that does not read and one that waits: the depot stops in time all the same."""
     depot = stored(env)
     with send(depot, "cat", "--", URL) as stuck, send(depot, raw=b""):
-        assert stuck.recv(1) == b"o"
+        assert first_frame(stuck) == b"o"
         depot.stop()
         answer = read_all(stuck)
         assert len(answer) < BODY.size
@@ -451,7 +513,7 @@ def test_a_reader_that_leaves(env):
     depot = stored(env)
     for _ in range(10):
         with send(depot, "cat", "--", URL) as sock:
-            assert sock.recv(1) == b"o"
+            assert first_frame(sock) == b"o"
     wait_until(lambda: depot.try_command("status").returncode == 0, "a place is free")
     done = subprocess.run(f"{BINARY} cat -o cache_dir={depot.cache_dir} {URL} | head -c 10 | wc -c",
                           shell=True, stdout=subprocess.PIPE, timeout=20 * SLOW, check=True)

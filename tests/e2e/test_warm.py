@@ -254,6 +254,13 @@ def test_table_on_a_terminal(env):
     assert screen[-1].startswith("all 6 files are cached"), screen
 
 
+def test_files_without_a_depot(env):
+    """Status 2, as for packages."""
+    done = run_command("warm", "--depot", f"http://127.0.0.1:{env.new_depot().port}",
+                       "http://cuda.example/x.deb")
+    assert done.returncode == 2 and "no depot answers" in done.stdout, done.stdout
+
+
 def test_finds_the_depot_by_its_configuration(env):
     """Without --depot it is the first address that the configuration listens on."""
     repo = env.flat_repo()

@@ -44,12 +44,15 @@ struct config_upstream;
  */
 struct config *config_load(const char *file, const struct strlist *settings, FILE *errors,
     FILE *warnings) MUSTCHECK;
+/* The same for a depot that runs with `was`; problems and warnings go to `out`. */
+struct config *config_load_again(const struct config *was, const char *file,
+    const struct strlist *settings, FILE *out) MUSTCHECK;
 /*
- * The same in a depot that runs with *c_p. True: *c_p is what holds from here on, the old one lives
- * on with it; false: it stays as it is. Either way `out` gets lines that say why, or what changed.
+ * now takes the place of *c_p: options that need a restart become those of *c_p, which lives on
+ * with now. Where nothing else differs *c_p stays. Either way *c_p is what holds from here on; `out`
+ * gets lines about what has changed.
  */
-bool config_reload(struct config **c_p, const char *file, const struct strlist *settings,
-    FILE *out) MUSTCHECK;
+void config_succeed(struct config **c_p, struct config *now, FILE *out);
 /* With all those whose place it took. */
 void config_free(struct config **c_p);
 

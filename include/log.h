@@ -22,13 +22,15 @@ enum log_format { LOG_TEXT, LOG_JSON };
 /*
  * file NULL: stderr. access: NULL: off, "-": standard output, else a path.
  * Returns 0 or an errno of the file that could not be opened, after a line
- * about it. Before log_open, and after log_close, lines go to stderr at once.
+ * about it, and both stay as they were. Before log_open, and after log_close,
+ * lines go to stderr at once.
  */
 int log_open(const char *file, const char *access, enum log_level level,
     enum log_format format) MUSTCHECK;
 /* Level and format alone, for lines before log_open (which starts a thread). */
 void log_style(enum log_level level, enum log_format format);
-int log_reopen(void) MUSTCHECK;	/* SIGUSR1: same paths again */
+/* SIGUSR1: same paths again. Where that fails, a line says so: to stderr, if the old file has gone. */
+void log_reopen(void);
 void log_close(void);		/* writes what is waiting, ends the thread */
 
 bool log_enabled(enum log_level level);

@@ -4,7 +4,7 @@
  * Reads the configuration through the table in option.def, and names file and
  * line of each mistake.
  *
- * main calls config_load at start, config_reload (config_reload.c) on SIGHUP;
+ * main calls config_load at start, config_load_again (config_reload.c) on SIGHUP;
  * everybody else reads fields. Life: defaults, then the file's lines, then the
  * -o settings are put into the fields (config_value.c, config_check.c); then
  * what depends on the machine is filled in, and what holds for single hosts

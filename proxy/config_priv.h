@@ -145,13 +145,4 @@ struct config *config_load_stream(FILE *in, const char *name, const struct strli
 struct config *config_load_file(const char *file, const struct strlist *settings,
 	const struct config *was, FILE *errors, FILE *warnings) MUSTCHECK;
 
-/* ---- config_reload.c ---- */
-
-/*
- * now takes the place of *c_p: options that need a restart become those of *c_p, which lives on
- * with now. Where nothing else differs *c_p stays. Either way *c_p is what holds from here on; `out`
- * gets lines about what has changed.
- */
-void config_succeed(struct config **c_p, struct config *now, FILE *out);
-
 #endif

@@ -63,13 +63,8 @@ config_succeed(struct config **c_p, struct config *now, FILE *out)
 	*c_p = now;
 }
 
-bool
-config_reload(struct config **c_p, const char *file, const struct strlist *settings, FILE *out)
+struct config *
+config_load_again(const struct config *was, const char *file, const struct strlist *settings, FILE *out)
 {
-	struct config *now = config_load_file(file, settings, *c_p, out, out);
-
-	if (now == NULL)
-		return false;
-	config_succeed(c_p, now, out);
-	return true;
+	return config_load_file(file, settings, was, out, out);
 }

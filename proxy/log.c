@@ -30,6 +30,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -437,52 +438,41 @@ log_target_open(const char *path, int standard)
 	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
 }
 
-/* Opens anew, under the same descriptor number: the writer may be using it. */
-static int
-log_stream_target(struct log_stream *s, const char *path)
+/* Points the stream at it, under the same descriptor number: the writer may be using it. */
+static void
+log_stream_turn(struct log_stream *s, int fd)
 {
-	int fd = log_target_open(path, s->standard), err = 0;
-
-	if (fd < 0)
-		return errno;
 	AZ(pthread_mutex_lock(&log_state.lock));
 	if (s->fd < 0) {
 		s->fd = fd;
 	} else {
-		if (dup3(fd, s->fd, O_CLOEXEC) < 0)
-			err = errno;
+		MUST(dup3(fd, s->fd, O_CLOEXEC) == s->fd);
 		close(fd);
 	}
 	AZ(pthread_mutex_unlock(&log_state.lock));
-	return err;
 }
 
-/* Makes room for lines, and points the stream at its target; says what is wrong with that. */
-static int
-log_stream_open(struct log_stream *s, const char *key, const char *path)
+/* Does the path lead to something else by now, so that nobody will find what is written? */
+static bool
+log_stream_is_lost(const struct log_stream *s)
 {
-	char *copy = path != NULL ? strdup(path) : NULL;
-	unsigned i;
-	int err;
+	struct stat is, was;
 
-	if (path != NULL && copy == NULL)
-		return ENOMEM;
-	for (i = 0; i < 2; i++) {
-		if (s->half[i] == NULL && (s->half[i] = malloc(LOG_HALF_BYTES)) == NULL) {
-			free(copy);
-			return ENOMEM;
-		}
-	}
-	err = log_stream_target(s, path);
-	if (err != 0) {
-		log_error("%s = %s: %s: name a file in a directory that is there and that the depot's "
-		    "user may write to", key, path != NULL ? path : "-", strerror(err));
-		free(copy);
-		return err;
-	}
-	free(s->path);
-	s->path = copy;
-	return 0;
+	return s->path != NULL && s->fd >= 0 && (stat(s->path, &is) != 0 || fstat(s->fd, &was) != 0 ||
+	    is.st_dev != was.st_dev || is.st_ino != was.st_ino);
+}
+
+/* Messages that would be lost go to stderr, until a file can be opened again. */
+static bool
+log_fall_back(void)
+{
+	int fd;
+
+	if (!log_stream_is_lost(&log_state.messages) ||
+	    (fd = log_target_open(NULL, STDERR_FILENO)) < 0)
+		return false;
+	log_stream_turn(&log_state.messages, fd);
+	return true;
 }
 
 /* Closes and frees, after the thread has ended; what a stuck one has in hand stays. */
@@ -580,15 +570,96 @@ log_style(enum log_level level, enum log_format format)
 	atomic_store_explicit(&log_state.format, (int)format, memory_order_relaxed);
 }
 
+/* May our user write the file, or make it? The sandbox has no say in this. */
+static bool
+log_user_may_write(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+	bool may;
+
+	if (access(path, W_OK) == 0)
+		return true;
+	if (errno != ENOENT)
+		return false;
+	dir = slash == NULL ? strdup(".") : strndup(path, (size_t)(slash - path) + 1);
+	may = dir != NULL && access(dir, W_OK | X_OK) == 0;
+	free(dir);
+	return may;
+}
+
+/* Says that a log can't be opened, and what to do: where somebody will read it. */
+static void
+log_refuse(const char *key, const char *path, int err)
+{
+	const char *remedy = "name a file in a directory that is there and that the depot's user may "
+	    "write to";
+
+	/* Landlock knows the directories themselves, whatever has their names by now. */
+	if (err == EACCES && path != NULL && log_user_may_write(path))
+		remedy = "the sandbox lets logs be written only in the directories that were there, and "
+		    "named, at the start: restart the depot";
+	log_error("%s = %s: %s: %s%s", key, path != NULL ? path : "-", strerror(err), remedy,
+	    log_fall_back() ? "; until then messages go to stderr" : "");
+}
+
+/* What a stream is to become: made in full before any is changed. */
+struct log_target {
+	struct log_stream *stream;
+	const char *key;
+	char *path;		/* NULL: the stream's standard descriptor */
+	int fd;			/* -1: it stays as it is */
+};
+
+/* Makes room for lines, and opens what they go to; says what is wrong with that. */
+static int
+log_target_prepare(struct log_target *t, const char *path)
+{
+	struct log_stream *s = t->stream;
+	unsigned i;
+	int err;
+
+	if (path != NULL && (t->path = strdup(path)) == NULL)
+		return ENOMEM;
+	for (i = 0; i < 2; i++)
+		if (s->half[i] == NULL && (s->half[i] = malloc(LOG_HALF_BYTES)) == NULL)
+			return ENOMEM;
+	t->fd = log_target_open(path, s->standard);
+	if (t->fd >= 0)
+		return 0;
+	err = errno;
+	log_refuse(t->key, path, err);
+	return err;
+}
+
+/* The stream goes there from now on; or, when something was wrong with one, nowhere else. */
+static void
+log_target_take(struct log_target *t, bool good)
+{
+	if (t->fd >= 0 && good) {
+		log_stream_turn(t->stream, t->fd);
+		free(t->stream->path);
+		t->stream->path = t->path;
+		return;
+	}
+	if (t->fd >= 0)
+		close(t->fd);
+	free(t->path);
+}
+
 int
 log_open(const char *file, const char *access, enum log_level level, enum log_format format)
 {
 	const char *access_path = access != NULL && strcmp(access, "-") != 0 ? access : NULL;
+	struct log_target to_file = {.stream = &log_state.messages, .key = "log_file", .fd = -1};
+	struct log_target to_access = {.stream = &log_state.access, .key = "access_log", .fd = -1};
 	int err;
 
-	err = log_stream_open(&log_state.messages, "log_file", file);
+	err = log_target_prepare(&to_file, file);
 	if (err == 0 && access != NULL)
-		err = log_stream_open(&log_state.access, "access_log", access_path);
+		err = log_target_prepare(&to_access, access_path);
+	log_target_take(&to_file, err == 0);
+	log_target_take(&to_access, err == 0);
 	if (err == 0 && !log_state.running)
 		err = log_start();
 	if (err != 0) {
@@ -603,16 +674,29 @@ log_open(const char *file, const char *access, enum log_level level, enum log_fo
 	return 0;
 }
 
-int
+/* The stream's path again. */
+static int
+log_stream_reopen(struct log_stream *s)
+{
+	int fd = log_target_open(s->path, s->standard);
+
+	if (fd < 0)
+		return errno;
+	log_stream_turn(s, fd);
+	return 0;
+}
+
+void
 log_reopen(void)
 {
-	int err = 0, access_err = 0;
+	int err;
 
-	if (log_state.messages.fd >= 0)
-		err = log_stream_target(&log_state.messages, log_state.messages.path);
-	if (log_state.access.fd >= 0)
-		access_err = log_stream_target(&log_state.access, log_state.access.path);
-	return err != 0 ? err : access_err;
+	err = log_state.messages.fd >= 0 ? log_stream_reopen(&log_state.messages) : 0;
+	if (err != 0)
+		log_refuse("log_file", log_state.messages.path, err);
+	err = log_access_enabled() ? log_stream_reopen(&log_state.access) : 0;
+	if (err != 0)
+		log_refuse("access_log", log_state.access.path, err);
 }
 
 void

@@ -262,7 +262,6 @@ main_apply(struct depot *d, const struct config *c)
 	const struct cache_conf cache = main_cache_conf(d, c);
 	const struct limits_conf limits = main_limits_conf(c);
 	char *why = NULL;
-	int err;
 
 	if (!upstream_reload(d->upstream, c))
 		log_error("reload: the way upstream is kept as it was");
@@ -275,9 +274,6 @@ main_apply(struct depot *d, const struct config *c)
 		log_error("reload: the certificate of listen_tls is kept as it was: %s",
 		    why != NULL ? why : "out of memory");
 	free(why);
-	err = log_open(c->log_file, c->access_log, c->log_level, c->log_format);
-	if (err != 0)
-		log_error("reload: the log is kept as it was%s", main_access_hint(err));
 }
 
 /* SIGHUP: reads the configuration again, and says line by line what has come of it. */
@@ -287,11 +283,19 @@ main_reload(struct depot *d, struct config **c_p, const struct cmd_call *args)
 	char *text = NULL, *line, *rest;
 	size_t n = 0;
 	FILE *out = open_memstream(&text, &n);
+	struct config *now;
 	bool ok, denied;
 
 	if (out == NULL)
 		return;
-	ok = config_reload(c_p, args->file, &args->settings, out);
+	now = config_load_again(*c_p, args->file, &args->settings, out);
+	/* The last that can be refused: from here on all of it comes into force. */
+	ok = now != NULL &&
+	    log_open(now->log_file, now->access_log, now->log_level, now->log_format) == 0;
+	if (ok)
+		config_succeed(c_p, now, out);
+	else
+		config_free(&now);
 	(void)fclose(out);
 	if (ok)
 		main_apply(d, *c_p);
@@ -314,7 +318,7 @@ main_reload(struct depot *d, struct config **c_p, const struct cmd_call *args)
 static void
 main_wait(struct depot *d, struct config **c_p, const struct cmd_call *args, const sigset_t *set)
 {
-	int sig, err;
+	int sig;
 
 	for (;;) {
 		if (sigwait(set, &sig) != 0)
@@ -325,9 +329,8 @@ main_wait(struct depot *d, struct config **c_p, const struct cmd_call *args, con
 		}
 		if (sig == SIGHUP)
 			main_reload(d, c_p, args);
-		err = sig == SIGUSR1 ? log_reopen() : 0;
-		if (err != 0)
-			log_error("a log file could not be opened again: %s", strerror(err));
+		if (sig == SIGUSR1)
+			log_reopen();
 	}
 }
 

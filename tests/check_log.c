@@ -206,7 +206,7 @@ START_TEST(test_reopen)
 	ck_assert_int_eq(log_open(log_path, access_path, LOG_INFO, LOG_TEXT), 0);
 	log_info("before");
 	ck_assert_int_eq(rename(log_path, other_path), 0);
-	ck_assert_int_eq(log_reopen(), 0);
+	log_reopen();
 	log_info("after");
 	log_close();
 	/* What waited when the file was moved may be in either. */
@@ -241,9 +241,36 @@ START_TEST(test_open_fails)
 	/* Still usable. */
 	ck_assert_int_eq(log_open(log_path, NULL, LOG_INFO, LOG_TEXT), 0);
 	ck_assert_int_eq(log_open("/nonexistent/log", NULL, LOG_INFO, LOG_TEXT), ENOENT);
+	/* Both or none: the first could be opened. */
+	ck_assert_int_eq(log_open(other_path, log_dir, LOG_INFO, LOG_TEXT), EISDIR);
 	log_info("kept");
 	log_close();
 	ck_assert_ptr_nonnull(strstr(file_text(log_path), " kept\n"));
+	ck_assert_ptr_null(strstr(file_text(other_path), " kept\n"));
+}
+END_TEST
+
+START_TEST(test_reopen_fails)
+{
+	char lost_dir[sizeof(log_dir) + 8], lost[sizeof(lost_dir) + 8];
+	int err = dup(STDERR_FILENO), fd = open(other_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+	ck_assert(err >= 0 && fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
+	snprintf(lost_dir, sizeof(lost_dir), "%s/gone", log_dir);
+	snprintf(lost, sizeof(lost), "%s/log", lost_dir);
+	ck_assert_int_eq(mkdir(lost_dir, 0700), 0);
+	ck_assert_int_eq(log_open(lost, NULL, LOG_INFO, LOG_TEXT), 0);
+	ck_assert_int_eq(unlink(lost), 0);
+	ck_assert_int_eq(rmdir(lost_dir), 0);
+	log_reopen();
+	log_info("after it");
+	log_close();
+	ck_assert(dup2(err, STDERR_FILENO) >= 0);
+	close(err);
+	close(fd);
+	ck_assert_ptr_nonnull(strstr(file_text(other_path), "log_file = "));
+	ck_assert_ptr_nonnull(strstr(file_text(other_path), "until then messages go to stderr\n"));
+	ck_assert_ptr_nonnull(strstr(file_text(other_path), " after it\n"));
 }
 END_TEST
 
@@ -475,6 +502,7 @@ check_log_suite(void)
 	tcase_add_test(tc, test_reopen);
 	tcase_add_test(tc, test_open_again);
 	tcase_add_test(tc, test_open_fails);
+	tcase_add_test(tc, test_reopen_fails);
 	tcase_add_test(tc, test_file_mode);
 	tcase_add_test(tc, test_slow_reader);
 	tcase_add_test(tc, test_full_disk);

@@ -9,7 +9,7 @@ import signal
 from body import Pattern
 from client import expect_body, expect_error, make_request
 from origin import Answer
-from support import Later
+from support import Later, Skip
 
 URL = "https://cuda.example/x.deb"
 
@@ -150,6 +150,35 @@ def test_what_needs_a_restart_is_said(env):
     depot.reload(workers=1)
     depot.reload()
     depot.wait_log("nothing in the configuration has changed")
+
+
+def test_a_log_that_cannot_be_opened(env):
+    """A mistake like others: nothing is in effect, neither the other log nor what else was changed."""
+    env.origin.serve("/x.deb", b"data")
+    depot = file_depot(env)
+    other = os.path.join(depot.path, "other.log")
+    depot.reload(good=False, deny_upstreams="cuda.example", log_file=other,
+                 access_log="/nonexistent/access.log")
+    depot.wait_log("access_log = /nonexistent/access.log: No such file", "name a file in a directory")
+    depot.wait_log("the configuration is kept as it was")
+    assert "in effect" not in depot.log_text()
+    expect_body(depot.fetch(URL), b"data")
+    assert depot.wait_access("x.deb") and not os.path.getsize(other)
+
+
+def test_a_log_out_of_the_sandbox(env):
+    """A directory that was not named at the start: that only a restart helps is said."""
+    env.origin.serve("/x.deb", b"data")
+    outside = os.path.join(env.path, "outside")
+    os.mkdir(outside)
+    depot = file_depot(env)
+    if "no Landlock" in depot.wait_log("sandbox: "):
+        raise Skip("Landlock does not work here")
+    depot.reload(good=False, deny_upstreams="cuda.example", log_file=f"{outside}/new.log")
+    depot.wait_log(f"log_file = {outside}/new.log: Permission denied", "the sandbox", "restart")
+    expect_body(depot.fetch(URL), b"data")
+    depot.restart()
+    expect_error(depot.fetch(URL), 403)
 
 
 def test_reload_under_load(env):

@@ -196,6 +196,33 @@ def test_sandbox_off_and_on(env):
     assert status_of(depot.process.pid)["Seccomp"] == ["0"]
 
 
+def test_log_directories_made_again(env):
+    """The sandbox holds on to the old ones: messages go to stderr then, and say what helps."""
+    env.origin.serve("/x.deb", b"data")
+    depot = env.new_depot()
+    logs = os.path.join(env.path, "logs")
+    os.mkdir(logs)
+    depot.options.update(log_file=f"{logs}/messages.log", access_log=f"{logs}/access.log")
+    depot.start()
+    wait_until(lambda: os.path.getsize(f"{logs}/messages.log"), "messages in their file")
+    with open(f"{logs}/messages.log", encoding="utf-8") as file:
+        if "no Landlock" in wait_until(lambda: [line for line in file if "sandbox: " in line],
+                                       "a line about the sandbox")[0]:
+            raise Skip("Landlock does not work here")
+    shutil.rmtree(logs)
+    os.mkdir(logs)
+    depot.process.send_signal(signal.SIGUSR1)
+    for key, name in (("log_file", "messages"), ("access_log", "access")):
+        depot.wait_log(f"{key} = {logs}/{name}.log: Permission denied", "the sandbox", "restart")
+    assert "until then messages go to stderr" in depot.log_text()
+    depot.process.send_signal(signal.SIGHUP)
+    depot.wait_log("the configuration is kept as it was")
+    depot.stop()
+    assert "stopped" in depot.log_text()
+    depot.start()
+    wait_until(lambda: os.path.getsize(f"{logs}/messages.log"), "messages in their file again")
+
+
 def test_tables_on_another_disk(env):
     """tables is a link out of the cache directory: the sandbox lets it be used."""
     depot = env.new_depot()

@@ -197,6 +197,34 @@ index_env_reserve(struct index *ix)
 		ix->reserved_bytes = used_bytes + INDEX_RESERVE_BYTES;
 }
 
+/* Nothing is opened anew: what was stored since would be forgotten all the same. */
+void
+index_env_look(struct index *ix)
+{
+	struct stat ours, there;
+	bool lost;
+	int fd;
+
+	if (ix->env == NULL || mdb_env_get_fd(ix->env, &fd) != 0 || fstat(fd, &ours) != 0)
+		return;
+	if (fstatat(blobstore_dirfd(ix->blobs), "index/data.mdb", &there, 0) == 0)
+		lost = there.st_dev != ours.st_dev || there.st_ino != ours.st_ino;
+	else if (errno == ENOENT || errno == ENOTDIR)
+		lost = true;
+	else
+		return;
+	if (lost == ix->lost)
+		return;
+	ix->lost = lost;
+	COUNT_ADD(index_lost, lost ? 1 : -1);
+	if (lost)
+		log_error("%s/index was removed or replaced while the depot runs: what it knows of URLs and "
+		    "generations is lost when it stops: put back what was moved away, or restart it: it "
+		    "makes a new index, and keeps the bodies", ix->dir);
+	else
+		log_notice("%s/index is in its place again", ix->dir);
+}
+
 int
 index_env_replace(struct index *ix)
 {

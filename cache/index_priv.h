@@ -177,6 +177,7 @@ struct index {
 	int64_t error_logged_ms, reopen_ms;
 	uint64_t errors_unlogged_n;
 	uint64_t reserved_bytes;	/* the env's file has disk up to here; 0: not known */
+	bool lost;			/* that file is not the one in index/ any more */
 
 	_Atomic uint64_t blob_bytes, blobs_n, sync_point;
 	_Atomic uint32_t drops;
@@ -190,6 +191,8 @@ struct index {
 enum reason index_rc_reason(int rc);
 /* Takes disk ahead of what the env has, so that a full disk can still be told of evictions. Writer thread. */
 void index_env_reserve(struct index *ix);
+/* Says it when somebody removed or replaced the env's file, or put it back. Writer thread. */
+void index_env_look(struct index *ix);
 /* Replaces an environment that LMDB declared dead, under all views. Writer thread. */
 int index_env_replace(struct index *ix) MUSTCHECK;
 /* The place in meta where a URL is marked; the value is its key. */

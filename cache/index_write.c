@@ -804,6 +804,7 @@ index_batch_run(struct index *ix, struct index_op *first)
 			index_note_error(ix, rc);
 			index_batch_retry(ix, first);
 		}
+		index_env_look(ix);
 	}
 	index_batch_finish(ix, first);
 }

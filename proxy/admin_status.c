@@ -43,6 +43,7 @@ static const struct {
 	{COUNTER_blobs_damaged_total, "damaged bodies dropped", true, false},
 	{COUNTER_digest_mismatches_total, "wrong digests", true, false},
 	{COUNTER_index_errors_total, "failed index writes", true, false},
+	{COUNTER_index_lost, "cache_dir/index removed: restart", true, false},
 	{COUNTER_log_lines_dropped_total, "log lines dropped", true, false},
 };
 

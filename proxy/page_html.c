@@ -253,6 +253,7 @@ page_put_trouble(FILE *out, const struct page_facts *f)
 		{COUNTER_store_failures_total, "files not stored"},
 		{COUNTER_blobs_damaged_total, "damaged files dropped"},
 		{COUNTER_index_errors_total, "failed index writes"},
+		{COUNTER_index_lost, "cache_dir/index removed: restart"},
 		{COUNTER_upstream_failures_total, "failed fetches"},
 		{COUNTER_digest_mismatches_total, "wrong digests"},
 		{COUNTER_upstream_slow_replaced_total, "stalled connections replaced"},

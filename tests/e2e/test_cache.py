@@ -776,6 +776,39 @@ def test_cache_directory_removed_under_the_daemon(env):
     expect_body(depot.fetch(URL), BODY)
 
 
+def test_index_removed_under_the_daemon(env):
+    """The log says so once, status as long as it lasts; put back, or made anew by a restart."""
+    env.origin.serve("/x.deb", BODY)
+    env.origin.serve("/y.deb", Pattern(5000, seed=5))
+    env.origin.serve("/z.deb", Pattern(6000, seed=6))
+    depot = env.depot()
+    expect_body(depot.fetch(URL), BODY)
+    depot.wait_idle()
+    assert depot.counter("index_lost") == 0
+    index, away = (os.path.join(depot.cache_dir, name) for name in ("index", "away"))
+    os.rename(index, away)
+    expect_body(depot.fetch("https://cuda.example/y.deb"), Pattern(5000, seed=5))
+    depot.wait_counter("index_lost", "==", 1)
+    depot.wait_log(f"{depot.cache_dir}/index was removed or replaced", "restart")
+    assert "cache_dir/index removed: restart" in depot.command("status")
+    os.rename(away, index)
+    expect_body(depot.fetch("https://cuda.example/z.deb"), Pattern(6000, seed=6))
+    depot.wait_counter("index_lost", "==", 0)
+    depot.restart()
+    for path, body in (("x", BODY), ("y", Pattern(5000, seed=5)), ("z", Pattern(6000, seed=6))):
+        expect_body(depot.fetch(f"https://cuda.example/{path}.deb"), body)
+        assert len(env.origin.requests(f"/{path}.deb")) == 1
+    shutil.rmtree(index)
+    os.mkdir(index)
+    env.origin.serve("/new.deb", Pattern(7000, seed=7))
+    expect_body(depot.fetch("https://cuda.example/new.deb"), Pattern(7000, seed=7))
+    depot.wait_counter("index_lost", "==", 1)
+    blobs = len(depot.blob_paths())
+    depot.restart()
+    depot.wait_counter("cache_blobs", "==", blobs)
+    assert depot.counter("index_lost") == 0
+
+
 def test_files_that_are_not_ours_are_left_alone(env):
     """A stray file in the cache directory is neither served nor removed."""
     depot = env.depot()

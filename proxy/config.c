@@ -447,6 +447,8 @@ config_check_together(struct config_loader *ld, const char *file)
 	if (ld->errors_n == 0 && c->listen.n + c->listen_tls.n + c->listen_transparent.n == 0)
 		config_report_together(ld, "listen: there is no address, and nothing would reach "
 		    "the depot: write one, such as :3142");
+	if (ld->errors_n == 0 && config_check_listeners(c, why) == CONFIG_BAD)
+		config_report_together(ld, why);
 	if (config_check_upstream(&c->upstream, why) == CONFIG_BAD)
 		config_report_together(ld, why);
 	if (config_check_tls(c, why) == CONFIG_BAD)

@@ -146,6 +146,89 @@ config_check_listen(const char *text, char *why)
 	    "machine's, or :port for all", config_quote(host).text);
 }
 
+/* One address of a listen option, which config_check_listen found good. */
+struct config_listener {
+	const char *text;
+	bool is_unix, is_any;		/* any: all addresses of its families */
+	uint64_t port;			/* 0: the system chooses, another one each time */
+	struct in6_addr addr;		/* IPv4 as ::ffff:a.b.c.d */
+};
+
+static struct config_listener
+config_listener_of(const char *text)
+{
+	struct config_listener l = {.text = text};
+	char host[INET6_ADDRSTRLEN + 8] = "::";
+	struct slice rest = slice_of(text), s;
+
+	l.is_unix = slice_starts(rest, SLICE("unix:"));
+	if (l.is_unix || !config_field_cut(&rest, &s))
+		return l;
+	(void)slice_read_number(rest, UINT16_MAX, &l.port);
+	if (s.n != 0 && s.p[0] == '[')
+		(void)snprintf(host, sizeof(host), "%.*s", (int)s.n - 2, s.p + 1);
+	else if (s.n != 0)
+		(void)snprintf(host, sizeof(host), "::ffff:%.*s", SLICE_ARG(s));
+	(void)inet_pton(AF_INET6, host, &l.addr);
+	l.is_any = IN6_IS_ADDR_UNSPECIFIED(&l.addr) || strcmp(host, "::ffff:0.0.0.0") == 0;
+	return l;
+}
+
+/* Does listening on a leave nothing of b? IPv6's "any" is IPv4's as well. */
+static bool
+config_listener_covers(const struct config_listener *a, const struct config_listener *b)
+{
+	if (a->is_unix || b->is_unix)
+		return strcmp(a->text, b->text) == 0;
+	if (a->port != b->port || a->port == 0)
+		return false;
+	if (a->is_any && (IN6_IS_ADDR_UNSPECIFIED(&a->addr) || IN6_IS_ADDR_V4MAPPED(&b->addr)))
+		return true;
+	return memcmp(&a->addr, &b->addr, sizeof(a->addr)) == 0;
+}
+
+/* The n-th address of the three options together, and its option; NULL behind the last. */
+static const char *
+config_listener_at(const struct config *c, size_t n, const char **key)
+{
+	*key = "listen";
+	if (n < c->listen.n)
+		return c->listen.v[n];
+	n -= c->listen.n;
+	*key = "listen_tls";
+	if (n < c->listen_tls.n)
+		return c->listen_tls.v[n];
+	n -= c->listen_tls.n;
+	*key = "listen_transparent";
+	return n < c->listen_transparent.n ? c->listen_transparent.v[n] : NULL;
+}
+
+enum config_verdict
+config_check_listeners(const struct config *c, char *why)
+{
+	struct config_listener all[CONFIG_LISTENERS_MAX];
+	const char *keys[CONFIG_LISTENERS_MAX], *text;
+	size_t i, j;
+
+	for (i = 0; (text = config_listener_at(c, i, &keys[i])) != NULL; i++) {
+		all[i] = config_listener_of(text);
+		for (j = 0; j < i; j++) {
+			if (!config_listener_covers(&all[j], &all[i]) &&
+			    !config_listener_covers(&all[i], &all[j]))
+				continue;
+			if (strcmp(all[j].text, text) == 0)
+				return config_say(CONFIG_BAD, why, "%s: \"%s\" is listed twice, here and in "
+				    "%s: remove one", keys[i], text, keys[j]);
+			return config_say(CONFIG_BAD, why, "%s: \"%s\" and \"%s\" of %s have an address and "
+			    "port in common: remove one, or write another port", keys[i], text, all[j].text,
+			    keys[j]);
+		}
+		if (i + 1 == CONFIG_LISTENERS_MAX)
+			break;
+	}
+	return CONFIG_GOOD;
+}
+
 enum config_verdict
 config_check_host(const char *text, char *why)
 {

@@ -29,7 +29,8 @@ enum config_verdict {
 	CONFIG_BAD,
 };
 
-enum { CONFIG_MAGIC = 0x436f4e66, CONFIG_WHY_BYTES = 512, CONFIG_SECTIONS_MAX = 64, CONFIG_PARENTS_MAX = 16 };
+enum { CONFIG_MAGIC = 0x436f4e66, CONFIG_WHY_BYTES = 512, CONFIG_SECTIONS_MAX = 64, CONFIG_PARENTS_MAX = 16,
+	CONFIG_LISTENERS_MAX = 32 };	/* as listener.c has */
 
 /* `why` (CONFIG_WHY_BYTES) is written unless GOOD or UNSET: "what is wrong: what to do". */
 typedef enum config_verdict config_check_f(const char *text, char *why);
@@ -118,6 +119,8 @@ config_check_f config_check_any, config_check_listen, config_check_host, config_
 	config_check_no_blank, config_check_connect_to, config_check_user;
 /* Rules about more than one option of an upstream's settings. */
 enum config_verdict config_check_upstream(const struct config_upstream *u, char *why);
+/* No address twice in the options that listen: the second could not be had. */
+enum config_verdict config_check_listeners(const struct config *c, char *why);
 /* Rules about more than one of the options for TLS towards clients. */
 enum config_verdict config_check_tls(const struct config *c, char *why);
 

@@ -5,6 +5,25 @@
 
 const char depot_version[] = APT_DEPOT_VERSION;
 
+enum {
+	DEPOT_OWN_FDS = 32,		/* logs, index, threads, listeners */
+	DEPOT_WORKER_FDS = 4,
+	DEPOT_SPARE_FDS = 224,		/* upstreams, bodies being written, read ahead; or half, if less */
+	DEPOT_LEAST_FDS = 32,		/* below this nothing would be got done */
+};
+
+uint64_t
+depot_room_for_connections(uint64_t open_files, uint64_t workers)
+{
+	uint64_t own = DEPOT_OWN_FDS + workers * DEPOT_WORKER_FDS, left;
+
+	if (open_files < own + DEPOT_LEAST_FDS)
+		return 0;
+	left = open_files - own;
+	left -= left / 2 < DEPOT_SPARE_FDS ? left / 2 : DEPOT_SPARE_FDS;
+	return left / 2;	/* a connection may hold its socket and a body */
+}
+
 bool
 depot_is_address(struct slice host)
 {

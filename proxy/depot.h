@@ -63,6 +63,9 @@ bool depot_parse_url(const struct depot *d, const char *word, struct arena *a,
 bool depot_parse_url_at(const struct depot *d, const char *word, struct arena *a, struct url *url,
     struct slice *at) MUSTCHECK;
 
+/* How many connections so many open files leave room for; 0: too few to serve at all. */
+uint64_t depot_room_for_connections(uint64_t open_files, uint64_t workers);
+
 /* Is the host written as an IP address, in any notation? */
 bool depot_is_address(struct slice host);
 

@@ -38,7 +38,6 @@ static const char doctor_default_url[] =
 
 enum {
 	DOCTOR_LISTENER_MS = 2000,
-	DOCTOR_SPARE_FDS = 256,		/* as main.c keeps back */
 };
 
 /* ---- the report ---- */
@@ -254,21 +253,20 @@ doctor_check_fs(struct doctor *d)
 static void
 doctor_check_descriptors(struct doctor *d)
 {
-	uint64_t wanted = 2 * d->config->max_connections + DOCTOR_SPARE_FDS;
+	uint64_t room;
 	struct rlimit r;
 
 	if (getrlimit(RLIMIT_NOFILE, &r) != 0)
 		return;
-	if (r.rlim_max >= wanted)
+	room = depot_room_for_connections(r.rlim_max, d->config->workers);
+	if (room >= d->config->max_connections)
 		doctor_say(d, DOCTOR_OK, "descriptors", NULL, "up to %llu open files",
 		    (unsigned long long)r.rlim_max);
 	else
 		doctor_say(d, DOCTOR_WARN, "descriptors", "LimitNOFILE= of the unit, --ulimit nofile= "
 		    "of docker, or a lower max_connections", "up to %llu open files here: room for "
 		    "%llu connections, not the %llu of max_connections", (unsigned long long)r.rlim_max,
-		    (unsigned long long)(r.rlim_max > DOCTOR_SPARE_FDS ?
-		    (r.rlim_max - DOCTOR_SPARE_FDS) / 2 : 0),
-		    (unsigned long long)d->config->max_connections);
+		    (unsigned long long)room, (unsigned long long)d->config->max_connections);
 }
 
 /* An address of `listen` as one to connect to. */

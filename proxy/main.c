@@ -37,9 +37,7 @@
 #include "proxy/upstream.h"
 #include "proxy/worker.h"
 
-enum { MAIN_SPARE_FDS = 256 };	/* for logs, index, pool, upstream */
-
-/* How many connections are possible: raises the limit on descriptors as far as the system lets us. */
+/* How many connections are possible, 0: none; raises the limit on descriptors as far as we may. */
 static unsigned
 main_room_for_connections(const struct depot *d, uint64_t wanted)
 {
@@ -53,11 +51,14 @@ main_room_for_connections(const struct depot *d, uint64_t wanted)
 		(void)setrlimit(RLIMIT_NOFILE, &r);
 		(void)getrlimit(RLIMIT_NOFILE, &r);
 	}
-	/* A connection may hold its socket and a body. */
-	allowed = r.rlim_cur > MAIN_SPARE_FDS * 2 ? (r.rlim_cur - MAIN_SPARE_FDS) / 2 : MAIN_SPARE_FDS / 2;
+	allowed = depot_room_for_connections(r.rlim_cur, d->config->workers);
 	if (allowed >= wanted)
 		return (unsigned)wanted;
-	if (d->max_connections != allowed)
+	if (allowed == 0)
+		log_error("the limit on open files, %llu, is too small to serve with %llu workers: raise it "
+		    "(ulimit -n, LimitNOFILE=), 1024 is a good minimum, or set fewer workers",
+		    (unsigned long long)r.rlim_cur, (unsigned long long)d->config->workers);
+	else if (d->max_connections != allowed)
 		log_notice("max_connections lowered to %llu: the limit on open files is %llu (ulimit "
 		    "-n, LimitNOFILE=)", (unsigned long long)allowed, (unsigned long long)r.rlim_cur);
 	return (unsigned)allowed;
@@ -262,12 +263,15 @@ main_apply(struct depot *d, const struct config *c)
 	const struct cache_conf cache = main_cache_conf(d, c);
 	const struct limits_conf limits = main_limits_conf(c);
 	char *why = NULL;
+	unsigned room;
 
 	if (!upstream_reload(d->upstream, c))
 		log_error("reload: the way upstream is kept as it was");
 	d->config = c;
 	d->route.https_upgrade = &c->https_upgrade;
-	d->max_connections = main_room_for_connections(d, c->max_connections);
+	room = main_room_for_connections(d, c->max_connections);
+	if (room != 0)
+		d->max_connections = room;
 	limits_set(d->limits, &limits);
 	cache_set_conf(d->cache, &cache);
 	if (!tlsconf_reload(d->tls, c, &why))
@@ -390,6 +394,8 @@ main_prepare(struct depot *d, struct confine *cf)
 	if (!confine_open_files(cf) || !confine_become_user(cf))
 		return false;
 	d->max_connections = main_room_for_connections(d, c->max_connections);
+	if (d->max_connections == 0)
+		return false;
 	d->route.https_upgrade = &c->https_upgrade;
 	d->route.is_self = main_is_self;
 	d->route.is_self_arg = d;

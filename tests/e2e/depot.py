@@ -74,6 +74,7 @@ class Depot:
         self.config_path = None     # a file in place of -o: see use_file
         self.sections = ""          # that the file ends with
         self.file_limit = None
+        self.open_files = None
         self.process = None
         os.makedirs(path, exist_ok=True)
         self.options = {
@@ -129,6 +130,8 @@ class Depot:
         def limit():
             if self.file_limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_limit, self.file_limit))
+            if self.open_files is not None:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (self.open_files, self.open_files))
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, preexec_fn=limit)

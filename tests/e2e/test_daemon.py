@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """The program itself: configuration errors, start, signals, logs."""
+import contextlib
 import fcntl
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -111,6 +113,32 @@ read_timeout = 500ms
     started = time.monotonic()
     assert depot.fetch("https://one.example/x.deb").status == 504
     assert time.monotonic() - started < 10 * SLOW, "the section's read_timeout has no effect"
+
+
+def test_few_open_files(env):
+    """No more connections are promised than there are descriptors; too few for any are refused."""
+    env.origin.serve("/x.deb", b"data")
+    depot = env.new_depot(workers=2)
+    depot.open_files = 100
+    depot.start()
+    room = int(re.search(r"max_connections lowered to (\d+): the limit on open files is 100",
+                         depot.log_text()).group(1))
+    assert 8 <= room <= 30, room
+    with contextlib.ExitStack() as stack:
+        held = []
+        for _ in range(room):
+            held.append(stack.enter_context(depot.conn()))
+            assert held[-1].get("/-/healthz").status == 200
+        assert depot.get("/-/healthz").status == 503
+        expect_body(held[0].get("http://HTTPS///cuda.example/x.deb"), b"data")
+        assert "Too many open files" not in depot.log_text()
+    depot.stop()
+    done = subprocess.run(depot.arguments(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, timeout=15 * SLOW, check=False,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)))
+    assert done.returncode == 1, done
+    assert "the limit on open files, 40, is too small" in done.stdout, done.stdout
+    assert "LimitNOFILE=" in done.stdout, done.stdout
 
 
 def test_version_and_help(_env):

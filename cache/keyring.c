@@ -266,8 +266,8 @@ keyring_read_dir(struct keyring *k, const char *dir, char why[KEYRING_WHY_BYTES]
 
 	why[0] = '\0';
 	if (buf == NULL || d == NULL) {
-		(void)snprintf(why, KEYRING_WHY_BYTES, "%.128s can't be read: %s", dir,
-		    strerror(errno));
+		(void)snprintf(why, KEYRING_WHY_BYTES, "%.128s can't be read: %s%s", dir, strerror(errno),
+		    errno == EACCES ? ": let the depot's user read it, and the files in it" : "");
 		goto out;
 	}
 	while ((de = readdir(d)) != NULL && seen_n < KEYRING_FILES_MAX) {

@@ -12,6 +12,8 @@
  * and whoever asks keeps the generation that it has.
  */
 #include "cache/sign_priv.h"
+
+#include "cache/keyring.h"
 #include "include/counter.h"
 #include "include/log.h"
 
@@ -216,6 +218,25 @@ sign_verify(struct sign *s, const struct sign_input *in, struct sign_result *out
 }
 
 /* ---- life ---- */
+
+bool
+sign_keys_ok(const char *keyring_dir, char why[SIGN_WORDS_BYTES])
+{
+	char words[KEYRING_WHY_BYTES] = "";
+	struct keyring keys = {0};
+	bool ok;
+
+	if (keyring_dir[0] != '/') {
+		(void)snprintf(why, SIGN_WORDS_BYTES, "%.128s does not begin with /", keyring_dir);
+		return false;
+	}
+	if (access(keyring_dir, R_OK | X_OK) != 0 && errno == EACCES)
+		return true;
+	ok = keyring_read_dir(&keys, keyring_dir, words);
+	keyring_fini(&keys);
+	(void)snprintf(why, SIGN_WORDS_BYTES, "%s", words);
+	return ok;
+}
 
 /* The first answer is that of a try without any signature. */
 static bool

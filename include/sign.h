@@ -68,6 +68,11 @@ struct sign;
  */
 bool sign_start(struct sign **s_p, const struct sign_conf *conf, char **why_p) MUSTCHECK;
 void sign_stop(struct sign **s_p);
+/*
+ * Is there a key in the directory, as far as we may look? False: why says what is wrong. For the
+ * configuration: the helper, which may be another user, looks for itself.
+ */
+bool sign_keys_ok(const char *keyring_dir, char why[SIGN_WORDS_BYTES]) MUSTCHECK;
 /* Any thread that may wait, for SIGN_TIMEOUT_MS and a little; one request at a time. */
 enum sign_verdict sign_verify(struct sign *s, const struct sign_input *in,
     struct sign_result *out);

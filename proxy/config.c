@@ -13,6 +13,7 @@
 #include "proxy/config_priv.h"
 
 #include "include/obj.h"
+#include "include/sign.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -391,6 +392,26 @@ config_default_cache_dir(void)
 	return path;
 }
 
+/* verify_signatures needs keys. A running depot's stay as they are, and may be out of its reach. */
+static void
+config_check_keys(struct config_loader *ld)
+{
+	char why[SIGN_WORDS_BYTES] = "";
+	struct config *c = ld->c;
+
+	if (!c->verify_signatures)
+		return;
+	if (c->keyring_dir == NULL) {
+		config_turn_to(ld, OPTION_verify_signatures);
+		config_report(ld, true, "keyring_dir", "verify_signatures = yes needs it: name the "
+		    "directory that holds the repositories' public keys");
+	} else if (ld->was == NULL && !sign_keys_ok(c->keyring_dir, why)) {
+		config_turn_to(ld, OPTION_keyring_dir);
+		config_report(ld, true, "keyring_dir", "%s: verify_signatures = yes needs a directory with "
+		    "the repositories' public keys, *.gpg or *.asc: name it, such as /etc/apt/keyrings", why);
+	}
+}
+
 /* Fills in what the machine decides. */
 static void
 config_resolve(struct config_loader *ld)
@@ -407,11 +428,7 @@ config_resolve(struct config_loader *ld)
 			config_report(ld, true, "cache_dir", "there is no default without "
 			    "HOME: set it");
 	}
-	if (c->verify_signatures && c->keyring_dir == NULL) {
-		config_turn_to(ld, OPTION_verify_signatures);
-		config_report(ld, true, "keyring_dir", "verify_signatures = yes needs it: name the "
-		    "directory that holds the repositories' public keys");
-	}
+	config_check_keys(ld);
 	if (c->segment_min < CONFIG_SEGMENT_MIN)
 		c->segment_min = CONFIG_SEGMENT_MIN;
 	if (c->workers == 0) {

@@ -252,6 +252,19 @@ config_check_access_log(const char *text, char *why)
 	return strcmp(text, "off") == 0 || strcmp(text, "no") == 0 ? CONFIG_UNSET : CONFIG_GOOD;
 }
 
+enum config_verdict
+config_check_cache_dir(const char *text, char *why)
+{
+	struct stat st;
+	int err = stat(text, &st) != 0 ? errno : S_ISDIR(st.st_mode) ? 0 : ENOTDIR;
+
+	/* What is not there is made, and what can't be looked at is another user's matter. */
+	if (err != ENOTDIR && err != ELOOP && err != ENAMETOOLONG)
+		return CONFIG_GOOD;
+	return config_say(CONFIG_BAD, why, "\"%s\" can't be a directory (%s): name one, or where one "
+	    "can be made", config_quote(slice_of(text)).text, strerror(err));
+}
+
 /* A regular file open for reading, or NULL and why. Anything else could block us for ever. */
 static FILE *
 config_file_open(const char *path, struct stat *st, char *why)

@@ -109,11 +109,6 @@ doctor_check_dir(struct doctor *d)
 			    "%s: %s", dir, strerror(errno));
 		return false;
 	}
-	if (!S_ISDIR(st.st_mode)) {
-		doctor_say(d, DOCTOR_FAIL, "cache_dir", "cache_dir = /another/directory",
-		    "%s is no directory", dir);
-		return false;
-	}
 	if (st.st_mode & S_IWOTH)
 		doctor_say(d, DOCTOR_FAIL, "cache_dir", "chmod o-w on it",
 		    "%s may be written by everybody (mode %03o): anyone on this machine could "

@@ -180,6 +180,8 @@ static const struct {
 	{"connect_to=a:443:b:1:2", "not HOST:PORT:ADDRESS:PORT"},
 	{"connect_to=a:443:b:0", "not HOST:PORT:ADDRESS:PORT"},
 	{"connect_to=a:443:::1:8443", "not HOST:PORT:ADDRESS:PORT"},
+	{"cache_dir=/etc/passwd", "cache_dir: \"/etc/passwd\" can't be a directory"},
+	{"cache_dir=/etc/passwd/depot", "(Not a directory): name one"},
 	{"ca_file=/nonexistent/ca.pem", "/nonexistent/ca.pem can't be read (No such file"},
 	{"ca_file=/dev/null", "can't be read"},
 	{"ca_file=/", "can't be read (Is a directory)"},
@@ -732,15 +734,32 @@ END_TEST
 
 START_TEST(test_signatures_need_keys)
 {
-	char verify[] = "verify_signatures=yes", keys[] = "keyring_dir=/etc/apt/keyrings";
+	static const char armour[] = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENBA==\n"
+	    "-----END PGP PUBLIC KEY BLOCK-----\n";
+	char verify[] = "verify_signatures=yes", dir[] = "/tmp/check_keys.XXXXXX", keys[64], file[64];
 	char *settings[] = {verify, keys};
 	struct config *c = load(NULL, settings, 1);
+	FILE *out;
 
 	ck_assert_ptr_null(c);
 	ck_assert_ptr_nonnull(strstr(config_errors, "keyring_dir"));
+	ck_assert_ptr_nonnull(mkdtemp(dir));
+	snprintf(keys, sizeof(keys), "keyring_dir=%s", dir);
+	ck_assert_ptr_null(load(NULL, settings, 2));
+	ck_assert_ptr_nonnull(strstr(config_errors, "-o: keyring_dir: /tmp/check_keys."));
+	ck_assert_ptr_nonnull(strstr(config_errors, "has no *.gpg or *.asc: "));
+	ck_assert_ptr_null(load("\nkeyring_dir = /nonexistent\n", settings, 1));
+	ck_assert_ptr_nonnull(strstr(config_errors, "x.conf:2: keyring_dir: /nonexistent can't be read"));
+	snprintf(file, sizeof(file), "%s/a.asc", dir);
+	out = fopen(file, "w");
+	ck_assert_ptr_nonnull(out);
+	fputs(armour, out);
+	fclose(out);
 	c = load(NULL, settings, 2);
-	ck_assert_ptr_nonnull(c);
+	ck_assert_msg(c != NULL, "%s", config_errors);
 	config_free(&c);
+	unlink(file);
+	rmdir(dir);
 }
 END_TEST
 

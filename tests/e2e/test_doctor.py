@@ -332,7 +332,7 @@ def test_this_machine(env):
     path = os.path.join(env.path, "file")
     with open(path, "w", encoding="ascii"):
         pass
-    doctor(depot, url, cache_dir=path).expect("cache_dir", "FAIL", "no directory")
+    doctor(depot, url, cache_dir=path).expect("config", "FAIL", "can't be a directory")
     doctor(depot, url, listen=f"127.0.0.1:{env.origin.plain_port}").expect(
         "listen", "FAIL", "something else")
     report = doctor(depot, url, no_such_key="1")

@@ -45,15 +45,6 @@ config_check_any(const char *text, char *why)
 	return CONFIG_GOOD;
 }
 
-enum config_verdict
-config_check_no_blank(const char *text, char *why)
-{
-	if (strpbrk(text, " \t") == NULL)
-		return CONFIG_GOOD;
-	return config_say(CONFIG_BAD, why, "\"%s\" has a blank: write commas between members",
-	    config_quote(slice_of(text)).text);
-}
-
 /* Digits that make a port from `least` to 65535? */
 static bool
 config_port_ok(struct slice s, unsigned least)
@@ -402,6 +393,54 @@ config_userinfo_ok(struct slice s)
 			return false;
 	}
 	return true;
+}
+
+/* A name below which hosts can be; digits and dots alone are no name, whatever they are. */
+static bool
+config_domain_ok(struct slice s)
+{
+	size_t i;
+	bool is_name = false;
+
+	if (slice_starts(s, SLICE("*")))
+		s = slice_skip(s, 1);
+	if (slice_starts(s, SLICE(".")))
+		s = slice_skip(s, 1);
+	if (!config_host_ok(s) || s.p[0] == '.' || s.p[0] == '[' || s.p[s.n - 1] == '.' ||
+	    memmem(s.p, s.n, "..", 2) != NULL)
+		return false;
+	for (i = 0; i < s.n; i++)
+		is_name |= s.p[i] != '.' && (s.p[i] < '0' || s.p[i] > '9');
+	return is_name;
+}
+
+enum config_verdict
+config_check_no_proxy(const char *text, char *why)
+{
+	struct slice s = slice_of(text), rest = s, host;
+	struct cidrset one = {NULL, 0};
+
+	if (strpbrk(text, " \t") != NULL)
+		return config_say(CONFIG_BAD, why, "\"%s\" has a blank: write commas between members",
+		    config_quote(s).text);
+	if (slice_eq(s, SLICE("*")) || config_domain_ok(s))
+		return CONFIG_GOOD;
+	if (s.n > 2 && s.p[0] == '[' && s.p[s.n - 1] == ']')
+		s = (struct slice){s.p + 1, s.n - 2};
+	if (cidrset_add(&one, s)) {
+		cidrset_fini(&one);
+		return CONFIG_GOOD;
+	}
+	if (config_field_cut(&rest, &host) && config_host_ok(host) && config_port_ok(rest, 0))
+		return config_say(CONFIG_BAD, why, "\"%s\" has a port, which is not looked at: write the "
+		    "host alone", config_quote(slice_of(text)).text);
+	if (strspn(text, "0123456789.*:/[]") == strlen(text) ||
+	    (strchr(text, '/') != NULL && strstr(text, "://") == NULL))
+		return config_say(CONFIG_BAD, why, "\"%s\" is not a whole address, nor a CIDR: write "
+		    "members such as 10.0.0.7, 10.0.0.0/8 or fd00::/8", config_quote(slice_of(text)).text);
+	return config_say(CONFIG_BAD, why, "\"%s\" is not a host: write members such as example.com, "
+	    "for all that is below it, too, 10.0.0.0/8 or *, without http:// and without a dot at the "
+	    "end", config_quote(slice_of(text)).text);
 }
 
 enum config_verdict

@@ -116,7 +116,7 @@ struct config_quoted config_quote(struct slice value);
 config_check_f config_check_any, config_check_listen, config_check_host, config_check_log_file,
 	config_check_access_log, config_check_ca_file, config_check_cert_file,
 	config_check_key_file, config_check_auth_file, config_check_parent_proxy,
-	config_check_no_blank, config_check_connect_to, config_check_user, config_check_cache_dir;
+	config_check_no_proxy, config_check_connect_to, config_check_user, config_check_cache_dir;
 /* Rules about more than one option of an upstream's settings. */
 enum config_verdict config_check_upstream(const struct config_upstream *u, char *why);
 /* No address twice in the options that listen: the second could not be had. */

@@ -157,7 +157,7 @@ confine_open_files(struct confine *cf)
 	confine_make_file(cf, c->log_file);
 	confine_make_file(cf, c->access_log);
 	if (c->pid_file != NULL) {
-		cf->pid_fd = open(c->pid_file, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
+		cf->pid_fd = open(c->pid_file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 		if (cf->pid_fd < 0)
 			log_warning("pid_file %s: %s", c->pid_file, strerror(errno));
 	}
@@ -170,21 +170,33 @@ confine_write_pid(struct confine *cf)
 	char text[32];
 	int n = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 
-	cf->pid_is_ours = true;
 	if (cf->pid_fd >= 0 && (ftruncate(cf->pid_fd, 0) != 0 ||
 	    pwrite(cf->pid_fd, text, (size_t)n, 0) != n))
 		log_warning("pid_file %s: %s", cf->config->pid_file, strerror(errno));
 }
 
+/* Is pid_file still the file that we opened, with our number in it or none? */
+static bool
+confine_pid_is_ours(const struct confine *cf)
+{
+	struct stat is, was;
+	char text[32];
+	ssize_t n = pread(cf->pid_fd, text, sizeof(text) - 1, 0);
+
+	if (n < 0 || fstat(cf->pid_fd, &was) != 0 || lstat(cf->config->pid_file, &is) != 0 ||
+	    is.st_dev != was.st_dev || is.st_ino != was.st_ino)
+		return false;
+	text[n] = '\0';
+	return n == 0 || strtol(text, NULL, 10) == (long)getpid();
+}
+
 void
 confine_remove_pid(struct confine *cf)
 {
-	struct stat st;
-
 	if (cf->pid_fd < 0)
 		return;
-	/* A start that was refused leaves the running depot's alone. */
-	if (!cf->pid_is_ours && (fstat(cf->pid_fd, &st) != 0 || st.st_size > 0))
+	/* A start that was refused leaves the running depot's alone, and so does who was overwritten. */
+	if (!confine_pid_is_ours(cf))
 		log_debug("pid_file %s is another one's", cf->config->pid_file);
 	/* Where the user may not remove it, it is at least empty. */
 	else if (ftruncate(cf->pid_fd, 0) != 0 || unlink(cf->config->pid_file) != 0)

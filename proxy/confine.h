@@ -22,7 +22,6 @@ struct confine {
 	uid_t uid;
 	gid_t gid;
 	int pid_fd;			/* of pid_file; -1: none */
-	bool pid_is_ours;		/* our number is, or is to be, in it */
 	char report[SANDBOX_REPORT_BYTES];	/* what the sandbox came to; "" off */
 };
 

@@ -224,6 +224,23 @@ def test_cache_directory_in_use(env):
         assert int(file.read()) == depot.process.pid
 
 
+def test_pid_file_of_two(env):
+    """Who stops removes its own number; what another wrote over it, or put in its place, stays."""
+    pid_file = os.path.join(env.path, "pid")
+    first = env.depot(pid_file=pid_file)
+    for replace in (False, True):
+        if replace:
+            os.remove(pid_file)
+        other = env.depot(pid_file=pid_file)
+        number = other.process.pid
+        first.stop()
+        with open(pid_file, encoding="ascii") as file:
+            assert int(file.read()) == number
+        first = other
+    first.stop()
+    assert not os.path.exists(pid_file)
+
+
 def test_unusable_cache_directory(env):
     """A file in its place, a path below a file, a place that cannot be written: exit 1, named."""
     file = write(env, "not a directory", "file")

@@ -109,17 +109,19 @@ control_find(const char *cache_dir)
 {
 	const struct timeval patience = {.tv_sec = CONTROL_PATIENCE_MS / 1000};
 	const struct timespec instant = {.tv_nsec = 50000000};
-	int64_t until_ms = clock_mono_ms() + CONTROL_PATIENCE_MS;
+	int64_t since_ms = clock_mono_ms(), waited_ms;
 	char pid[32];
 	int fd, err;
 
 	while ((fd = control_connect(cache_dir)) < 0) {
 		err = errno;
-		if ((err != ENOENT && err != ECONNREFUSED) || !control_holder(cache_dir, pid)) {
+		waited_ms = clock_mono_ms() - since_ms;
+		if ((err != ENOENT && err != ECONNREFUSED) || (waited_ms >= CONTROL_GRACE_MS &&
+		    !control_holder(cache_dir, pid))) {
 			errno = err;
 			return -1;
 		}
-		if (clock_mono_ms() >= until_ms) {
+		if (waited_ms >= CONTROL_PATIENCE_MS) {
 			errno = EAGAIN;
 			return -1;
 		}
@@ -252,17 +254,15 @@ control_send_request(int fd, const struct cmd_call *call, int passed)
 	return true;
 }
 
-/* Copies frames until the exit status; CMD_FAILED when there is none, CMD_USAGE when nothing came. */
+/* Copies frames until the exit status; CMD_FAILED when there is none. */
 static int
-control_copy_reply(int fd, const char *cache_dir, FILE *out)
+control_copy_reply(int fd, FILE *out)
 {
 	const struct timeval for_ever = {0};
 	static uint8_t buf[CONTROL_FRAME_MAX];
 	uint8_t head[CONTROL_FRAME_HEAD];
 	uint32_t n;
 
-	if (recv(fd, head, 1, MSG_PEEK) < 0 && errno == EAGAIN)
-		return control_explain_connect(cache_dir, errno);
 	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever));
 	while (control_recv(fd, head, sizeof(head))) {
 		n = control_get_u32(head + 1);
@@ -289,12 +289,30 @@ control_copy_reply(int fd, const char *cache_dir, FILE *out)
 static int
 control_ask_into(const struct cmd_call *call, const char *cache_dir, int passed, FILE *out)
 {
-	int status = CMD_FAILED, fd = control_find(cache_dir);
+	int status = CMD_FAILED, fd, tries = 0, err;
+	char kind;
+	ssize_t k;
 
-	if (fd < 0)
-		return control_explain_connect(cache_dir, errno);
-	if (control_send_request(fd, call, passed))
-		status = control_copy_reply(fd, cache_dir, out);
+	for (;;) {
+		fd = control_find(cache_dir);
+		if (fd < 0)
+			return control_explain_connect(cache_dir, errno);
+		if (!control_send_request(fd, call, passed))
+			break;
+		k = recv(fd, &kind, 1, MSG_PEEK);
+		err = errno;
+		if (k > 0)
+			status = control_copy_reply(fd, out);
+		else if (k < 0 && err == EAGAIN)
+			status = control_explain_connect(cache_dir, err);
+		else if (tries++ < CONTROL_TRIES_MAX) {
+			/* It stops, and has not begun with this: perhaps another one comes. */
+			(void)close(fd);
+			continue;
+		} else
+			(void)fputs("apt-depot: the depot did not take the command; its log says why\n", stderr);
+		break;
+	}
 	(void)close(fd);
 	return status;
 }

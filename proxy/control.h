@@ -24,6 +24,8 @@ enum {
 	CONTROL_WORDS_MAX = 256,
 	CONTROL_FRAME_MAX = 1 << 20,
 	CONTROL_FRAME_HEAD = 5,
+	CONTROL_TRIES_MAX = 3,
+	CONTROL_GRACE_MS = 250,		/* for one whose port is bound, and which has no lock yet */
 	CONTROL_PATIENCE_MS = 10000,	/* for a depot that starts or stops, and for its first frame */
 };
 #define CONTROL_SOCKET "admin.sock"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Copyright (c) 2026 the apt-depot contributors
 """Commands: those that ask the running depot through admin.sock, and those that need none."""
+import contextlib
 import hashlib
 import json
 import os
@@ -76,12 +77,13 @@ def test_while_the_depot_starts_and_stops(env):
     gate = env.origin.gate()
     env.origin.serve("/slow", Answer(b"slow", gate=gate, close=True))
     depot = env.new_depot()
+    lock = os.path.join(depot.cache_dir, "lock")
     for _ in range(5):
         process = subprocess.Popen(depot.arguments(), stderr=subprocess.DEVNULL)
-        def is_bound():
-            with socket.socket() as sock:
-                return sock.connect_ex(("127.0.0.1", depot.port)) == 0
-        wait_until(is_bound, "the port is bound")
+        def is_locked():
+            with contextlib.suppress(FileNotFoundError), open(lock, encoding="ascii") as file:
+                return file.read() == f"{process.pid}\n"
+        wait_until(is_locked, "the directory is the depot's")
         ok(depot.try_command("status"))
         with depot.conn() as conn:
             conn.ask("http://cuda.example/slow")

@@ -380,6 +380,7 @@ release_new_raw(struct release_work *w)
 static enum reason
 release_read_file(struct release_work *w, struct slice line)
 {
+	struct slice whole = release_trim(line);
 	struct slice digest = release_next_word(&line), size = release_next_word(&line);
 	struct slice path = release_trim(line);
 	const char *name = release_algos[w->section].name.p;
@@ -395,7 +396,8 @@ release_read_file(struct release_work *w, struct slice line)
 	if (!slice_read_hex(digest, raw->digest, release_algos[w->section].digest_bytes) ||
 	    !slice_read_number(size, RELPATH_SIZE_MAX, &raw->size_bytes))
 		return release_refuse(w, REASON_RELEASE_BAD,
-		    "a line of %s is no digest, size and path: \"%.60s\"", name, digest.p);
+		    "a line of %s is no digest, size and path: \"%.*s\"", name,
+		    whole.n > 60 ? 60 : (int)whole.n, whole.p);
 	raw->path = (struct slice){path.p, 0};
 	/* The path lies in the work buffer, which is ours to write to. */
 	raw->path.n = relpath_clean(w->buf + (path.p - w->buf), path.n);
@@ -655,11 +657,10 @@ release_parse(struct release **r_p, const void *text, size_t n, char *why, size_
 		return release_refuse(&w, REASON_NOT_A_RELEASE, "it is longer than %d MiB",
 		    RELEASE_TEXT_MAX >> 20);
 	OBJ_NEW(w.r, RELEASE_MAGIC);
-	w.buf = malloc(n + 2);		/* a last line may get its end, and a NUL for words */
+	w.buf = malloc(n + 1);		/* a last line may get its end */
 	if (w.r != NULL && w.buf != NULL) {
 		w.r->date_s = w.r->valid_until_s = RELEASE_NO_TIME;
 		r = release_copy_text(&w, (struct slice){text, n});
-		w.buf[w.n] = '\0';
 	}
 	if (r == REASON_OK)
 		r = release_read_lines(&w);

@@ -149,6 +149,7 @@ static const struct {
 	{DATE "SHA256:\n " A256 " 0x10 P\n", REASON_RELEASE_BAD, "no digest"},
 	{DATE "SHA256:\n " A256 " 99999999999999999999 P\n", REASON_RELEASE_BAD, "no digest"},
 	{DATE "SHA256:\n " A256 " P\n", REASON_RELEASE_BAD, "no digest"},
+	{DATE "SHA256:\n abc 10 P\n " A256 " 10 Q\n", REASON_RELEASE_BAD, "path: \"abc 10 P\""},
 	{DATE "SHA256:\n " A256 " 10\n", REASON_RELEASE_BAD, "not relative"},
 	{DATE "SHA256:\n " A256 " 10 /etc/passwd\n", REASON_RELEASE_BAD, "\"/etc/passwd\""},
 	{DATE "SHA256:\n " A256 " 10 ../x\n", REASON_RELEASE_BAD, "not relative"},

@@ -250,7 +250,7 @@ page_make_ca(FILE *out, const struct page_facts *f, struct page *page)
 
 	if (f->ca != NULL) {
 		page->type = "application/x-pem-file";
-		(void)snprintf(url, sizeof(url), "http%s://%s", f->tls ? "s" : "", f->host);
+		(void)snprintf(url, sizeof(url), "%s%s", page_scheme(f), f->host);
 		ca_print(out, f->ca, f->intercept_hosts, url);
 		return;
 	}

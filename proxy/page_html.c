@@ -410,21 +410,27 @@ page_put_flights(FILE *out, const struct page_facts *f)
 		    f->flights_n - f->flights_shown);
 }
 
+/* Where this client reaches the depot, as a URL without a path. */
+static void
+page_put_address(FILE *out, const struct page_facts *f)
+{
+	(void)fputs(page_scheme(f), out);
+	page_put_html(out, slice_of(f->host));
+}
+
 /* The lines that every client needs. */
 static void
 page_put_setup(FILE *out, const struct page_facts *f)
 {
-	struct slice host = slice_of(f->host);
-
 	(void)fputs("<h3>apt, one line</h3>\n"
-	    "<pre>echo &#39;Acquire::http::Proxy &quot;http://", out);
-	page_put_html(out, host);
+	    "<pre>echo &#39;Acquire::http::Proxy &quot;", out);
+	page_put_address(out, f);
 	(void)fputs("&quot;;&#39; | sudo tee /etc/apt/apt.conf.d/01apt-depot</pre>\n"
 	    "<h3>CUDA&#39;s repository, cached</h3>\n<pre>deb "
 	    "[signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] "
 	    PAGE_CUDA_URL "/ /</pre>\n"
-	    "<h3>docker build</h3>\n<pre>docker build --build-arg http_proxy=http://", out);
-	page_put_html(out, host);
+	    "<h3>docker build</h3>\n<pre>docker build --build-arg http_proxy=", out);
+	page_put_address(out, f);
 	(void)fputs(" .</pre>\n", out);
 	if (f->loopback)
 		(void)fputs("<p class=\"dim\">In a build container this address means the "
@@ -456,7 +462,7 @@ page_html_dashboard(FILE *out, const struct page_facts *f)
 
 /* ---- usage ---- */
 
-/* A row of the table of URL forms: before, http://, host, after. */
+/* A row of the table of URL forms. */
 static void
 page_put_form(FILE *out, const char *before, const char *host, const char *after, const char *what)
 {
@@ -473,9 +479,9 @@ page_put_forms(FILE *out, const struct page_facts *f)
 	    "How to write https://host/path: fetched over TLS and cached. Needs the proxy line.");
 	page_put_form(out, "http://", "host", "/path",
 	    "Fetched over plain http and cached. Needs the proxy line.");
-	page_put_form(out, "http://", f->host, "/HTTPS///host/path",
+	page_put_form(out, page_scheme(f), f->host, "/HTTPS///host/path",
 	    "Fetched over TLS and cached, without a proxy line.");
-	page_put_form(out, "http://", f->host, "/host/path",
+	page_put_form(out, page_scheme(f), f->host, "/host/path",
 	    "Fetched over plain http and cached, without a proxy line.");
 	if (f->ca != NULL)
 		page_put_form(out, "https://", "intercepted host", "/path",
@@ -490,16 +496,14 @@ page_put_forms(FILE *out, const struct page_facts *f)
 static void
 page_put_dockerfile(FILE *out, const struct page_facts *f)
 {
-	struct slice host = slice_of(f->host);
-
 	(void)fputs("<h2>In a Dockerfile</h2>\n"
 	    "<p>Nothing of the depot stays in the image with the build argument "
 	    "<code>http_proxy</code>, which docker knows without an <code>ARG</code> line:</p>\n"
-	    "<pre>docker build --build-arg http_proxy=http://", out);
-	page_put_html(out, host);
+	    "<pre>docker build --build-arg http_proxy=", out);
+	page_put_address(out, f);
 	(void)fputs(" .</pre>\n<p>Or for apt alone:</p>\n<pre>RUN echo &#39;Acquire::http::Proxy "
-	    "&quot;http://", out);
-	page_put_html(out, host);
+	    "&quot;", out);
+	page_put_address(out, f);
 	(void)fputs("&quot;;&#39; &gt; /etc/apt/apt.conf.d/01apt-depot</pre>\n"
 	    "<p>And the source:</p>\n<pre>RUN echo &quot;deb "
 	    "[signed-by=/usr/share/keyrings/cuda-archive-keyring.gpg] "
@@ -515,23 +519,21 @@ page_put_dockerfile(FILE *out, const struct page_facts *f)
 void
 page_html_usage(FILE *out, const struct page_facts *f)
 {
-	struct slice host = slice_of(f->host);
-
 	page_put_top(out, "apt-depot: usage information", 0);
 	(void)fputs("<header><h1>apt-depot</h1><span class=\"dim\">a cache for apt repositories, "
 	    "TLS ones included</span></header>\n<nav><a href=\"/-/\">Dashboard</a>"
 	    "<a href=\"/-/apt.conf\">apt.conf</a></nav>\n<p>This is a proxy for package "
 	    "managers, not a web site. It runs; this page says how to use it.</p>\n"
 	    "<h2>Point apt here</h2>\n"
-	    "<pre>echo &#39;Acquire::http::Proxy &quot;http://", out);
-	page_put_html(out, host);
+	    "<pre>echo &#39;Acquire::http::Proxy &quot;", out);
+	page_put_address(out, f);
 	(void)fputs("&quot;;&#39; | sudo tee /etc/apt/apt.conf.d/01apt-depot</pre>\n", out);
 	page_put_forms(out, f);
 	page_put_dockerfile(out, f);
 	(void)fputs("<h2>See that it works</h2>\n<p>Run <code>apt-get update</code> and look at "
 	    "the <a href=\"/-/\">dashboard</a>, or ask for one file and read the "
-	    "<code>Cache-Status</code> field:</p>\n<pre>curl -sI -x http://", out);
-	page_put_html(out, host);
+	    "<code>Cache-Status</code> field:</p>\n<pre>curl -sI -x ", out);
+	page_put_address(out, f);
 	(void)fputs(" " PAGE_CUDA_URL "/InRelease</pre>\n"
 	    "<footer class=\"dim\"><small>apt-depot ", out);
 	page_put_html(out, slice_of(f->version));

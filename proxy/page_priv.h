@@ -47,6 +47,13 @@ struct page_facts {
 	int64_t now_ms;			/* of the monotonic clock */
 };
 
+/* What a URL of the depot begins with for this client. */
+static inline const char *
+page_scheme(const struct page_facts *f)
+{
+	return f->tls ? "https://" : "http://";
+}
+
 /* Everything but what a request brings. */
 void page_facts_init(struct page_facts *f, const struct depot *d, int64_t now_s);
 void page_facts_fini(struct page_facts *f);

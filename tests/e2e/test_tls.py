@@ -516,6 +516,9 @@ def test_listener_pages_and_hits(env):
         assert conn.read().body == body.slice((20 << 20) - 10, 20 << 20)
         apt = get_inside(conn, "/-/apt.conf", host="depot.test:3143").text
         assert 'Proxy "https://depot.test:3143";' in apt, apt
+        for page in ("/", "/-/"):
+            html = get_inside(conn, page, host="depot.test:3143").text
+            assert "https://depot.test:3143" in html and "http://depot.test" not in html, html
 
 
 def test_listener_ends_in_order(env):

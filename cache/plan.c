@@ -23,7 +23,7 @@ static const uint64_t PLAN_MODEL_MAX = UINT64_C(2) << 30;
 struct plan {
 	uint32_t magic;
 	struct plan_conf conf;		/* its text is in `words` */
-	char words[512];
+	char *words;
 	struct release *release;
 	unsigned lists_n;
 	const struct release_file *lists[PLAN_LISTS_MAX];
@@ -38,18 +38,22 @@ struct plan *
 plan_new(const struct plan_conf *conf)
 {
 	struct plan *p;
+	size_t words_n = conf->arch.n + conf->components.n + 2;	/* with a NUL behind each */
 	struct arena a;
 
 	OBJ_NEW(p, PLAN_MAGIC);
 	if (p == NULL)
 		return NULL;
-	arena_init(&a, p->words, sizeof(p->words));
 	p->conf = *conf;
+	p->words = malloc(words_n);
+	p->model = closure_new(PLAN_MODEL_MAX);
+	if (p->words == NULL || p->model == NULL) {
+		plan_free(&p);
+		return NULL;
+	}
+	arena_init(&a, p->words, words_n);
 	p->conf.arch = arena_copy(&a, conf->arch);
 	p->conf.components = arena_copy(&a, conf->components);
-	p->model = closure_new(PLAN_MODEL_MAX);
-	if (p->model == NULL)
-		plan_free(&p);
 	return p;
 }
 
@@ -66,6 +70,7 @@ plan_free(struct plan **p_p)
 	closure_free(&p->model);
 	release_free(&p->release);
 	free(p->roots);
+	free(p->words);
 	OBJ_FREE(p);
 }
 

@@ -83,6 +83,9 @@ def test_dists_then_origin_gone(env):
     assert f"{len(NAMES)} of them were before" in text, text
     text = warm(depot, base, "--suite", repo.suite, "--arch", "riscv64", "cuda", status=1)
     assert "lists no Packages of architecture riscv64" in text, text
+    text = warm(depot, base, "--suite", repo.suite, "--arch", repo.workshop.arch, "--component",
+                ",".join(f"component-{i}" for i in range(50)), "cuda", status=1)
+    assert "in component component-0," in text, text
     text = warm(depot, base, "cuda", status=1)
     assert "name the --suite" in text, text
     expect_offline_install(env, depot, repo)

@@ -297,6 +297,9 @@ def test_repository_in_disorder(env):
     for name in ("Packages", "Packages.gz"):
         env.origin.serve(repo.root + name, Answer(b"", status=404), host=repo.host)
     doctor(depot, url_of(repo)).expect("packages", "FAIL", "none of the Packages")
+    env.origin.serve("/big/Release", f"SHA256:\n {'0' * 64} {65 << 20} Packages\n".encode())
+    env.origin.serve("/big/Packages", Pattern(65 << 20))
+    doctor(depot, "https://cuda.example/big/").expect("packages", "OK", "too large to be compared")
     env.origin.serve("/bare/InRelease", b"not a release")
     doctor(depot, "https://cuda.example/bare/").expect("release", "FAIL", "no Release")
     doctor(depot, "https://cuda.example/empty/").expect("http", "FAIL", "404")

@@ -708,7 +708,7 @@ def test_object_beyond_4_gib(env):
     depot = env.depot(cache_min_free=0, cache_max="20G", segments=1)
     response = depot.fetch("http://cuda.example/nvhpc.deb", expect=body)
     assert response.status == 200 and response.complete, response.received
-    depot.wait_counter("flights_open", "==", 0)
+    depot.wait_counter("flights_open", "==", 0, 180)
     for first, end in [(4 << 30, (4 << 30) + 100), ((4 << 30) - 50, (4 << 30) + 50),
                        (size - 1000, size), (5 << 20, (5 << 20) + 70000)]:
         response = depot.fetch("http://cuda.example/nvhpc.deb", f"Range: bytes={first}-{end - 1}")
@@ -748,7 +748,10 @@ def test_slow_clients_are_dropped(env):
             for text in texts:
                 conn.send(text)
             for _ in range(read):
-                conn.read()
+                response = conn.read_head()
+                if response is None:
+                    return      # its second was over before it asked
+                conn.read_body(response)
             until = time.monotonic() + 12
             while trickle:
                 conn.sock.settimeout(0.2)
@@ -777,7 +780,7 @@ def test_slow_clients_are_dropped(env):
     half = make_request("/-/healthz")[:-2]
     together(lambda: ends(), lambda: ends(half), lambda: ends(make_request("/-/healthz"), read=1),
              lambda: ends(b"GET / HTTP/1.1\r\nX: ", trickle=b"a"))
-    wait_until(lambda: depot.counter("client_timeouts_total") >= 1, "timeouts are counted")
+    depot.wait_counter("client_timeouts_total", ">=", 1)
 
 
 @patient
@@ -785,12 +788,17 @@ def test_client_that_stops_reading_is_dropped(env):
     """A write that makes no progress for client_timeout ends the connection."""
     body = Pattern(32 << 20)
     env.origin.serve("/x.deb", body)
-    depot = env.depot(client_timeout="1s")
+    depot = env.new_depot()
+    depot.use_file()
+    depot.start()
     depot.fetch("http://cuda.example/x.deb", expect=body)
     depot.wait_idle()
     with depot.conn(receive_buffer=65536) as conn:
         conn.ask("http://cuda.example/x.deb")
-        depot.wait_counter("client_timeouts_total", ">=", 1)
+        assert conn.read_head().status == 200
+        # Only now: nobody else here is that quick on a busy machine.
+        depot.reload(client_timeout="1s")
+        assert "end=CLIENT_TIMEOUT" in depot.wait_access("x.deb", 2)[1]
 
 
 def test_body_that_can_not_be_read_ahead(env):
@@ -838,7 +846,7 @@ def test_no_descriptor_for_a_connection(env):
             raise AssertionError(f"there was one left: {conn.sock.recv(1)}")
         except TimeoutError:
             pass
-        conn.sock.settimeout(15)
+        conn.sock.settimeout(45)
         resource.prlimit(depot.process.pid, resource.RLIMIT_NOFILE, limit)
         assert conn.read_head().status == 200
     assert depot.log_text().count("accept: Too many open files") == 1, depot.log_text()

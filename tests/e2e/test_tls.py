@@ -86,7 +86,7 @@ def test_intercepted_with_wget(env):
     done = subprocess.run(["wget", "-q", "-O", "-", f"--ca-certificate={ca_file(env, depot)}",
                            f"https://{HOST}/x.deb"], capture_output=True, check=False,
                           env={"https_proxy": f"http://127.0.0.1:{depot.port}",
-                               "PATH": os.environ["PATH"]}, timeout=20 * SLOW)
+                               "PATH": os.environ["PATH"]}, timeout=45 * SLOW)
     assert done.returncode == 0, done.stderr
     assert done.stdout == body.bytes()
     assert depot.counter("intercepted_total") == 1
@@ -293,20 +293,24 @@ def test_small_records(env):
             ["openssl", "s_client", "-quiet", "-ign_eof", version, "-maxfraglen", "512", "-proxy",
              f"127.0.0.1:{depot.port}", "-connect", f"{HOST}:443", "-servername", HOST],
             input=f"GET /x.deb HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode(),
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=20 * SLOW, check=False)
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=45 * SLOW, check=False)
         head, _, got = done.stdout.partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ") and got == body.bytes(), (version, head)
 
 
 def test_stalled_handshake_is_cut(env):
     """Whether nothing comes, half a message, or a byte now and then."""
-    depot = env.depot(intercept_hosts=HOST, client_timeout="1s")
-    for first in (b"", b"\x16\x03\x01\x02\x00\x01"):
-        with connect(depot, HOST + ":443") as conn:
-            conn.send(first)
-            expect_closed(conn)
+    depot = env.new_depot(intercept_hosts=HOST)
+    depot.use_file()
+    depot.start()
+    with connect(depot, HOST + ":443") as silent, connect(depot, HOST + ":443") as half:
+        half.send(b"\x16\x03\x01\x02\x00\x01")
+        # Only now: the CONNECT itself may take its time.
+        depot.reload(client_timeout="1s")
+        expect_closed(silent)
+        expect_closed(half)
     depot.wait_counter("tls_handshake_failures_total", "==", 2)
-    assert depot.counter("client_timeouts_total") == 2
+    depot.wait_counter("client_timeouts_total", ">=", 2)
 
 
 def test_something_else_inside(env):
@@ -507,7 +511,7 @@ def test_listener_pages_and_hits(env):
     depot.wait_idle()
     with direct(depot, port, ca, receive_buffer=32768) as conn:
         assert conn.get("/-/healthz").status == 200
-        conn.sock.settimeout(20 * SLOW)
+        conn.sock.settimeout(45 * SLOW)
         conn.ask("http://HTTPS///cuda.example/x.deb")
         conn.ask("http://HTTPS///cuda.example/x.deb", "Range: bytes=-10")
         answer = conn.read_head()

@@ -116,8 +116,9 @@ def test_stops_when_the_client_goes(env):
     """What was guessed for a client ends with it; no more than four run."""
     debs = tree(3 << 20)
     repo = env.flat_repo(debs=debs)
+    gate = env.origin.gate()
     for name in LEAVES[3:]:
-        repo.serve_deb(name, Answer(debs[name].data, rate=200000))
+        repo.serve_deb(name, Answer(debs[name].data, gate=gate, held_at=1 << 20))
     depot = env.depot(prefetch="closure")
     for name in ("InRelease", "Packages.gz"):
         depot.get(f"http://HTTPS///{repo.host}{repo.root}{name}")
@@ -126,7 +127,7 @@ def test_stops_when_the_client_goes(env):
     conn = depot.conn()
     ask(conn, repo, LEAVES[:3])
     wait_until(lambda: counters(depot)["started"] == 4, "four are started")
-    assert depot.counter("flight_readers_open") == 4
+    depot.wait_counter("flight_readers_open", "==", 4)
     conn.close()
     wait_until(lambda: counters(depot)["wasted"] == 4, "they are given up")
     wait_until(lambda: depot.counter("flight_readers_open") == 0, "nobody reads them")
@@ -141,8 +142,8 @@ def test_evicted_before_it_is_asked_for(env):
     depot.command("evict", f"https://{repo.host}{repo.path_of(LEAVES[4])}")
     ask(conn, repo, LEAVES[3:5])
     wait_until(lambda: counters(depot)["used"] == 1, "one was of use")
-    wait_until(lambda: counters(depot)["wasted"] == 1, "the other was not")
-    assert depot.counter("prefetch_wasted_bytes_total") == len(repo.debs[LEAVES[4]].data)
+    depot.wait_counter("prefetch_wasted_bytes_total", "==", len(repo.debs[LEAVES[4]].data))
+    assert counters(depot)["wasted"] == 1
     assert fetched(env, repo).count(LEAVES[4]) == 2
     conn.close()
 

@@ -189,7 +189,7 @@ def test_origin_fails_now_and_then(env):
 def test_new_publication(env):
     """A new version is seen at the next update; what did not change is not fetched again."""
     repo = env.flat_repo()
-    depot = env.depot()
+    depot = env.depot(revalidate_wait="20s")
     root = env.apt(depot, repo.source())
     update_and_install(root, repo)
     depot.wait_idle()

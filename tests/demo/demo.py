@@ -49,9 +49,12 @@ class Depot:
     """The daemon, with the origin's name led to this machine."""
 
     def __init__(self, directory, origin, ca):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        # Kept: nobody else is given the port, and the depot may listen on it all the same. The
+        # option comes after bind, which would take a port that is held like this.
+        self.held = socket.socket()
+        self.held.bind(("127.0.0.1", 0))
+        self.held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port = self.held.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = os.path.join(directory, "depot.log")
         options = {
@@ -77,14 +80,14 @@ class Depot:
 
     def get(self, path):
         """One page of the depot's own."""
-        with self.opener.open(self.url + path, timeout=5) as answer:
+        with self.opener.open(self.url + path, timeout=45) as answer:
             body = answer.read()
         self.page_bytes += len(body)
         return body.decode()
 
     def wait_until_healthy(self):
         """It answers within a fraction of a second, or says why not."""
-        deadline = time.monotonic() + 15
+        deadline = time.monotonic() + 45
         while True:
             try:
                 self.get("/-/healthz")
@@ -111,7 +114,7 @@ class Depot:
         """SIGTERM, and patience."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=45)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -28,7 +28,7 @@ import images  # noqa: E402  pylint: disable=wrong-import-position
 
 BASE = "localhost/apt-depot-base"
 IMAGE = "localhost/apt-depot-test"
-START_S = 20
+START_S = 60
 
 
 def say(text):
@@ -77,7 +77,7 @@ def list_daemons():
 def fetch(path):
     """One request to the running image: status and body."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open("http://127.0.0.1:3142" + path, timeout=5) as answer:
+    with opener.open("http://127.0.0.1:3142" + path, timeout=45) as answer:
         return answer.status, answer.read()
 
 
@@ -121,7 +121,7 @@ def check_image(store, config):
             expect(owners == {3142}, f"runs as user ids {owners}, not as 3142")
             for pid in pids:
                 os.kill(pid, signal.SIGTERM)
-            expect(daemon.wait(timeout=15) == 0, f"SIGTERM ended it with {daemon.returncode}")
+            expect(daemon.wait(timeout=45) == 0, f"SIGTERM ended it with {daemon.returncode}")
         except BaseException:
             out.seek(0)
             sys.stderr.write(out.read().decode(errors="replace"))

@@ -63,7 +63,7 @@ def doctor(depot, *words, **changed):
     """Runs it with the depot's configuration."""
     return Report(subprocess.run([BINARY, "doctor", "--json", *words, *options_of(depot, **changed)],
                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                                 stderr=subprocess.PIPE, timeout=25 * SLOW, check=False))
+                                 stderr=subprocess.PIPE, timeout=45 * SLOW, check=False))
 
 
 def url_of(repo):
@@ -85,7 +85,7 @@ def test_all_fine(env):
     report.expect("packages", "OK", "agrees").expect("speed", "OK", "first byte")
     assert "apt-depot test CA" in report.notes("tls")
     text = subprocess.run([BINARY, "doctor", url_of(repo), *options_of(depot)], text=True,
-                          stdout=subprocess.PIPE, timeout=25 * SLOW, check=True).stdout
+                          stdout=subprocess.PIPE, timeout=45 * SLOW, check=True).stdout
     assert "OK    certificate" in text and text.splitlines()[-1].endswith("0 failed"), text
 
 
@@ -347,6 +347,6 @@ def test_misuse(env):
     """No URL, two of them."""
     for args in (["what?"], ["https://a.example/", "https://b.example/"], ["--all"]):
         done = subprocess.run([BINARY, "doctor", *args, "-o", f"cache_dir={env.path}"],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=25 * SLOW,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=45 * SLOW,
                               check=False)
         assert done.returncode == 2, (args, done)

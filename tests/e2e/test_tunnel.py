@@ -24,7 +24,7 @@ def serve_raw(handle):
 
     def run(sock):
         with sock:
-            sock.settimeout(25)
+            sock.settimeout(60)
             handle(sock)
     threading.Thread(target=accept, daemon=True).start()
     return listener.getsockname()[1]

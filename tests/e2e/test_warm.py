@@ -222,7 +222,7 @@ def on_screen(columns, rows, *args):
     except OSError:     # nobody has the other end open any more
         pass
     os.close(ours)
-    return process.wait(15 * SLOW), data.decode().replace("\r\n", "\n")
+    return process.wait(45 * SLOW), data.decode().replace("\r\n", "\n")
 
 
 def test_table_on_a_terminal(env):

@@ -63,7 +63,7 @@ def curl(*args, fails=False):
     """Runs curl: its output; fails: its status instead, which must not be 0."""
     if not shutil.which("curl"):
         raise Skip("curl is not installed")
-    done = subprocess.run(["curl", "-sS", "--max-time", str(20 * SLOW), "--noproxy", "", *args],
+    done = subprocess.run(["curl", "-sS", "--max-time", str(45 * SLOW), "--noproxy", "", *args],
                           capture_output=True, check=False)
     if fails:
         assert done.returncode != 0, "curl did not fail"

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "cache/debversion.h"
+#include "cache/relpath.h"
 #include "include/key.h"
 
 static const uint32_t closure_fields = STANZA_BIT(PACKAGE) | STANZA_BIT(VERSION) |
@@ -160,16 +161,6 @@ closure_arch(struct closure *c, struct slice name)
 
 /* ---- fields ---- */
 
-static struct slice
-closure_trim(struct slice s)
-{
-	while (s.n > 0 && strchr(" \t\r\n", s.p[0]) != NULL)
-		s = slice_skip(s, 1);
-	while (s.n > 0 && strchr(" \t\r\n", s.p[s.n - 1]) != NULL)
-		s.n--;
-	return s;
-}
-
 /* Cuts up to the separator off the front. */
 static bool
 closure_next_part(struct slice *rest, char separator, struct slice *part)
@@ -178,7 +169,7 @@ closure_next_part(struct slice *rest, char separator, struct slice *part)
 
 	while (rest->n > 0) {
 		p = memchr(rest->p, separator, rest->n);
-		*part = closure_trim((struct slice){rest->p,
+		*part = slice_trim((struct slice){rest->p,
 		    p != NULL ? (size_t)(p - rest->p) : rest->n});
 		*rest = p != NULL ? slice_skip(*rest, (size_t)(p - rest->p) + 1) : SLICE_NONE;
 		if (part->n > 0)
@@ -220,11 +211,11 @@ closure_next_relation(struct slice *group, struct closure_relation *r)
 	p = in.n > 0 ? memchr(in.p, ')', in.n) : NULL;
 	if (p != NULL)
 		in.n = (size_t)(p - in.p);
-	in = closure_trim(in);
+	in = slice_trim(in);
 	for (n = 0; n < in.n && strchr("<>=", in.p[n]) != NULL; n++)
 		;
 	r->op = (struct slice){in.p, n};
-	r->version = closure_trim(slice_skip(in, n));
+	r->version = slice_trim(slice_skip(in, n));
 	return true;
 }
 
@@ -246,22 +237,6 @@ closure_relation_allows(const struct closure_relation *r, struct slice version)
 }
 
 /* ---- reading ---- */
-
-static bool
-closure_number(struct slice s, uint64_t *out)
-{
-	uint64_t v = 0;
-
-	if (s.n == 0 || s.n > 18)
-		return false;
-	for (size_t i = 0; i < s.n; i++) {
-		if (s.p[i] < '0' || s.p[i] > '9')
-			return false;
-		v = 10 * v + (uint64_t)(s.p[i] - '0');
-	}
-	*out = v;
-	return true;
-}
 
 /* What the package stands in for, in the list of provided names. */
 static bool
@@ -310,7 +285,7 @@ closure_take_stanza(void *arg, const struct stanza *st)
 	void *v = c->packages;
 
 	if (st->f[STANZA_PACKAGE].n == 0 || st->f[STANZA_FILENAME].n == 0 ||
-	    !closure_number(st->f[STANZA_SIZE], &entry.size_bytes) ||
+	    !slice_read_number(st->f[STANZA_SIZE], RELPATH_SIZE_MAX, &entry.size_bytes) ||
 	    !key_from_hex(st->f[STANZA_SHA256], entry.sha256) ||
 	    st->f[STANZA_VERSION].n > CLOSURE_VERSION_MAX)
 		return REASON_OK;

@@ -78,16 +78,6 @@ release_is_blank(char c)
 	return c == ' ' || c == '\t' || c == '\r';
 }
 
-static struct slice
-release_trim(struct slice s)
-{
-	while (s.n != 0 && release_is_blank(s.p[0]))
-		s = slice_skip(s, 1);
-	while (s.n != 0 && release_is_blank(s.p[s.n - 1]))
-		s.n--;
-	return s;
-}
-
 /* Cuts the first line off the text, without its line end; false: nothing is left. */
 static bool
 release_next_line(struct slice *text, struct slice *line)
@@ -111,7 +101,7 @@ release_next_word(struct slice *s)
 {
 	struct slice word;
 
-	*s = release_trim(*s);
+	*s = slice_trim(*s);
 	word = (struct slice){s->p, 0};
 	while (word.n < s->n && !release_is_blank(word.p[word.n]))
 		word.n++;
@@ -234,7 +224,7 @@ release_parse_asctime(struct slice text)
 	int64_t seconds = release_take_time(release_next_word(&text));
 	int year = release_next_number(&text, 4);
 
-	return release_trim(text).n == 0 ? release_time_of(year, month, day, seconds) :
+	return slice_trim(text).n == 0 ? release_time_of(year, month, day, seconds) :
 	    RELEASE_NO_TIME;
 }
 
@@ -255,7 +245,7 @@ release_parse_date(struct slice text)
 	year = release_next_number(&text, 4);
 	at_s = release_time_of(year, month, day, release_take_time(release_next_word(&text)));
 	zone = release_take_zone(release_next_word(&text));
-	if (at_s == RELEASE_NO_TIME || zone == RELEASE_NO_TIME || release_trim(text).n != 0)
+	if (at_s == RELEASE_NO_TIME || zone == RELEASE_NO_TIME || slice_trim(text).n != 0)
 		return RELEASE_NO_TIME;
 	return at_s - zone;
 }
@@ -273,7 +263,7 @@ release_skip_armour_headers(const struct release_work *w, struct slice *text)
 	struct slice line;
 
 	while (release_next_line(text, &line)) {
-		if (release_trim(line).n == 0)
+		if (slice_trim(line).n == 0)
 			return REASON_OK;
 		if (!slice_starts(line, SLICE("Hash:")))
 			return release_refuse(w, REASON_NOT_A_RELEASE,
@@ -290,7 +280,7 @@ release_copy_signed(struct release_work *w, struct slice *text)
 
 	while (release_next_line(text, &line)) {
 		if (line.n != 0 && line.p[0] == '-') {
-			if (slice_eq(release_trim(line), release_begin_signature))
+			if (slice_eq(slice_trim(line), release_begin_signature))
 				return REASON_OK;
 			if (line.n < 2 || line.p[1] != ' ')
 				return release_refuse(w, REASON_NOT_A_RELEASE,
@@ -313,7 +303,7 @@ release_skip_signature(const struct release_work *w, struct slice text)
 	bool ended = false;
 
 	while (release_next_line(&text, &line)) {
-		line = release_trim(line);
+		line = slice_trim(line);
 		if (ended && line.n != 0)
 			return release_refuse(w, REASON_NOT_A_RELEASE,
 			    "there is text behind its signature");
@@ -338,9 +328,9 @@ release_copy_text(struct release_work *w, struct slice text)
 
 	if (memchr(text.p, '\0', text.n) != NULL)
 		return release_refuse(w, REASON_NOT_A_RELEASE, "it holds a NUL byte");
-	while (release_next_line(&rest, &line) && release_trim(line).n == 0)
+	while (release_next_line(&rest, &line) && slice_trim(line).n == 0)
 		text = rest;
-	line = release_trim(line);
+	line = slice_trim(line);
 	if (line.n != 0 && line.p[0] == '<')
 		return release_refuse(w, REASON_NOT_A_RELEASE,
 		    "it is an HTML or XML page: does something on the way want a login?");
@@ -380,9 +370,9 @@ release_new_raw(struct release_work *w)
 static enum reason
 release_read_file(struct release_work *w, struct slice line)
 {
-	struct slice whole = release_trim(line);
+	struct slice whole = slice_trim(line);
 	struct slice digest = release_next_word(&line), size = release_next_word(&line);
-	struct slice path = release_trim(line);
+	struct slice path = slice_trim(line);
 	const char *name = release_algos[w->section].name.p;
 	struct release_raw *raw;
 
@@ -462,8 +452,8 @@ release_read_field(struct release_work *w, struct slice line)
 	if (colon == NULL)
 		return release_refuse(w, REASON_NOT_A_RELEASE, "a line without a colon: \"%.*s\"",
 		    line.n > 60 ? 60 : (int)line.n, line.p);
-	name = release_trim((struct slice){line.p, (size_t)(colon - line.p)});
-	value = release_trim(slice_skip(line, (size_t)(colon - line.p) + 1));
+	name = slice_trim((struct slice){line.p, (size_t)(colon - line.p)});
+	value = slice_trim(slice_skip(line, (size_t)(colon - line.p) + 1));
 	for (unsigned i = 0; i < RELEASE_ALGO_N; i++) {
 		if (!slice_caseeq(name, release_algos[i].name))
 			continue;
@@ -486,7 +476,7 @@ release_read_lines(struct release_work *w)
 	enum reason r = REASON_OK;
 
 	while (r == REASON_OK && release_next_line(&text, &line)) {
-		if (release_trim(line).n == 0) {
+		if (slice_trim(line).n == 0) {
 			ended = begun;
 			continue;
 		}

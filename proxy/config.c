@@ -203,7 +203,7 @@ config_read_setting(struct config_loader *ld, struct slice text)
 		config_report(ld, true, NULL, "there is no \"=\": write key = value");
 		return;
 	}
-	key = config_trim((struct slice){text.p, (size_t)(equals - text.p)});
+	key = slice_trim((struct slice){text.p, (size_t)(equals - text.p)});
 	if (key.n > 64 || memchr(key.p, ':', key.n) != NULL || memchr(key.p, '@', key.n) != NULL) {
 		config_report(ld, true, NULL, "what stands before \"=\" is no option's name: "
 		    "write key = value");
@@ -217,7 +217,7 @@ config_read_setting(struct config_loader *ld, struct slice text)
 		    "above the first [upstream] line");
 		return;
 	}
-	config_apply(ld, o, config_trim(slice_skip(text, (size_t)(equals - text.p) + 1)));
+	config_apply(ld, o, slice_trim(slice_skip(text, (size_t)(equals - text.p) + 1)));
 }
 
 /* The glob of `[upstream "glob"]`; false where the line is something else. */
@@ -228,15 +228,15 @@ config_head_parse(struct slice text, struct slice *glob)
 
 	if (s.n < 2 || s.p[0] != '[' || s.p[s.n - 1] != ']')
 		return false;
-	s = config_trim((struct slice){s.p + 1, s.n - 2});
+	s = slice_trim((struct slice){s.p + 1, s.n - 2});
 	if (!slice_starts(s, SLICE("upstream")))
 		return false;
 	s = slice_skip(s, strlen("upstream"));
 	if (s.n == 0 || (s.p[0] != ' ' && s.p[0] != '\t' && s.p[0] != '"'))
 		return false;
-	s = config_trim(s);
+	s = slice_trim(s);
 	if (s.n >= 2 && s.p[0] == '"' && s.p[s.n - 1] == '"')
-		s = config_trim((struct slice){s.p + 1, s.n - 2});
+		s = slice_trim((struct slice){s.p + 1, s.n - 2});
 	*glob = s;
 	return s.n != 0;
 }
@@ -285,7 +285,7 @@ config_cut_comment(struct slice line)
 	for (i = 0; i < line.n; i++)
 		if (line.p[i] == '#' && (i == 0 || line.p[i - 1] == ' ' || line.p[i - 1] == '\t'))
 			line.n = i;
-	return config_trim(line);
+	return slice_trim(line);
 }
 
 /* Takes one line of the file. */
@@ -343,7 +343,7 @@ config_read_settings(struct config_loader *ld, const struct strlist *settings)
 	ld->skip = false;
 	memset(ld->seen, 0, sizeof(ld->seen));
 	for (i = 0; settings != NULL && i < settings->n; i++)
-		config_read_setting(ld, config_trim(slice_of(settings->v[i])));
+		config_read_setting(ld, slice_trim(slice_of(settings->v[i])));
 }
 
 /* Puts the table's defaults into the fields. */

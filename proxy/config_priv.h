@@ -103,8 +103,6 @@ enum config_verdict config_value_set(const struct config_option *o, void *field,
 void config_value_copy(enum config_type type, void *to, const void *from);	/* borrows */
 bool config_value_equal(enum config_type type, const void *a, const void *b);
 void config_value_fini(enum config_type type, void *field);
-/* The text without blanks and line ends around it. */
-struct slice config_trim(struct slice s);
 /* The value shortened and without control bytes, for messages. */
 struct config_quoted {
 	char text[96];

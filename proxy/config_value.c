@@ -95,18 +95,6 @@ config_bad(char *why, const char *fmt, ...)
 	return CONFIG_BAD;
 }
 
-struct slice
-config_trim(struct slice s)
-{
-	static const char blanks[] = " \t\r\n";
-
-	while (s.n != 0 && memchr(blanks, s.p[0], sizeof(blanks) - 1) != NULL)
-		s = slice_skip(s, 1);
-	while (s.n != 0 && memchr(blanks, s.p[s.n - 1], sizeof(blanks) - 1) != NULL)
-		s.n--;
-	return s;
-}
-
 /* Digits, blanks, unit. False where that is not what it is, or more than 64 bits. */
 static bool
 config_number_parse(struct slice s, const struct config_unit *units, uint64_t *out)
@@ -120,7 +108,7 @@ config_number_parse(struct slice s, const struct config_unit *units, uint64_t *o
 			return false;
 	if (i == 0)
 		return false;
-	s = config_trim(slice_skip(s, i));
+	s = slice_trim(slice_skip(s, i));
 	for (; units->text != NULL; units++)
 		if (slice_caseeq(s, slice_of(units->text)))
 			return !__builtin_mul_overflow(value, units->factor, out);
@@ -194,7 +182,7 @@ config_space_part(struct config_space *space, struct slice text)
 
 	if (text.n != 0 && text.p[text.n - 1] == '%') {
 		text.n--;
-		if (!config_number_parse(config_trim(text), config_count_units, &value) ||
+		if (!config_number_parse(slice_trim(text), config_count_units, &value) ||
 		    value > 100)
 			return false;
 		space->percent = (unsigned)value;
@@ -216,9 +204,9 @@ config_space_set(struct config_space *field, struct slice text, char *why)
 
 	if (or_at != NULL) {
 		first.n = (size_t)(or_at - text.p);
-		second = config_trim(slice_skip(text, first.n + 4));
+		second = slice_trim(slice_skip(text, first.n + 4));
 	}
-	if (!config_space_part(&space, config_trim(first)) ||
+	if (!config_space_part(&space, slice_trim(first)) ||
 	    (or_at != NULL && !config_space_part(&space, second)))
 		return config_bad(why, "\"%s\" is neither a size nor a percentage: write a size "
 		    "such as 500G, a percentage such as 80%%, or 500G or 80%%",
@@ -372,7 +360,7 @@ config_list_set(const struct config_option *o, void *field, struct slice text, b
 		comma = memchr(text.p, ',', text.n);
 		one = (struct slice){text.p, comma ? (size_t)(comma - text.p) : text.n};
 		text = slice_skip(text, one.n + 1);
-		one = config_trim(one);
+		one = slice_trim(one);
 		if (one.n != 0 && config_list_add(o, field, one, why) == CONFIG_BAD)
 			return CONFIG_BAD;
 	}
@@ -386,7 +374,7 @@ config_value_set(const struct config_option *o, void *field, struct slice text, 
 	enum config_verdict verdict;
 	char *word;
 
-	text = config_trim(text);
+	text = slice_trim(text);
 	if (text.n >= 2 && text.p[0] == '"' && text.p[text.n - 1] == '"')
 		return config_bad(why, "the value is in quotes: remove them, blanks need none");
 	if (config_type_is_list(o->type))

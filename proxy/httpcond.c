@@ -23,7 +23,7 @@ range_read_number(struct slice *s, uint64_t *out)
 		digits.n++;
 	if (digits.n == 0)
 		return false;
-	if (!http_u64_parse(digits, out))
+	if (!slice_read_number(digits, UINT64_MAX, out))
 		*out = UINT64_MAX;
 	*s = slice_skip(*s, digits.n);
 	return true;

@@ -127,7 +127,7 @@ date_read_number(struct slice *s, size_t n, unsigned *out)
 {
 	uint64_t v;
 
-	if (s->n < n || !http_u64_parse((struct slice){s->p, n}, &v))
+	if (s->n < n || !slice_read_number((struct slice){s->p, n}, UINT64_MAX, &v))
 		return false;
 	*out = (unsigned)v;
 	*s = slice_skip(*s, n);

@@ -208,7 +208,7 @@ httpreq_take_length(struct httpreq_seen *seen, struct slice value)
 {
 	uint64_t length;
 
-	if (!http_u64_parse(value, &length) || length > INT64_MAX)
+	if (!slice_read_number(value, INT64_MAX, &length))
 		return false;
 	if (seen->has_length && seen->length != length)
 		return false;
@@ -414,8 +414,7 @@ httpreq_parse(struct httpreq *r, const char *head, size_t head_bytes)
 	return httpreq_conclude(r, &seen);
 }
 
-/* Takes blanks off both ends. */
-static struct slice
+struct slice
 http_trim(struct slice s)
 {
 	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
@@ -474,25 +473,6 @@ http_is_token(struct slice s)
 	return s.n > 0;
 }
 
-/* Reads decimal digits, without sign, blank or overflow. */
-bool
-http_u64_parse(struct slice s, uint64_t *out)
-{
-	uint64_t v = 0;
-
-	if (s.n == 0)
-		return false;
-	for (size_t i = 0; i < s.n; i++) {
-		if (!http_char_is(s.p[i], CHAR_DIGIT))
-			return false;
-		if (__builtin_mul_overflow(v, (uint64_t)10, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v))
-			return false;
-	}
-	*out = v;
-	return true;
-}
-
 /* Splits a directive at its first equals sign. */
 void
 http_directive_split(struct slice element, struct slice *name, struct slice *value)
@@ -524,7 +504,7 @@ http_delta_parse(struct slice s)
 			return -1;
 	if (s.n == 0)
 		return -1;
-	if (!http_u64_parse(s, &v) || v > most)
+	if (!slice_read_number(s, most, &v))
 		v = most;
 	return (int64_t)v;
 }

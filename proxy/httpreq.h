@@ -68,10 +68,10 @@ enum reason httpreq_parse(struct httpreq *r, const char *head, size_t head_bytes
 bool http_list_next(struct slice *rest, struct slice *element);
 /* Does the list hold this token, in any letter case? */
 bool http_list_has(struct slice list, struct slice token);
+/* Without the optional whitespace at both ends (RFC 9110 5.6.3). */
+struct slice http_trim(struct slice s);
 /* token characters of RFC 9110 5.6.2 only, at least one */
 bool http_is_token(struct slice s);
-/* Decimal digits only, at least one; false also where 64 bits are too few. */
-bool http_u64_parse(struct slice s, uint64_t *out) MUSTCHECK;
 /* Splits `name=value` or `name` of a Cache-Control; the value without quotes, p == NULL: none. */
 void http_directive_split(struct slice element, struct slice *name, struct slice *value);
 /* Delta-seconds, cut to 2^31 (RFC 9111 1.2.2); -1 when it is none. */

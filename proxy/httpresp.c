@@ -10,17 +10,6 @@
 #include "proxy/headbuf.h"
 #include "proxy/httpreq.h"
 
-/* Takes blanks off both ends. */
-static struct slice
-httpresp_trim(struct slice s)
-{
-	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
-		s = slice_skip(s, 1);
-	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-		s.n--;
-	return s;
-}
-
 /* Copies text with a NUL behind it, if it fits. */
 static bool
 httpresp_copy(char *out, size_t cap, struct slice s)
@@ -51,7 +40,7 @@ httpresp_number(struct slice s, int64_t *out)
 {
 	uint64_t v;
 
-	if (!http_u64_parse(s, &v) || v > INT64_MAX)
+	if (!slice_read_number(s, INT64_MAX, &v))
 		return false;
 	*out = (int64_t)v;
 	return true;
@@ -201,7 +190,7 @@ httpresp_take_content_type(struct httpresp *r, struct slice value)
 	if (r->content_type[0] != '\0' || value.n == 0)
 		return false;
 	if (semicolon != NULL)
-		type = httpresp_trim((struct slice){value.p, (size_t)(semicolon - value.p)});
+		type = http_trim((struct slice){value.p, (size_t)(semicolon - value.p)});
 	r->is_html = slice_caseeq(type, SLICE("text/html")) ||
 	    slice_caseeq(type, SLICE("application/xhtml+xml"));
 	return httpresp_copy(r->content_type, sizeof(r->content_type), value);
@@ -469,7 +458,7 @@ httpresp_read_status(struct httpresp *r, struct slice line)
 		return false;
 	line = slice_skip(line, (size_t)(space - line.p) + 1);
 	if (line.n < 3 || (line.n > 3 && line.p[3] != ' ') ||
-	    !http_u64_parse((struct slice){line.p, 3}, &status) || status < 100 || status > 599)
+	    !slice_read_number((struct slice){line.p, 3}, 599, &status) || status < 100)
 		return false;
 	r->status = (int)status;
 	return true;
@@ -485,7 +474,7 @@ httpresp_read_field(struct httpresp *r, struct slice line)
 	if (colon == NULL)
 		return false;
 	name = (struct slice){line.p, (size_t)(colon - line.p)};
-	value = httpresp_trim(slice_skip(line, name.n + 1));
+	value = http_trim(slice_skip(line, name.n + 1));
 	while (name.n > 0 && (name.p[name.n - 1] == ' ' || name.p[name.n - 1] == '\t'))
 		name.n--;
 	/* Not a token: nameless, or a folded line, which begins with a blank. */

@@ -148,8 +148,10 @@ page_host_is_sane(struct slice field)
 static bool
 page_host_is_loopback(const char *host)
 {
-	return strncasecmp(host, "localhost", 9) == 0 || strncmp(host, "127.", 4) == 0 ||
-	    strncmp(host, "[::1]", 5) == 0;
+	size_t n = strcspn(host, host[0] == '[' ? "]" : ":");
+
+	return (n == 9 && strncasecmp(host, "localhost", n) == 0) || strncmp(host, "[::1]", 5) == 0 ||
+	    (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") == n);
 }
 
 /* The address for client configurations: the one this client used, if that can be told. */

@@ -585,15 +585,13 @@ warm_go(struct warm *w)
 		warm_print_json(w, dry_run);
 	if (unreached_n > 0 && unreached_n == w->files_n)
 		return warm_no_depot(w, w->files[0].why);
-	if (w->conf.quiet)
-		return failed_n > 0 ? CMD_FAILED : CMD_OK;
 	if (failed_n > 0)
-		(void)warm_fail(CMD_FAILED, "%u of %u files failed; run it again to continue", failed_n,
+		return warm_fail(CMD_FAILED, "%u of %u files failed; run it again to continue", failed_n,
 		    w->files_n);
-	else if (!dry_run)
+	if (!dry_run)
 		warm_say(w, "all %u files are cached: %s, %u of them were before", w->files_n, text,
 		    cached_n);
-	return failed_n > 0 ? CMD_FAILED : CMD_OK;
+	return CMD_OK;
 }
 
 static int

@@ -78,7 +78,7 @@ def test_while_the_depot_starts_and_stops(env):
     env.origin.serve("/slow", Answer(b"slow", gate=gate, close=True))
     depot = env.new_depot()
     lock = os.path.join(depot.cache_dir, "lock")
-    for _ in range(5):
+    for n in range(5):
         process = subprocess.Popen(depot.arguments(), stderr=subprocess.DEVNULL)
         def is_locked():
             with contextlib.suppress(FileNotFoundError), open(lock, encoding="ascii") as file:
@@ -87,7 +87,7 @@ def test_while_the_depot_starts_and_stops(env):
         ok(depot.try_command("status"))
         with depot.conn() as conn:
             conn.ask("http://cuda.example/slow")
-            gate.wait_for(1)
+            gate.wait_for(n + 1)
             process.send_signal(signal.SIGTERM)
             failed(depot.try_command("status"), 2, "no depot is running")
             process.wait()
@@ -105,9 +105,8 @@ def test_a_depot_that_does_not_answer(env):
     ok(depot.try_command("status"))
 
 
-def test_output_that_can_not_be_written(env):
+def test_output_that_can_not_be_written(_env):
     """A full device is no success, whatever the command."""
-    env.depot()
     for args in (["version"], ["help"], ["help", "--sample"], ["apt-conf", "-o", "cache_max=1G"]):
         with open("/dev/full", "w", encoding="utf-8") as full:
             done = subprocess.run([BINARY, *args], stdout=full, stderr=subprocess.PIPE, check=False)

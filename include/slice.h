@@ -63,17 +63,8 @@ slice_skip(struct slice s, size_t from)
 	return (struct slice){s.p + from, s.n - from};
 }
 
-/* Without the blanks and line ends at both ends. */
-static inline struct slice
-slice_trim(struct slice s)
-{
-	while (s.n != 0 && (s.p[0] == ' ' || s.p[0] == '\t' || s.p[0] == '\r' || s.p[0] == '\n'))
-		s = slice_skip(s, 1);
-	while (s.n != 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t' || s.p[s.n - 1] == '\r' ||
-	    s.p[s.n - 1] == '\n'))
-		s.n--;
-	return s;
-}
+/* Without the blanks and line ends at both ends (cache/slice.c). */
+struct slice slice_trim(struct slice s);
 
 /* The value of a hex digit in either case, or -1. */
 static inline int

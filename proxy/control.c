@@ -310,7 +310,8 @@ control_ask_into(const struct cmd_call *call, const char *cache_dir, int passed,
 			(void)close(fd);
 			continue;
 		} else
-			(void)fputs("apt-depot: the depot did not take the command; its log says why\n", stderr);
+			(void)fputs("apt-depot: the depot did not take the command; its log says "
+			    "why\n", stderr);
 		break;
 	}
 	(void)close(fd);

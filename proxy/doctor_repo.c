@@ -24,6 +24,7 @@
 
 enum {
 	DOCTOR_BODY_MAX = 64 << 20,	/* of a Release or Packages */
+	DOCTOR_FIRST_BYTES = 1 << 10,
 	DOCTOR_PART_BYTES = 4 << 20,	/* of any other file: enough to time it */
 	DOCTOR_FETCH_S = 60,
 	DOCTOR_CLOCK_S = 120,		/* this far apart is worth a word */
@@ -323,11 +324,12 @@ doctor_say_page(struct doctor *d, const struct doctor_fetch *f)
 static bool
 doctor_check_listed(struct doctor *d, const char *root, const struct inspect_listed *l)
 {
+	bool too_large = l->size_bytes > DOCTOR_BODY_MAX, there;
 	struct doctor_fetch f;
 	uint8_t got[32];
-	bool there;
 
-	doctor_fetch_init(&f, d, DOCTOR_BODY_MAX);
+	/* Of what can't be compared the first bytes are enough. */
+	doctor_fetch_init(&f, d, too_large ? DOCTOR_FIRST_BYTES : DOCTOR_BODY_MAX);
 	(void)snprintf(f.url, sizeof(f.url), "%s%s", root, l->path);
 	if (!doctor_get(&f)) {
 		doctor_fetch_fini(&f);
@@ -336,7 +338,7 @@ doctor_check_listed(struct doctor *d, const char *root, const struct inspect_lis
 	there = f.status == 200;
 	if (!there)
 		doctor_note(d, "packages", "%s: %ld", l->path, f.status);
-	else if (f.cut && l->size_bytes > DOCTOR_BODY_MAX)
+	else if (too_large && f.cut)
 		doctor_say(d, DOCTOR_OK, "packages", NULL, "%s is there, and too large to be compared "
 		    "here (%" PRIu64 " bytes)", l->path, l->size_bytes);
 	else if (f.body_n != l->size_bytes || EVP_Digest(f.body, f.body_n, got, NULL, EVP_sha256(),

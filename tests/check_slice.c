@@ -48,6 +48,16 @@ START_TEST(test_hex)
 }
 END_TEST
 
+START_TEST(test_trim)
+{
+	ck_assert(slice_eq(slice_trim(SLICE(" \t a b\r\n")), SLICE("a b")));
+	ck_assert(slice_eq(slice_trim(SLICE("a")), SLICE("a")));
+	ck_assert_uint_eq(slice_trim(SLICE(" \t\r\n")).n, 0);
+	ck_assert_uint_eq(slice_trim(SLICE_NONE).n, 0);
+	ck_assert(slice_eq(slice_trim(SLICE("\va")), SLICE("\va")));
+}
+END_TEST
+
 START_TEST(test_hex_value)
 {
 	uint8_t bytes[4];
@@ -67,6 +77,7 @@ check_slice_suite(void)
 	tcase_add_loop_test(t, test_number, 0, (int)(sizeof(numbers) / sizeof(numbers[0])));
 	tcase_add_loop_test(t, test_hex, 0, (int)(sizeof(hexes) / sizeof(hexes[0])));
 	tcase_add_test(t, test_hex_value);
+	tcase_add_test(t, test_trim);
 	suite_add_tcase(s, t);
 	return s;
 }
